@@ -1,0 +1,147 @@
+"""Effects: what a handler says shall happen. Data only; nothing happens until the turn is committed.
+
+    def handle(self, state, event, metadata):
+        return [Send(ShipItem(state.order_id)), SetDeadline("delivered", after=timedelta(days=5))]
+
+or, with the decorators, the same through the collector ``do``:
+
+    @continues(PaymentReceived, by="order_id")
+    def paid(self, state, event, do):
+        do.send(ShipItem(state.order_id))
+        do.deadline("delivered", timedelta(days=5))
+
+This module knows no saga and no store. Next to read: ``core/turn.py``, which carries them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+from perdure.messages import Metadata
+
+__all__ = [
+    "CancelDeadline",
+    "Complete",
+    "Effect",
+    "Effects",
+    "Fail",
+    "Publish",
+    "Record",
+    "Reply",
+    "Send",
+    "SetDeadline",
+]
+
+
+@dataclass(slots=True)
+class Record:
+    """Record a further event in the journal; ``apply`` folds it into the state."""
+
+    event: Any
+
+
+@dataclass(slots=True)
+class Send:
+    """Send a command. It waits in the outbox from this turn's commit on; ``queue`` defaults to its type name."""
+
+    command: Any
+    queue: str | None = None
+
+
+@dataclass(slots=True)
+class Publish:
+    """Publish an event to whoever is interested. It waits in the outbox from this turn's commit on."""
+
+    event: Any
+
+
+@dataclass(slots=True)
+class SetDeadline:
+    """Be told at a moment, ``at`` or ``after`` the turn's time; replaces one of the same name."""
+
+    name: str
+    after: timedelta | None = None
+    at: datetime | None = None
+
+
+@dataclass(slots=True)
+class CancelDeadline:
+    """Cancel the deadline of this name; nothing happens if there is none."""
+
+    name: str
+
+
+@dataclass(slots=True)
+class Reply:
+    """Answer the sender (``ask``, ``send``) with this value, now and whenever the message is repeated."""
+
+    value: Any
+
+
+@dataclass(slots=True)
+class Complete:
+    """The process has reached its end. Its deadlines are cancelled; later messages are ignored."""
+
+    result: Any = None
+
+
+@dataclass(slots=True)
+class Fail:
+    """The process has ended without reaching its goal. Otherwise as ``Complete``."""
+
+    reason: str
+
+
+Effect: TypeAlias = (
+    Record | Send | Publish | SetDeadline | CancelDeadline | Reply | Complete | Fail
+)
+
+
+class Effects:
+    """The collector ``do`` that decorated handlers receive: one verb per effect.
+
+    ``do.now`` is the turn's time, ``do.metadata`` the message's.
+    """
+
+    __slots__ = ("collected", "metadata", "now")
+
+    def __init__(self, now: datetime, metadata: Metadata) -> None:
+        self.now = now
+        self.metadata = metadata
+        self.collected: list[Effect] = []
+
+    def record(self, event: Any) -> None:
+        """Record a further event in the journal."""
+        self.collected.append(Record(event))
+
+    def send(self, command: Any, *, queue: str | None = None) -> None:
+        """Send a command."""
+        self.collected.append(Send(command, queue))
+
+    def publish(self, event: Any) -> None:
+        """Publish an event to whoever is interested."""
+        self.collected.append(Publish(event))
+
+    def deadline(
+        self, name: str, after: timedelta | None = None, *, at: datetime | None = None
+    ) -> None:
+        """Be told ``after`` this turn, or ``at`` a moment; replaces a deadline of the same name."""
+        self.collected.append(SetDeadline(name, after, at))
+
+    def cancel_deadline(self, name: str) -> None:
+        """Cancel the deadline of this name, if there is one."""
+        self.collected.append(CancelDeadline(name))
+
+    def reply(self, value: Any) -> None:
+        """Answer the sender."""
+        self.collected.append(Reply(value))
+
+    def complete(self, result: Any = None) -> None:
+        """End the process: it has reached its goal."""
+        self.collected.append(Complete(result))
+
+    def fail(self, reason: str) -> None:
+        """End the process: it cannot reach its goal."""
+        self.collected.append(Fail(reason))

@@ -1,0 +1,290 @@
+"""Every error perdure raises, in one tree.
+
+    PerdureError
+    ├── DefinitionError            a saga, message or setting is declared wrongly; raised at import or start
+    │   ├── DuplicateHandler       one method name, or one handler, declared twice in a saga class
+    │   ├── DuplicateSaga          two sagas of one name in a runtime
+    │   ├── DuplicateMessageType   two classes claim one type name
+    │   └── NotAPlainFunction      a coroutine where a plain function is needed
+    ├── SendError                  a message was not applied; raised at its sender
+    │   ├── UnknownSaga            the runtime does not run a saga of that name
+    │   ├── UnknownMessageType     no class, and no saga, knows this type
+    │   ├── CorrelationFailed      the message does not say which instance it is for
+    │   ├── InstanceNotFound       strict continue or stop, and there is no instance
+    │   ├── InstanceAlreadyExists  strict start of an instance that exists
+    │   ├── HandlerFailed          the saga's code raised; the message is a dead letter now
+    │   ├── InvalidEffect          the saga's code returned something that is not an effect
+    │   ├── MailboxFull            waited for room, found none; nothing was kept
+    │   ├── SendTimeout            no answer within timeout_s; the outcome is open, repeat under the same id
+    │   ├── OutcomeUnknown         the store failed while committing; repeat under the same id
+    │   ├── InstanceQuarantined    the instance's journal cannot be trusted or read; bytes are kept
+    │   ├── PublishFailed          some of several instances did not take a published message
+    │   └── RuntimeNotRunning      not started, stopping or stopped
+    ├── CodecError
+    │   ├── EncodeError            a value cannot be stored exactly; raised at its sender
+    │   │   ├── UnregisteredType   the class has no type name; decorate it with @message
+    │   │   └── NaiveDatetime      a datetime without time zone
+    │   ├── DecodeError            stored or received bytes do not fit their type
+    │   │   ├── UnknownType        no class for this type name
+    │   │   └── UnknownVersion     written by newer code, or an upcaster is missing
+    │   └── LimitExceeded          too many bytes, elements or levels
+    └── StoreError
+        ├── StoreUnavailable       cannot be opened, read or written now
+        │   ├── StoreNotWritable   path missing or no permission
+        │   └── StoreFull          the disk is full; reads go on
+        ├── NotADatabase           the file holds something else
+        ├── SchemaTooNew           written by a newer perdure
+        ├── StoreLocked            another runtime owns the file
+        ├── SequenceConflict       another turn took this sequence number
+        ├── Fenced                 another owner has taken over: a newer epoch is in the store
+        └── CorruptRecord          a stored row fails its checksum or is missing
+
+An error names the saga and the correlation id it concerns and says what to do.
+Next to read: ``messages.py`` and ``effects.py``, the values that sagas exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "CodecError",
+    "CorrelationFailed",
+    "CorruptRecord",
+    "DecodeError",
+    "DefinitionError",
+    "DuplicateHandler",
+    "DuplicateMessageType",
+    "DuplicateSaga",
+    "EncodeError",
+    "Fenced",
+    "HandlerFailed",
+    "InstanceAlreadyExists",
+    "InstanceNotFound",
+    "InstanceQuarantined",
+    "InvalidEffect",
+    "LimitExceeded",
+    "MailboxFull",
+    "NaiveDatetime",
+    "NotADatabase",
+    "NotAPlainFunction",
+    "OutcomeUnknown",
+    "PerdureError",
+    "PublishFailed",
+    "RuntimeNotRunning",
+    "SchemaTooNew",
+    "SendError",
+    "SendTimeout",
+    "SequenceConflict",
+    "StoreError",
+    "StoreFull",
+    "StoreLocked",
+    "StoreNotWritable",
+    "StoreUnavailable",
+    "UnknownMessageType",
+    "UnknownSaga",
+    "UnknownType",
+    "UnknownVersion",
+    "UnregisteredType",
+]
+
+
+class PerdureError(Exception):
+    """Base of all errors of perdure.
+
+    >>> raise InstanceNotFound("no such instance", saga="Order", correlation_id="o-1", remedy="start it")
+    Traceback (most recent call last):
+    perdure.errors.InstanceNotFound: no such instance (saga 'Order', correlation id 'o-1'); start it
+
+    ``saga``, ``correlation_id`` and ``remedy`` are attributes, too; each may be None.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        saga: str | None = None,
+        correlation_id: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.saga = saga
+        self.correlation_id = correlation_id
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        named = [
+            f"{word} {value!r}"
+            for word, value in (("saga", self.saga), ("correlation id", self.correlation_id))
+            if value is not None
+        ]
+        text = f"{self.problem} ({', '.join(named)})" if named else self.problem
+        return f"{text}; {self.remedy}" if self.remedy else text
+
+    def about(self, saga: str, correlation_id: str | None = None) -> PerdureError:
+        """Fill in what the place that raised could not know; returns the error itself."""
+        self.saga = self.saga if self.saga is not None else saga
+        self.correlation_id = (
+            self.correlation_id if self.correlation_id is not None else correlation_id
+        )
+        return self
+
+
+class DefinitionError(PerdureError):
+    """A saga, message type or setting is declared wrongly."""
+
+
+class DuplicateHandler(DefinitionError):
+    """One name or handler is declared twice in a saga class; Python would keep only the last."""
+
+
+class DuplicateSaga(DefinitionError):
+    """Two sagas of one name in one runtime."""
+
+
+class DuplicateMessageType(DefinitionError):
+    """Two classes claim one type name."""
+
+
+class NotAPlainFunction(DefinitionError):
+    """A coroutine function was given where a plain function is needed."""
+
+
+class SendError(PerdureError):
+    """A message was not applied."""
+
+
+class UnknownSaga(SendError):
+    """The runtime does not run a saga of that name."""
+
+
+class UnknownMessageType(SendError):
+    """No class and no saga knows this message type."""
+
+
+class CorrelationFailed(SendError):
+    """The message does not say which instance it is for."""
+
+
+class InstanceNotFound(SendError):
+    """A strict continue or stop found no instance."""
+
+
+class InstanceAlreadyExists(SendError):
+    """A strict start found the instance there already, running or finished."""
+
+
+class HandlerFailed(SendError):
+    """The saga's code raised. Nothing of the turn was kept; the message is a dead letter.
+
+    The original exception is ``__cause__``.
+    """
+
+
+class InvalidEffect(SendError):
+    """The saga's code returned something that is not an effect."""
+
+
+class MailboxFull(SendError):
+    """The instance's mailbox stayed full for the whole wait. The message was not kept."""
+
+
+class SendTimeout(SendError):
+    """No answer within ``timeout_s``. The message may still be applied: repeat it under its id."""
+
+
+class OutcomeUnknown(SendError):
+    """The store failed while committing and could not be asked since. Repeat under the same id."""
+
+
+class InstanceQuarantined(SendError):
+    """The instance cannot be rehydrated: its journal is damaged, or newer than this code."""
+
+
+class RuntimeNotRunning(SendError):
+    """The runtime was not started, is stopping, or has stopped."""
+
+
+class PublishFailed(SendError):
+    """Some of the instances a published message went to did not take it.
+
+    ``outcomes`` holds a receipt or an error per instance; repeating the publish under the same
+    message id is safe.
+    """
+
+    def __init__(self, problem: str, outcomes: Sequence[object], *, remedy: str) -> None:
+        super().__init__(problem, remedy=remedy)
+        self.outcomes = list(outcomes)
+
+
+class CodecError(PerdureError):
+    """A value and its bytes do not go together."""
+
+
+class EncodeError(CodecError):
+    """A value cannot be stored so that it comes back exactly."""
+
+
+class UnregisteredType(EncodeError):
+    """The class has no stable type name."""
+
+
+class NaiveDatetime(EncodeError):
+    """A datetime without time zone: its instant depends on the machine."""
+
+
+class DecodeError(CodecError):
+    """Bytes do not fit the type they claim to be."""
+
+
+class UnknownType(DecodeError):
+    """No class is registered for the type name."""
+
+
+class UnknownVersion(DecodeError):
+    """The version is newer than the code's, or an upcaster for it is missing."""
+
+
+class LimitExceeded(CodecError):
+    """Too many bytes, elements or levels of nesting."""
+
+
+class StoreError(PerdureError):
+    """The store refused or failed."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be opened, read or written now."""
+
+
+class StoreNotWritable(StoreUnavailable):
+    """The path does not exist or may not be written."""
+
+
+class StoreFull(StoreUnavailable):
+    """No space is left on the store's disk."""
+
+
+class NotADatabase(StoreError):
+    """The file is something else than a perdure database."""
+
+
+class SchemaTooNew(StoreError):
+    """The store was written by a newer version of perdure."""
+
+
+class StoreLocked(StoreError):
+    """Another runtime owns the store."""
+
+
+class SequenceConflict(StoreError):
+    """The turn's sequence number is not the next one of its instance."""
+
+
+class Fenced(StoreError):
+    """The turn's epoch is over: another owner has taken the store since."""
+
+
+class CorruptRecord(StoreError):
+    """A stored row fails its checksum, or rows are missing."""

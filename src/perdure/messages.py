@@ -1,0 +1,184 @@
+"""Messages: what is delivered to an instance, and the names they are stored under.
+
+    @message                                    # type name "OrderPlaced", version 1
+    class OrderPlaced:
+        order_id: str
+        amount: int
+
+A message class is a frozen dataclass with a stable type name and version; the name is never the
+import path, so classes may move between modules. ``Message`` is such an event under way, with its
+ids. This module knows no saga, no codec and no store. Next to read: ``effects.py``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar, dataclass_transform, overload
+from weakref import WeakSet
+
+from perdure.errors import DefinitionError
+
+__all__ = [
+    "DeadlineReached",
+    "ExternalEvent",
+    "Message",
+    "Metadata",
+    "TimeoutReached",
+    "TypeInfo",
+    "Upcaster",
+    "catalogue",
+    "message",
+    "type_info_of",
+]
+
+C = TypeVar("C", bound=type)
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+"""A pure function from the fields of one version to the fields of the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class TypeInfo:
+    """The stable name of a class: what is written beside its bytes.
+
+    ``upcasters[n]`` turns the fields of version n into those of version n + 1.
+    """
+
+    cls: type
+    name: str
+    version: int = 1
+    upcasters: Mapping[int, Upcaster] = field(default_factory=dict)
+
+
+_MARK = "__perdure_type__"
+_CATALOGUE: dict[str, WeakSet[type]] = {}
+
+
+@overload
+def message(cls: C, /) -> C: ...
+
+
+@overload
+def message(
+    *,
+    name: str | None = None,
+    version: int = 1,
+    upcasters: Mapping[int, Upcaster] | None = None,
+) -> Callable[[C], C]: ...
+
+
+@dataclass_transform(frozen_default=True)
+def message(
+    cls: C | None = None,
+    /,
+    *,
+    name: str | None = None,
+    version: int = 1,
+    upcasters: Mapping[int, Upcaster] | None = None,
+) -> C | Callable[[C], C]:
+    """Give a class a stable type name and version; make it a frozen dataclass if it is none yet.
+
+        @message(name="orders.placed", version=2, upcasters={1: lambda old: {**old, "tip": 0}})
+        class OrderPlaced:
+            order_id: str
+            tip: int
+
+    Used for events, commands, and state classes alike. ``name`` defaults to the class name.
+
+    Raises ``DefinitionError`` for a bad version or a gap in the upcasters.
+    """
+
+    def mark(target: C) -> C:
+        if not dataclasses.is_dataclass(target):
+            target = dataclass(frozen=True)(target)
+        info = TypeInfo(target, name or target.__name__, version, dict(upcasters or {}))
+        _check(info)
+        setattr(target, _MARK, info)
+        _CATALOGUE.setdefault(info.name, WeakSet()).add(target)
+        return target
+
+    return mark if cls is None else mark(cls)
+
+
+def _check(info: TypeInfo) -> None:
+    if info.version < 1:
+        raise DefinitionError(f"version {info.version} of message {info.name!r} is below 1")
+    missing = set(range(1, info.version)) ^ set(info.upcasters)
+    if missing:
+        raise DefinitionError(
+            f"message {info.name!r} has version {info.version}, but its upcasters are for "
+            f"{sorted(info.upcasters) or 'no version'}",
+            remedy=f"give exactly one for each of the versions {list(range(1, info.version))}",
+        )
+
+
+def type_info_of(cls: type) -> TypeInfo | None:
+    """The name ``@message`` gave this very class (not its base), or None."""
+    info: TypeInfo | None = cls.__dict__.get(_MARK)
+    return info
+
+
+def catalogue(name: str) -> Iterator[TypeInfo]:
+    """All live classes that ``@message`` marked with this name; more than one is ambiguous."""
+    for cls in list(_CATALOGUE.get(name, ())):
+        info = type_info_of(cls)
+        if info is not None:
+            yield info
+
+
+@message(name="perdure.DeadlineReached")
+@dataclass(frozen=True, slots=True)
+class DeadlineReached:
+    """Delivered when the deadline ``name`` that the instance set is reached."""
+
+    name: str
+    due_at: datetime
+
+
+@message(name="perdure.TimeoutReached")
+@dataclass(frozen=True, slots=True)
+class TimeoutReached:
+    """Delivered when the whole process has taken longer than its ``timeout``."""
+
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalEvent:
+    """An event from outside for which there is no class: a type name and plain data.
+
+    A saga declares interest by the name: ``@continues("PaymentSettled", by="order_id")``.
+    """
+
+    type: str
+    data: Mapping[str, Any]
+    version: int = 1
+
+
+@dataclass(slots=True)
+class Metadata:
+    """What is known about a message beside its content; handed to ``correlate`` and ``handle``.
+
+    ``message_id`` makes a repeated message known; ``correlation_id`` is the business conversation
+    the message belongs to (not necessarily the instance's id); ``causation_id`` the id of the
+    message that led to this one; ``sent_at`` when it was sent; ``headers`` what the sender added.
+    """
+
+    message_id: str
+    sent_at: datetime
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    headers: Mapping[str, str] | None = None
+
+
+@dataclass(slots=True)
+class Message:
+    """A message under way: its content, its metadata, and the content's bytes as they are stored."""
+
+    content: Any
+    metadata: Metadata
+    type: str
+    version: int
+    body: bytes
