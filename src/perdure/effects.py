@@ -1,4 +1,4 @@
-"""Effects: what a handler says shall happen. Data only; nothing happens until the turn is committed.
+"""Effects: what a handler says shall happen. Nothing does until the turn is committed.
 
     def handle(self, state, event, metadata):
         return [Send(ShipItem(state.order_id)), SetDeadline("delivered", after=timedelta(days=5))]
@@ -44,7 +44,7 @@ class Record:
 
 @dataclass(slots=True)
 class Send:
-    """Send a command. It waits in the outbox from this turn's commit on; ``queue`` defaults to its type name."""
+    """Send a command to a work queue (by default the one of its type name), through the outbox."""
 
     command: Any
     queue: str | None = None
@@ -52,7 +52,7 @@ class Send:
 
 @dataclass(slots=True)
 class Publish:
-    """Publish an event to whoever is interested. It waits in the outbox from this turn's commit on."""
+    """Publish an event to whoever is interested, through the outbox."""
 
     event: Any
 
@@ -75,7 +75,7 @@ class CancelDeadline:
 
 @dataclass(slots=True)
 class Reply:
-    """Answer the sender (``ask``, ``send``) with this value, now and whenever the message is repeated."""
+    """Answer the sender with this value, now and whenever the message is repeated."""
 
     value: Any
 
@@ -94,9 +94,7 @@ class Fail:
     reason: str
 
 
-Effect: TypeAlias = (
-    Record | Send | Publish | SetDeadline | CancelDeadline | Reply | Complete | Fail
-)
+Effect: TypeAlias = Record | Send | Publish | SetDeadline | CancelDeadline | Reply | Complete | Fail
 
 
 class Effects:
@@ -105,12 +103,16 @@ class Effects:
     ``do.now`` is the turn's time, ``do.metadata`` the message's.
     """
 
-    __slots__ = ("collected", "metadata", "now")
+    __slots__ = ("collected", "metadata")
 
-    def __init__(self, now: datetime, metadata: Metadata) -> None:
-        self.now = now
+    def __init__(self, metadata: Metadata) -> None:
         self.metadata = metadata
         self.collected: list[Effect] = []
+
+    @property
+    def now(self) -> datetime:
+        """The turn's time (aware, UTC); the same whenever the turn is looked at again."""
+        return self.metadata.occurred_at
 
     def record(self, event: Any) -> None:
         """Record a further event in the journal."""

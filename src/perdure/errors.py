@@ -1,7 +1,7 @@
 """Every error perdure raises, in one tree.
 
     PerdureError
-    ├── DefinitionError            a saga, message or setting is declared wrongly; raised at import or start
+    ├── DefinitionError            a saga, message or setting is declared wrongly
     │   ├── DuplicateHandler       one method name, or one handler, declared twice in a saga class
     │   ├── DuplicateSaga          two sagas of one name in a runtime
     │   ├── DuplicateMessageType   two classes claim one type name
@@ -12,10 +12,12 @@
     │   ├── CorrelationFailed      the message does not say which instance it is for
     │   ├── InstanceNotFound       strict continue or stop, and there is no instance
     │   ├── InstanceAlreadyExists  strict start of an instance that exists
+    │   ├── InstanceFinished       strict message for an instance that has ended
+    │   ├── MessageNotHandled      strict message that no handler accepts in the present state
     │   ├── HandlerFailed          the saga's code raised; the message is a dead letter now
     │   ├── InvalidEffect          the saga's code returned something that is not an effect
     │   ├── MailboxFull            waited for room, found none; nothing was kept
-    │   ├── SendTimeout            no answer within timeout_s; the outcome is open, repeat under the same id
+    │   ├── SendTimeout            no answer within timeout_s; repeat under the same id
     │   ├── OutcomeUnknown         the store failed while committing; repeat under the same id
     │   ├── InstanceQuarantined    the instance's journal cannot be trusted or read; bytes are kept
     │   ├── PublishFailed          some of several instances did not take a published message
@@ -60,11 +62,13 @@ __all__ = [
     "Fenced",
     "HandlerFailed",
     "InstanceAlreadyExists",
+    "InstanceFinished",
     "InstanceNotFound",
     "InstanceQuarantined",
     "InvalidEffect",
     "LimitExceeded",
     "MailboxFull",
+    "MessageNotHandled",
     "NaiveDatetime",
     "NotADatabase",
     "NotAPlainFunction",
@@ -92,9 +96,9 @@ __all__ = [
 class PerdureError(Exception):
     """Base of all errors of perdure.
 
-    >>> raise InstanceNotFound("no such instance", saga="Order", correlation_id="o-1", remedy="start it")
-    Traceback (most recent call last):
-    perdure.errors.InstanceNotFound: no such instance (saga 'Order', correlation id 'o-1'); start it
+    >>> print(InstanceNotFound("no such instance", saga="Order", correlation_id="o-1",
+    ...                        remedy="start it"))
+    no such instance (saga 'Order', correlation id 'o-1'); start it
 
     ``saga``, ``correlation_id`` and ``remedy`` are attributes, too; each may be None.
     """
@@ -173,6 +177,14 @@ class InstanceNotFound(SendError):
 
 class InstanceAlreadyExists(SendError):
     """A strict start found the instance there already, running or finished."""
+
+
+class InstanceFinished(SendError):
+    """A strict message found its instance completed or failed."""
+
+
+class MessageNotHandled(SendError):
+    """A strict message that no handler accepts in the instance's present state."""
 
 
 class HandlerFailed(SendError):

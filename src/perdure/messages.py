@@ -15,8 +15,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, TypeVar, dataclass_transform, overload
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar, cast, dataclass_transform, overload
 from weakref import WeakSet
 
 from perdure.errors import DefinitionError
@@ -30,7 +30,9 @@ __all__ = [
     "TypeInfo",
     "Upcaster",
     "catalogue",
+    "datetime_of",
     "message",
+    "milliseconds_of",
     "type_info_of",
 ]
 
@@ -92,7 +94,7 @@ def message(
 
     def mark(target: C) -> C:
         if not dataclasses.is_dataclass(target):
-            target = dataclass(frozen=True)(target)
+            target = cast("C", dataclass(frozen=True)(target))
         info = TypeInfo(target, name or target.__name__, version, dict(upcasters or {}))
         _check(info)
         setattr(target, _MARK, info)
@@ -157,28 +159,83 @@ class ExternalEvent:
     version: int = 1
 
 
-@dataclass(slots=True)
 class Metadata:
     """What is known about a message beside its content; handed to ``correlate`` and ``handle``.
 
+        Metadata("m-1", correlation_id="cart-7")            # all a test needs
+
     ``message_id`` makes a repeated message known; ``correlation_id`` is the business conversation
     the message belongs to (not necessarily the instance's id); ``causation_id`` the id of the
-    message that led to this one; ``sent_at`` when it was sent; ``headers`` what the sender added.
+    message that led to this one; ``headers`` what the sender added. In a turn, ``occurred_at`` is
+    its time, stored with it, and ``instance_id`` and ``sequence_nr`` say whose turn it is.
     """
 
+    __slots__ = (
+        "causation_id",
+        "correlation_id",
+        "headers",
+        "instance_id",
+        "message_id",
+        "occurred_at_ms",
+        "sent_at_ms",
+        "sequence_nr",
+    )
+
+    def __init__(
+        self,
+        message_id: str = "",
+        sent_at_ms: int = 0,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        occurred_at_ms: int = 0,
+        instance_id: str = "",
+        sequence_nr: int = 0,
+    ) -> None:
+        self.message_id = message_id
+        self.sent_at_ms = sent_at_ms
+        self.correlation_id = correlation_id
+        self.causation_id = causation_id
+        self.headers = headers
+        self.occurred_at_ms = occurred_at_ms
+        self.instance_id = instance_id
+        self.sequence_nr = sequence_nr
+
+    @property
+    def sent_at(self) -> datetime:
+        """When the message was sent (aware, UTC)."""
+        return datetime_of(self.sent_at_ms)
+
+    @property
+    def occurred_at(self) -> datetime:
+        """The time of the turn (aware, UTC)."""
+        return datetime_of(self.occurred_at_ms)
+
+
+@dataclass(slots=True)
+class Message:
+    """A message under way: its content, the content's bytes as they are stored, and its ids."""
+
+    content: Any
+    type: str
+    version: int
+    body: bytes
     message_id: str
-    sent_at: datetime
+    sent_at_ms: int
     correlation_id: str | None = None
     causation_id: str | None = None
     headers: Mapping[str, str] | None = None
 
 
-@dataclass(slots=True)
-class Message:
-    """A message under way: its content, its metadata, and the content's bytes as they are stored."""
+def datetime_of(at_ms: int) -> datetime:
+    """The aware UTC datetime of whole milliseconds since the epoch, exactly."""
+    return _EPOCH + timedelta(milliseconds=at_ms)
 
-    content: Any
-    metadata: Metadata
-    type: str
-    version: int
-    body: bytes
+
+def milliseconds_of(at: datetime) -> int:
+    """Whole milliseconds since the epoch, rounded down; ``at`` must be aware."""
+    return (at - _EPOCH) // _MILLISECOND
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)

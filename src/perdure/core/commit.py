@@ -128,7 +128,7 @@ class InboxRow:
     """A message that waits: for its instance, for a retry, behind another, or for a release.
 
     (instance, message_id) is its key: putting it again changes nothing. ``next_try_at_ms`` and
-    ``expires_at_ms`` are None where they do not apply. The store gives ``position`` (order of arrival).
+    ``expires_at_ms`` are None where they do not apply; ``position`` is the order of arrival.
     """
 
     instance: str

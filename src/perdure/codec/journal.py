@@ -1,0 +1,246 @@
+"""How a turn, a snapshot and a waiting message are written: the bytes of their rows.
+
+Compact msgpack arrays with a format number first; user values inside stay opaque bytes, so that a
+message nobody can decode any more can still be kept, listed and moved. Knows no store.
+Next to read: ``store/protocol.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgpack
+from perdure.codec.codec import Codec
+
+from perdure.core.commit import OutboxKind, Status
+from perdure.core.correlation import split_key
+from perdure.core.instance import Armed, Instance, ProcessedMessages, next_due
+from perdure.core.outcome import Outcome, Outgoing, Stored, Turn
+from perdure.core.replay import JournalEntry
+from perdure.core.saga import Definition
+from perdure.errors import DecodeError
+from perdure.messages import Message, Metadata
+
+__all__ = ["JournalCodec", "WaitingMessage"]
+
+FORMAT = 1
+
+_OUTCOMES = {
+    Outcome.APPLIED: 1,
+    Outcome.UNHANDLED: 2,
+    Outcome.FINISHED: 3,
+    Outcome.EXISTS: 4,
+    Outcome.FAILED: 5,
+}
+_OUTCOME_OF = {number: outcome for outcome, number in _OUTCOMES.items()}
+
+
+class TurnBody(NamedTuple):
+    """The fields of a turn's body, in the order they are written; user values still encoded."""
+
+    format: int
+    outcome: int
+    refused: bool
+    at_ms: int
+    message: Stored
+    sent_at_ms: int
+    correlation_id: str | None
+    causation_id: str | None
+    headers: dict[str, str] | None
+    events: list[Stored]
+    outgoing: list[tuple[int, str, Stored]]
+    deadlines_set: dict[str, int]
+    deadlines_cleared: list[str]
+    status: str | None
+    detail: bytes | str | None
+    reply: bytes | None
+
+
+@dataclass(slots=True)
+class WaitingMessage:
+    """A message in the inbox, with what it asked of its instance."""
+
+    message: Message
+    kind: int
+    strict: bool
+
+
+class JournalCodec:
+    """Bodies of rows, over a ``Codec`` for the users' values in them."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self._pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True).pack
+
+    def encode_turn(self, turn: Turn) -> bytes:
+        """The body of the turn's journal row."""
+        message = turn.message
+        status_changed = turn.status_changed
+        return self._pack(
+            (
+                FORMAT,
+                _OUTCOMES[turn.outcome],
+                turn.refused,
+                turn.at_ms,
+                (message.type, message.version, message.body),
+                message.sent_at_ms,
+                message.correlation_id,
+                message.causation_id,
+                message.headers,
+                turn.events,
+                turn.outgoing,
+                {name: armed.due_at_ms for name, armed in turn.deadlines_set.items()},
+                turn.deadlines_cleared,
+                turn.after.status.value if status_changed else None,
+                turn.after.detail if status_changed else None,
+                turn.reply,
+            )
+        )
+
+    def read_turn(self, body: bytes) -> TurnBody:
+        """The fields of a turn's body. Raises ``DecodeError`` if it is of another format."""
+        fields = _unpack(body)
+        if not isinstance(fields, list) or len(fields) != len(TurnBody._fields):
+            raise DecodeError(
+                f"a journal entry of an unknown format ({_format_of(fields)})",
+                remedy="run the version of perdure that wrote it",
+            )
+        return TurnBody(*fields)
+
+    def decode_entry(
+        self,
+        definition: Definition,
+        instance: Instance,
+        sequence_nr: int,
+        message_id: str,
+        body: bytes,
+    ) -> JournalEntry:
+        """A journal row as ``replay`` folds it; decodes only what ``apply`` will look at."""
+        turn = self.read_turn(body)
+        outcome = _OUTCOME_OF[turn.outcome]
+        metadata = Metadata(
+            message_id,
+            turn.sent_at_ms,
+            turn.correlation_id,
+            turn.causation_id,
+            turn.headers,
+            turn.at_ms,
+            instance.correlation_id,
+            sequence_nr,
+        )
+        stored = [turn.message, *turn.events] if outcome is Outcome.APPLIED else []
+        return JournalEntry(
+            sequence_nr,
+            metadata,
+            outcome,
+            [self.codec.decode(*one) for one in stored if self._is_folded(definition, one[0])],
+            turn.deadlines_set,
+            turn.deadlines_cleared,
+            None if turn.status is None else Status(turn.status),
+            turn.detail,
+        )
+
+    def _is_folded(self, definition: Definition, type_name: str) -> bool:
+        if definition.folds is None:
+            return True
+        info = self.codec.registry.named(type_name)
+        return info is None or info.cls in definition.folds
+
+    def outgoing_of(self, turn: TurnBody) -> list[Outgoing]:
+        """The commands and events a stored turn sent."""
+        return [
+            Outgoing(OutboxKind(kind), target, (stored[0], stored[1], stored[2]))
+            for kind, target, stored in turn.outgoing
+        ]
+
+    def outcome_of(self, turn: TurnBody) -> Outcome:
+        """How a stored turn ended."""
+        return _OUTCOME_OF[turn.outcome]
+
+    def encode_snapshot(self, instance: Instance, processed: ProcessedMessages) -> bytes:
+        """The body of a snapshot: the state, the armed deadlines, the known message ids."""
+        return self._pack(
+            (
+                FORMAT,
+                tuple(self.codec.encode(instance.state)),
+                instance.status.value,
+                instance.detail,
+                instance.started_at_ms,
+                instance.updated_at_ms,
+                [(n, a.due_at_ms, a.sequence_nr) for n, a in instance.deadlines.items()],
+                processed.items(instance.sequence_nr),
+            )
+        )
+
+    def decode_snapshot(
+        self, key: str, sequence_nr: int, body: bytes, processed: ProcessedMessages
+    ) -> Instance:
+        """The instance of a snapshot; its known message ids are added to ``processed``."""
+        fields = _unpack(body)
+        if not isinstance(fields, list) or len(fields) != 8 or fields[0] != FORMAT:
+            raise DecodeError(f"a snapshot of an unknown format ({_format_of(fields)})")
+        _, state, status, detail, started_at_ms, updated_at_ms, armed, known = fields
+        deadlines = {name: Armed(due_at_ms, number) for name, due_at_ms, number in armed}
+        decoded = self.codec.decode(*state)
+        for message_id, number in known:
+            processed.add(message_id, number)
+        return Instance(
+            key,
+            split_key(key)[1],
+            decoded,
+            sequence_nr,
+            Status(status),
+            deadlines,
+            next_due(deadlines),
+            started_at_ms,
+            updated_at_ms,
+            detail,
+        )
+
+    def encode_waiting(self, message: Message, kind: int, strict: bool) -> bytes:
+        """The body of an inbox row or of a message's dead letter."""
+        return self._pack(
+            (
+                FORMAT,
+                kind,
+                strict,
+                (message.type, message.version, message.body),
+                message.sent_at_ms,
+                message.correlation_id,
+                message.causation_id,
+                message.headers,
+            )
+        )
+
+    def decode_waiting(self, message_id: str, body: bytes) -> WaitingMessage:
+        """The message of an inbox row or dead letter. Raises ``DecodeError``."""
+        fields = _unpack(body)
+        if not isinstance(fields, list) or len(fields) != 8 or fields[0] != FORMAT:
+            raise DecodeError(f"a waiting message of an unknown format ({_format_of(fields)})")
+        _, kind, strict, stored, sent_at_ms, correlation_id, causation_id, headers = fields
+        type_name, version, content = stored
+        message = Message(
+            self.codec.decode(type_name, version, content),
+            type_name,
+            version,
+            content,
+            message_id,
+            sent_at_ms,
+            correlation_id,
+            causation_id,
+            headers,
+        )
+        return WaitingMessage(message, kind, strict)
+
+
+def _unpack(body: bytes) -> Any:
+    try:
+        return msgpack.unpackb(body, raw=False, strict_map_key=False)
+    except Exception as error:
+        raise DecodeError(f"bytes that are no msgpack: {error}") from error
+
+
+def _format_of(fields: Any) -> str:
+    return f"format {fields[0]!r}" if isinstance(fields, list) and fields else "no format"

@@ -1,0 +1,231 @@
+"""The next instance in the making: where effects are carried out, to be kept or dropped whole.
+
+One function per effect, in a table; a new effect is a line there. Knows no store and no clock.
+Next to read: ``turn.py``, which opens a draft and closes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import Any
+
+from perdure.core.commit import OutboxKind, Status
+from perdure.core.instance import Armed, Instance, next_due
+from perdure.core.outcome import Encoder, Outcome, Outgoing, Stored, Turn
+from perdure.core.replay import fold
+from perdure.core.saga import Definition
+from perdure.effects import (
+    CancelDeadline,
+    Complete,
+    Effect,
+    Fail,
+    Publish,
+    Record,
+    Reply,
+    Send,
+    SetDeadline,
+)
+from perdure.errors import InvalidEffect
+from perdure.messages import Message, Metadata, datetime_of, milliseconds_of
+
+__all__ = ["Draft"]
+
+EFFECTS_MAX = 10_000
+"""So many effects of one turn at most: a runaway loop fails its turn, not the store."""
+
+DEADLINE_NAME_MAX = 200
+
+
+class Draft:
+    """The next instance in the making. Dropped whole if anything raises."""
+
+    __slots__ = (
+        "deadlines",
+        "definition",
+        "detail",
+        "encoder",
+        "events",
+        "fired",
+        "instance",
+        "metadata",
+        "outgoing",
+        "reply",
+        "reply_value",
+        "set",
+        "state",
+        "status",
+    )
+
+    def __init__(
+        self, definition: Definition, instance: Instance, metadata: Metadata, encoder: Encoder
+    ) -> None:
+        self.definition = definition
+        self.instance = instance
+        self.metadata = metadata
+        self.encoder = encoder
+        self.state = definition.private_copy(instance.state)
+        self.status = Status.RUNNING
+        self.detail: bytes | str | None = None
+        self.events: list[Stored] = []
+        self.outgoing: list[Outgoing] = []
+        self.set: dict[str, Armed] = {}
+        self.deadlines = instance.deadlines  # replaced, not changed, by the first change
+        self.fired: str | None = None
+        self.reply: bytes | None = None
+        self.reply_value: Any = None
+
+    def fold(self, event: Any) -> None:
+        self.state = fold(self.definition, self.state, event, self.metadata)
+
+    def arm(self, name: str, due_at_ms: int) -> None:
+        self.set[name] = Armed(due_at_ms, self.metadata.sequence_nr)
+
+    def finish(self, status: Status, detail: bytes | str | None) -> None:
+        if self.status is not Status.RUNNING:
+            raise InvalidEffect(
+                "a turn can complete or fail its instance once", remedy="return one of the two"
+            )
+        self.status = status
+        self.detail = detail
+
+    def carry_out(self, effects: Iterable[Effect] | None) -> None:
+        if effects is None:
+            return
+        for effect in _checked(effects):
+            carry = _CARRY_OUT.get(type(effect))
+            if carry is None:
+                raise InvalidEffect(
+                    f"the handler returned {effect!r} of type {type(effect).__name__}",
+                    remedy="return None or an iterable of effects (Send, Record, SetDeadline, …)",
+                )
+            carry(self, effect)
+
+    def turn(self, message: Message, now_ms: int) -> Turn:
+        before = self.instance
+        finished = self.status is not Status.RUNNING
+        cleared = self._settle_deadlines(finished)
+        after = Instance(
+            before.key,
+            before.correlation_id,
+            self.state,
+            self.metadata.sequence_nr,
+            self.status,
+            self.deadlines,
+            next_due(self.deadlines) if self.deadlines else None,
+            before.started_at_ms or now_ms,
+            now_ms,
+            self.detail,
+        )
+        return Turn(
+            message,
+            Outcome.APPLIED,
+            now_ms,
+            after,
+            False,
+            self.events,
+            self.outgoing,
+            self.set,
+            cleared,
+            finished or not before.sequence_nr,
+            self.reply,
+            self.reply_value,
+        )
+
+    def _settle_deadlines(self, finished: bool) -> list[str]:
+        """The net change; answers the names that go: cancelled, fired, or all at the end."""
+        before = self.instance.deadlines
+        if finished:
+            self.deadlines, self.set = {}, {}
+            return list(before)
+        if self.fired is not None and self.fired not in self.set:
+            self.deadlines = {k: v for k, v in self.deadlines.items() if k != self.fired}
+        if self.set:
+            self.deadlines = {**self.deadlines, **self.set}
+        return [name for name in before if name not in self.deadlines]
+
+
+def _checked(effects: Any) -> Iterator[Effect]:
+    if isinstance(effects, (str, bytes)) or not isinstance(effects, Iterable):
+        raise InvalidEffect(
+            f"the handler returned {effects!r} of type {type(effects).__name__}",
+            remedy="return None or an iterable of effects (Send, Record, SetDeadline, …)",
+        )
+    for count, effect in enumerate(effects):
+        if count >= EFFECTS_MAX:
+            raise InvalidEffect(
+                f"more than {EFFECTS_MAX} effects in one turn", remedy="split the work over turns"
+            )
+        yield effect
+
+
+def _record(draft: Draft, effect: Record) -> None:
+    draft.events.append(draft.encoder.message(effect.event))
+    draft.fold(effect.event)
+
+
+def _send(draft: Draft, effect: Send) -> None:
+    stored = draft.encoder.message(effect.command)
+    draft.outgoing.append(Outgoing(OutboxKind.COMMAND, effect.queue or stored[0], stored))
+
+
+def _publish(draft: Draft, effect: Publish) -> None:
+    draft.outgoing.append(Outgoing(OutboxKind.EVENT, "", draft.encoder.message(effect.event)))
+
+
+def _set_deadline(draft: Draft, effect: SetDeadline) -> None:
+    name = effect.name
+    if not isinstance(name, str) or not 0 < len(name) <= DEADLINE_NAME_MAX:
+        raise InvalidEffect(f"{name!r} is no name for a deadline", remedy="use a short text")
+    if (effect.after is None) == (effect.at is None):
+        raise InvalidEffect(
+            f"deadline {name!r} needs exactly one of after= and at=", remedy="give one"
+        )
+    if effect.after is not None:
+        due = draft.metadata.occurred_at_ms + milliseconds(effect.after)
+    elif effect.at is None or effect.at.tzinfo is None:
+        raise InvalidEffect(
+            f"deadline {name!r} is set to the naive datetime {effect.at}",
+            remedy="use an aware one, such as datetime.now(UTC)",
+        )
+    else:
+        due = milliseconds_of(effect.at)  # stored in whole milliseconds, rounded up
+        due += milliseconds(effect.at - datetime_of(due))
+    draft.arm(name, max(due, 0))
+
+
+def _cancel_deadline(draft: Draft, effect: CancelDeadline) -> None:
+    draft.set.pop(effect.name, None)
+    draft.deadlines = {k: v for k, v in draft.deadlines.items() if k != effect.name}
+
+
+def _reply(draft: Draft, effect: Reply) -> None:
+    draft.reply = draft.encoder.value(effect.value)
+    draft.reply_value = effect.value
+
+
+def _complete(draft: Draft, effect: Complete) -> None:
+    result = effect.result
+    draft.finish(Status.COMPLETED, None if result is None else draft.encoder.value(result))
+
+
+def _fail(draft: Draft, effect: Fail) -> None:
+    draft.finish(Status.FAILED, str(effect.reason))
+
+
+_CARRY_OUT: dict[type, Callable[[Draft, Any], None]] = {
+    Record: _record,
+    Send: _send,
+    Publish: _publish,
+    SetDeadline: _set_deadline,
+    CancelDeadline: _cancel_deadline,
+    Reply: _reply,
+    Complete: _complete,
+    Fail: _fail,
+}
+
+
+def milliseconds(duration: timedelta) -> int:
+    """Whole milliseconds, rounded up: a deadline is never early."""
+    return math.ceil(duration / timedelta(milliseconds=1))

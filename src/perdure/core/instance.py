@@ -1,0 +1,98 @@
+"""One run of a saga as a value, and the memory of which messages it has processed.
+
+An ``Instance`` is never changed; a turn makes the next one. So an incarnation can hold two heads
+at no cost: what is committed, and what the next turn starts from. Next to read: ``turn.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from perdure.core.commit import Status
+
+__all__ = ["Armed", "Instance", "ProcessedMessages"]
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """A deadline that is set: when it is due, and the turn that armed it."""
+
+    due_at_ms: int
+    sequence_nr: int
+
+
+@dataclass(slots=True)
+class Instance:
+    """One run of a saga at a sequence number. Number 0 means that it does not exist (yet).
+
+    ``detail`` is what a finished instance said at its end: the encoded result, or the reason as
+    text. Treat as immutable.
+    """
+
+    key: str
+    correlation_id: str
+    state: Any
+    sequence_nr: int = 0
+    status: Status = Status.RUNNING
+    deadlines: dict[str, Armed] = field(default_factory=dict)
+    next_due_ms: int | None = None
+    started_at_ms: int = 0
+    updated_at_ms: int = 0
+    detail: bytes | str | None = None
+
+    @property
+    def exists(self) -> bool:
+        """At least one turn was taken."""
+        return self.sequence_nr > 0
+
+    def due_deadline(self, now_ms: int) -> tuple[str, Armed] | None:
+        """The first deadline due at ``now_ms`` in the order of (due, armed, name), or None."""
+        if self.next_due_ms is None or self.next_due_ms > now_ms:
+            return None
+        return min(
+            self.deadlines.items(),
+            key=lambda item: (item[1].due_at_ms, item[1].sequence_nr, item[0]),
+        )
+
+
+def next_due(deadlines: dict[str, Armed]) -> int | None:
+    """The earliest moment any of the deadlines is due (ms), or None."""
+    return min((armed.due_at_ms for armed in deadlines.values()), default=None)
+
+
+class ProcessedMessages:
+    """The ids of the last processed messages, with the turn that processed each.
+
+    Remembers at least ``window`` ids and at most twice as many, in two generations: adding and
+    looking up cost the same however long the instance has lived. (A dict trimmed at its front
+    would have to skip the holes left there.)
+    """
+
+    __slots__ = ("_older", "_recent", "window")
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self._recent: dict[str, int] = {}
+        self._older: dict[str, int] = {}
+
+    def add(self, message_id: str, sequence_nr: int) -> None:
+        """Remember that this turn processed this message."""
+        if len(self._recent) >= self.window:
+            self._older = self._recent
+            self._recent = {}
+        self._recent[message_id] = sequence_nr
+
+    def turn_of(self, message_id: str) -> int | None:
+        """The sequence number of the turn that processed the message, or None."""
+        found = self._recent.get(message_id)
+        return self._older.get(message_id) if found is None else found
+
+    def items(self, up_to: int) -> list[tuple[str, int]]:
+        """(message id, sequence number), oldest first, of turns up to this sequence number."""
+        return [
+            (message_id, sequence_nr)
+            for generation in (self._older, self._recent)
+            for message_id, sequence_nr in generation.items()
+            if sequence_nr <= up_to
+        ]

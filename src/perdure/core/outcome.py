@@ -1,0 +1,128 @@
+"""The values of a turn: how it may end, and what it leaves to be written.
+
+Plain data. Next to read: ``turn.py``, which makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any, NamedTuple, TypeAlias
+
+from perdure.core.commit import (
+    DeadlineRow,
+    HeadRow,
+    JournalRow,
+    OutboxKind,
+    OutboxRow,
+    TurnRecord,
+)
+from perdure.core.instance import Armed, Instance
+from perdure.messages import Message
+
+__all__ = [
+    "TIMEOUT",
+    "Encoder",
+    "Outcome",
+    "Outgoing",
+    "Stored",
+    "Turn",
+    "VerdictKind",
+    "record_of",
+]
+
+Stored: TypeAlias = tuple[str, int, bytes]
+"""A value as it is stored: type name, version, bytes."""
+
+TIMEOUT = "perdure.timeout"
+"""The name of the deadline of the whole process; armed by its first turn."""
+
+
+class VerdictKind(IntEnum):
+    """What a message asks of its instance; see ``correlation.py``. CONTINUE is the plain case."""
+
+    START = 1
+    CONTINUE = 2
+    STOP = 3
+
+
+class Outcome(StrEnum):
+    """How a turn ended, as recorded in the journal (the last two never are)."""
+
+    APPLIED = "applied"
+    UNHANDLED = "unhandled"
+    """No handler wants this message in the instance's present state; nothing changed."""
+    FINISHED = "finished"
+    """The instance had ended before; nothing changed."""
+    EXISTS = "exists"
+    """A strict start of an instance that exists; refused."""
+    FAILED = "failed"
+    """The handler of a deadline raised; the deadline is gone, a dead letter tells of it."""
+    PARKED = "parked"
+    """There is no such instance; the message waits in the inbox."""
+    MISSING = "missing"
+    """There is no such instance; the message was dropped, as the saga says."""
+
+
+class Encoder:
+    """How ``step`` turns what user code gives it into bytes at once, before anybody can change it.
+
+    ``message`` encodes events and commands, ``value`` replies and results.
+    """
+
+    __slots__ = ("message", "value")
+
+    def __init__(self, message: Callable[[Any], Stored], value: Callable[[Any], bytes]) -> None:
+        self.message = message
+        self.value = value
+
+
+class Outgoing(NamedTuple):
+    """A command to send or an event to publish."""
+
+    kind: OutboxKind
+    target: str
+    stored: Stored
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one message did: the instance afterwards and what must be written with it."""
+
+    message: Message
+    outcome: Outcome
+    at_ms: int
+    after: Instance
+    refused: bool = False
+    events: list[Stored] = field(default_factory=list)
+    outgoing: list[Outgoing] = field(default_factory=list)
+    deadlines_set: dict[str, Armed] = field(default_factory=dict)
+    deadlines_cleared: list[str] = field(default_factory=list)
+    status_changed: bool = False
+    reply: bytes | None = None
+    reply_value: Any = None
+
+
+def record_of(turn: Turn, saga: str, epoch: int, body: bytes, consumes_inbox: bool) -> TurnRecord:
+    """The rows of a turn; ``body`` is the encoded turn."""
+    after, key = turn.after, turn.after.key
+    number = after.sequence_nr
+    record = TurnRecord(JournalRow(key, number, epoch, turn.message.message_id, body))
+    if turn.outgoing:
+        record.outbox = tuple(
+            OutboxRow(key, number, index, kind, target, stored[0], stored[2], turn.at_ms)
+            for index, (kind, target, stored) in enumerate(turn.outgoing)
+        )
+    if turn.deadlines_set:
+        record.deadlines_set = tuple(
+            DeadlineRow(key, name, number, armed.due_at_ms)
+            for name, armed in turn.deadlines_set.items()
+        )
+    record.deadlines_cleared = tuple(turn.deadlines_cleared)
+    if turn.status_changed:
+        record.head = HeadRow(
+            key, saga, after.correlation_id, after.status, after.started_at_ms, after.updated_at_ms
+        )
+    record.consumes_inbox = consumes_inbox
+    return record

@@ -1,0 +1,140 @@
+"""What the kernel needs to know of a saga: its name and a handful of plain functions.
+
+Every face (process manager, and later the ordered saga and the workflow) comes down to one
+``Definition``. The kernel sees nothing else of a saga. Next to read: ``turn.py``.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import datetime as dt
+import enum
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+from uuid import UUID
+
+from perdure.core.correlation import Verdicts
+from perdure.effects import Effect
+from perdure.messages import Metadata, TypeInfo
+
+__all__ = [
+    "Definition",
+    "Handling",
+    "IgnoreMissing",
+    "MissingPolicy",
+    "Park",
+    "ReplyMissing",
+    "StartMissing",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Keep the message in the inbox until the instance starts; dead letter after ``for_s``."""
+
+    for_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoreMissing:
+    """Forget the message; the sender is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartMissing:
+    """Let any message start the instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyMissing:
+    """Answer the sender with a fixed value; nothing is kept."""
+
+    value: Any = None
+
+
+MissingPolicy: TypeAlias = Park | IgnoreMissing | StartMissing | ReplyMissing
+"""What becomes of a message that continues or stops an instance which does not exist."""
+
+Handling: TypeAlias = Callable[[Any, Any, Metadata], Iterable[Effect] | None]
+"""``(state, event, metadata) -> effects``."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A saga as the kernel sees it.
+
+    ``apply(state, event, metadata)`` returns the next state, or None after changing the (mutable)
+    state it was given. ``choose(state, event, metadata)`` looks at the state before that and gives
+    the function that will handle the event afterwards, returning effects; None: the event is not
+    wanted in this state and is neither applied nor handled.
+    ``interests`` are message classes or type names; ``types`` all classes that its rows may hold.
+    ``folds`` are the classes ``apply`` does something with, None for any.
+    """
+
+    name: str
+    state_type: TypeInfo
+    interests: tuple[type | str, ...]
+    initial_state: Callable[[], Any]
+    correlate: Callable[[Any, Metadata], Verdicts]
+    choose: Callable[[Any, Any, Metadata], Handling | None]
+    apply: Callable[[Any, Any, Metadata], Any]
+    compensate: Callable[[Any, Any], Iterable[Effect | Any] | None]
+    timeout: dt.timedelta | None = None
+    on_missing: MissingPolicy = field(default_factory=Park)
+    types: Collection[type] = ()
+    folds: Collection[type] | None = None
+    copies_state: bool = True
+
+    def private_copy(self, state: Any) -> Any:
+        """The state for user code to look at or change: a copy, unless it cannot be changed."""
+        return copy.deepcopy(state) if self.copies_state else state
+
+
+_IMMUTABLE = (
+    str, int, float, bool, bytes, complex, type(None), Decimal, UUID,
+    dt.datetime, dt.date, dt.time, dt.timedelta, dt.tzinfo,
+)  # fmt: skip
+
+
+def is_immutable(kind: Any) -> bool:
+    """Whether no value of this type can be changed in place, as far as its declaration tells.
+
+    >>> is_immutable(tuple[int, ...]), is_immutable(list[int])
+    (True, False)
+    """
+    return _is_immutable(kind, frozenset())
+
+
+def _is_immutable(kind: Any, seen: frozenset[Any]) -> bool:
+    if kind in seen:  # recursive type: decided by its other parts
+        return True
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        return True
+    if origin is typing.Annotated:
+        return _is_immutable(typing.get_args(kind)[0], seen)
+    if origin in (tuple, frozenset, typing.Union, types.UnionType):
+        parts = [part for part in typing.get_args(kind) if part is not Ellipsis]
+        return bool(parts) and all(_is_immutable(part, seen) for part in parts)
+    if isinstance(kind, typing.NewType):
+        return _is_immutable(kind.__supertype__, seen)
+    if not isinstance(kind, type):
+        return False
+    if issubclass(kind, enum.Enum) or issubclass(kind, _IMMUTABLE):
+        return True
+    return _is_frozen_dataclass(kind, seen | {kind})
+
+
+def _is_frozen_dataclass(kind: type, seen: frozenset[Any]) -> bool:
+    if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        return False
+    try:
+        hints = typing.get_type_hints(kind)
+    except (NameError, TypeError):  # a name that only type checkers see: play safe
+        return False
+    return all(_is_immutable(hints[f.name], seen) for f in dataclasses.fields(kind))

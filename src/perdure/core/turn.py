@@ -1,0 +1,116 @@
+"""One turn: one message, one instance, and everything that comes of it. Pure.
+
+    step(message):  finished? ─ yes ─> FINISHED
+                        │ no
+                    accepted in this state? ─ no ─> UNHANDLED
+                        │ yes
+                    apply (fold the message into the state)
+                    handle (describe effects)
+                    carry out the effects on a draft (fold recorded events) ─> APPLIED
+
+The duplicate check and the due deadlines come before a step (``runtime/saga_actor.py``); the commit
+and everything visible come after it. An exception leaves nothing behind: the draft is dropped.
+``replay.py`` folds journal entries the same way and never runs ``handle``.
+Next to read: ``codec/journal.py`` (how a turn is written), ``store/group_commit.py`` (when).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perdure.core.commit import Status
+from perdure.core.draft import Draft, milliseconds
+from perdure.core.instance import Instance, next_due
+from perdure.core.outcome import TIMEOUT, Encoder, Outcome, Turn, VerdictKind
+from perdure.core.saga import Definition
+from perdure.messages import DeadlineReached, Message, Metadata, TimeoutReached
+
+__all__ = ["failed", "fired_name", "metadata_of", "step"]
+
+
+def metadata_of(message: Message, instance_id: str, sequence_nr: int, now_ms: int) -> Metadata:
+    """What user code learns of a message in the turn that handles it."""
+    return Metadata(
+        message.message_id,
+        message.sent_at_ms,
+        message.correlation_id,
+        message.causation_id,
+        message.headers,
+        now_ms,
+        instance_id,
+        sequence_nr,
+    )
+
+
+def step(
+    definition: Definition,
+    instance: Instance,
+    message: Message,
+    kind: VerdictKind,
+    strict: bool,
+    now_ms: int,
+    encoder: Encoder,
+) -> Turn:
+    """Let the instance take its next turn with this message.
+
+    Raises whatever the saga's code raises, ``InvalidEffect`` for nonsense it returns, and
+    ``EncodeError`` or ``LimitExceeded`` for values that cannot be stored; nothing has changed then.
+    """
+    if instance.status is not Status.RUNNING:
+        return _nothing(instance, message, Outcome.FINISHED, now_ms, strict)
+    if strict and kind is VerdictKind.START and instance.sequence_nr:
+        return _nothing(instance, message, Outcome.EXISTS, now_ms, True)
+    sequence_nr = instance.sequence_nr + 1
+    metadata = metadata_of(message, instance.correlation_id, sequence_nr, now_ms)
+    content = message.content
+    handling = definition.choose(instance.state, content, metadata)
+    if handling is None:
+        return _nothing(instance, message, Outcome.UNHANDLED, now_ms, strict)
+    draft = Draft(definition, instance, metadata, encoder)
+    draft.fold(content)
+    if not instance.sequence_nr and definition.timeout is not None:
+        draft.arm(TIMEOUT, now_ms + milliseconds(definition.timeout))
+    draft.fired = fired_name(content)
+    effects = handling(definition.private_copy(draft.state), content, metadata)
+    draft.carry_out(effects)
+    if kind is VerdictKind.STOP and draft.status is Status.RUNNING:
+        draft.finish(Status.COMPLETED, None)
+    return draft.turn(message, now_ms)
+
+
+def _nothing(
+    instance: Instance, message: Message, outcome: Outcome, now_ms: int, refused: bool
+) -> Turn:
+    """A turn that leaves the state alone, and yet is journaled; a deadline that fired is gone."""
+    fired = fired_name(message.content)
+    deadlines = instance.deadlines
+    if fired is not None and fired in deadlines:
+        deadlines = {name: armed for name, armed in deadlines.items() if name != fired}
+    after = Instance(
+        instance.key,
+        instance.correlation_id,
+        instance.state,
+        instance.sequence_nr + 1,
+        instance.status,
+        deadlines,
+        next_due(deadlines),
+        instance.started_at_ms,
+        now_ms,
+        instance.detail,
+    )
+    cleared = [] if fired is None else [fired]
+    return Turn(message, outcome, now_ms, after, refused, deadlines_cleared=cleared)
+
+
+def failed(instance: Instance, message: Message, now_ms: int) -> Turn:
+    """The turn that journals that the handler of a deadline raised: only the deadline goes."""
+    return _nothing(instance, message, Outcome.FAILED, now_ms, False)
+
+
+def fired_name(content: Any) -> str | None:
+    """The name of the deadline this message reports, or None."""
+    kind = type(content)
+    if kind is DeadlineReached:
+        name: str = content.name
+        return name
+    return TIMEOUT if kind is TimeoutReached else None

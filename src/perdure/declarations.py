@@ -1,0 +1,339 @@
+"""The decorators of a process manager, and the tables they fill.
+
+    @starts(OrderPlaced, by="order_id")                        # creates the instance
+    @continues(PaymentReceived, by="order_id", when="awaiting_payment")
+    @stops(OrderCancelled, by=("region", "order_id"))          # composite id; completes afterwards
+    @applies(PaymentReceived)                                  # folds into the state
+    @on_deadline("pick")                                       # a deadline set with do.deadline
+    @on_timeout                                                # the whole process took too long
+    @compensates(ReserveInventory)                             # this command failed for good
+
+A decorator only notes what it was told on the function; ``declarations_of`` reads the notes of a
+class into tables and refuses what cannot work. Next to read: ``process_manager.py``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, TypeVar
+
+from perdure.core.outcome import VerdictKind
+from perdure.errors import (
+    CorrelationFailed,
+    DefinitionError,
+    DuplicateHandler,
+    NotAPlainFunction,
+)
+from perdure.messages import DeadlineReached, ExternalEvent, Metadata, TimeoutReached
+
+__all__ = [
+    "CORRELATION_ID",
+    "Declarations",
+    "applies",
+    "compensates",
+    "continues",
+    "declarations_of",
+    "on_deadline",
+    "on_timeout",
+    "starts",
+    "stops",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+EventType: TypeAlias = type | str
+
+
+class _ByCorrelationId:
+    def __repr__(self) -> str:
+        return "CORRELATION_ID"
+
+
+CORRELATION_ID: Final = _ByCorrelationId()
+"""``by=CORRELATION_ID``: the instance is named by the correlation id of the message's metadata."""
+
+By: TypeAlias = str | tuple[str, ...] | Callable[..., Any] | _ByCorrelationId
+When: TypeAlias = str | tuple[str, ...] | Callable[[Any], bool] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What a decorator was told. ``what``: event types, a deadline's name, or command classes."""
+
+    role: str
+    what: tuple[Any, ...] = ()
+    by: By | None = None
+    when: When = None
+    strict: bool = False
+
+
+_NOTES = "__perdure_notes__"
+_KINDS = {
+    "starts": VerdictKind.START,
+    "continues": VerdictKind.CONTINUE,
+    "stops": VerdictKind.STOP,
+}
+
+
+def _noting(note: _Note) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise NotAPlainFunction(
+                f"@{note.role} on the coroutine {function.__qualname__}",
+                remedy="make it a plain function; what must wait belongs into a worker",
+            )
+        setattr(function, _NOTES, [*getattr(function, _NOTES, ()), note])
+        return function
+
+    return decorate
+
+
+def starts(*events: EventType, by: By, when: When = None, strict: bool = False) -> Callable[[F], F]:
+    """The event starts an instance, or continues it: ``def f(self, state, event, do)``.
+
+    ``by`` names the instance: a field, several fields (a composite id), a function of the event
+    (a list of ids means several instances), or ``CORRELATION_ID``. ``when`` guards on the state
+    *before* the event: a status, several, or a predicate; a message that no guard admits is neither
+    applied nor handled. ``strict`` raises at the sender where the plain form ignores or adapts.
+    """
+    return _noting(_Note("starts", events, by, when, strict))
+
+
+def continues(
+    *events: EventType, by: By, when: When = None, strict: bool = False
+) -> Callable[[F], F]:
+    """The event continues an instance; ``on_missing`` decides if there is none. See ``starts``."""
+    return _noting(_Note("continues", events, by, when, strict))
+
+
+def stops(*events: EventType, by: By, when: When = None, strict: bool = False) -> Callable[[F], F]:
+    """As ``continues``; the instance is completed after the handler. See ``starts``."""
+    return _noting(_Note("stops", events, by, when, strict))
+
+
+def applies(*events: EventType) -> Callable[[F], F]:
+    """Folds the event: ``def f(self, state, event)`` or ``(self, state, event, metadata)``.
+
+    Returns the next state, or changes the (private) state it is given and returns None.
+    """
+    return _noting(_Note("applies", events))
+
+
+def on_deadline(name: str, *, when: When = None) -> Callable[[F], F]:
+    """Handles a reached deadline: ``def f(self, state, do)``."""
+    return _noting(_Note("on_deadline", (name,), when=when))
+
+
+def on_timeout(function: F) -> F:
+    """Handles that the process took longer than its ``timeout``: ``def f(self, state, do)``.
+
+    Without one the instance fails with the reason "timed out".
+    """
+    return _noting(_Note("on_timeout"))(function)
+
+
+def compensates(*commands: type) -> Callable[[F], F]:
+    """Makes up for a command that failed for good: ``def f(self, state, failed_command)``."""
+    return _noting(_Note("compensates", commands))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where an event goes: the verdict, and how its id is found."""
+
+    kind: VerdictKind
+    strict: bool
+    key: Callable[[Any, Metadata], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A handler and the guard that admits it (None: always)."""
+
+    call: Callable[..., Any]
+    admits: Callable[[Any], bool] | None
+
+
+@dataclass
+class Declarations:
+    """What a saga class declares. Keys are event classes or the names of outside events."""
+
+    routes: dict[EventType, Route] = field(default_factory=dict)
+    handlers: dict[EventType, list[Handler]] = field(default_factory=dict)
+    appliers: dict[EventType, Callable[..., Any]] = field(default_factory=dict)
+    deadlines: dict[str, list[Handler]] = field(default_factory=dict)
+    timeouts: list[Handler] = field(default_factory=list)
+    compensators: dict[type, Callable[..., Any]] = field(default_factory=dict)
+
+    def handlers_of(self, event: Any) -> list[Handler]:
+        """The handlers declared for this event, in order of declaration."""
+        kind = type(event)
+        if kind is DeadlineReached:
+            return self.deadlines.get(event.name, [])
+        if kind is TimeoutReached:
+            return self.timeouts
+        return self.handlers.get(event.type if kind is ExternalEvent else kind, [])
+
+
+def event_type(event: Any) -> EventType:
+    """The key of an event in the tables: its class, or the name of an event from outside."""
+    return event.type if type(event) is ExternalEvent else type(event)
+
+
+def declarations_of(cls: type) -> Declarations:
+    """The tables of a saga class, inherited declarations first."""
+    found = Declarations()
+    for name, function in _functions(cls):
+        for note in reversed(getattr(function, _NOTES, ())):  # in the order they are read
+            try:
+                _enter(found, note, function)
+            except DefinitionError as error:
+                error.problem = f"{cls.__name__}.{name}: {error.problem}"
+                raise error.about(getattr(cls, "name", cls.__name__)) from None
+    return found
+
+
+def _functions(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
+    names: dict[str, None] = {}
+    for base in reversed(cls.__mro__):
+        names.update(dict.fromkeys(vars(base)))
+    for name in names:
+        function = inspect.getattr_static(cls, name)
+        if callable(function) and hasattr(function, _NOTES):
+            yield name, function
+
+
+def _enter(found: Declarations, note: _Note, function: Callable[..., Any]) -> None:
+    if note.role in _KINDS:
+        _takes(function, 4, "(self, state, event, do)")
+        for event in note.what:
+            _enter_route(found, note, event, function)
+    elif note.role == "applies":
+        metadata = _takes(function, 3, "(self, state, event) or (…, metadata)", optional=1) == 4
+        for event in note.what:
+            _once(found.appliers, event, function if metadata else _without_metadata(function))
+    elif note.role == "on_deadline":
+        _takes(function, 3, "(self, state, do)")
+        _add(found.deadlines.setdefault(note.what[0], []), note, _without_event(function))
+    elif note.role == "on_timeout":
+        _takes(function, 3, "(self, state, do)")
+        _add(found.timeouts, note, _without_event(function))
+    else:
+        _takes(function, 3, "(self, state, failed_command)")
+        for command in note.what:
+            _once(found.compensators, command, function)
+
+
+def _enter_route(
+    found: Declarations, note: _Note, event: EventType, function: Callable[..., Any]
+) -> None:
+    assert note.by is not None
+    route = Route(_KINDS[note.role], note.strict, _key_of(event, note.by))
+    known = found.routes.get(event)
+    if known is not None and (known.kind, known.strict) != (route.kind, route.strict):
+        raise DuplicateHandler(
+            f"{_name(event)} cannot both {known.kind.name.lower()} and {route.kind.name.lower()}",
+            remedy="declare it once; a start continues an instance that exists",
+        )
+    found.routes[event] = known or route
+    _add(found.handlers.setdefault(event, []), note, function)
+
+
+def _add(handlers: list[Handler], note: _Note, call: Callable[..., Any]) -> None:
+    if any(handler.admits is None for handler in handlers):
+        raise DuplicateHandler(
+            f"a second handler for {', '.join(map(_name, note.what)) or 'the timeout'}",
+            remedy="guard the first with when=, or join the two",
+        )
+    handlers.append(Handler(call, _guard(note.when)))
+
+
+def _once(table: dict[Any, Callable[..., Any]], key: Any, function: Callable[..., Any]) -> None:
+    if key in table:
+        raise DuplicateHandler(f"a second function for {_name(key)}", remedy="join the two")
+    table[key] = function
+
+
+def _takes(function: Callable[..., Any], count: int, form: str, optional: int = 0) -> int:
+    parameters = inspect.signature(function).parameters.values()
+    positional = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+    if not count <= positional <= count + optional:
+        raise DefinitionError(f"it takes {positional} parameters", remedy=f"declare it as {form}")
+    return positional
+
+
+def _without_metadata(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, state, event, metadata: function(self, state, event)
+
+
+def _without_event(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, state, event, do: function(self, state, do)
+
+
+def _guard(when: When) -> Callable[[Any], bool] | None:
+    if when is None:
+        return None
+    if callable(when):
+        return when
+    wanted = frozenset((when,) if isinstance(when, str) else when)
+    return lambda state: state.status in wanted
+
+
+def _key_of(event: EventType, by: By) -> Callable[[Any, Metadata], Any]:
+    if isinstance(by, _ByCorrelationId):
+        return _correlation_id
+    if isinstance(by, str):
+        _has_fields(event, (by,))
+        if isinstance(event, str):
+            return lambda found, _: _outside_field(found, by)
+        get = operator.attrgetter(by)
+        return lambda found, _: get(found)
+    if isinstance(by, tuple) and by:
+        _has_fields(event, by)
+        parts = tuple(_key_of(event, part) for part in by)
+        return lambda found, metadata: tuple(part(found, metadata) for part in parts)
+    if callable(by):
+        if len(inspect.signature(by).parameters) > 1:
+            return by
+        return lambda found, _: by(found)
+    raise DefinitionError(
+        f"by={by!r} for {_name(event)}", remedy="give a field, fields, or a function of the event"
+    )
+
+
+def _has_fields(event: EventType, names: tuple[str, ...]) -> None:
+    if isinstance(event, str) or not dataclasses.is_dataclass(event):
+        return
+    missing = [name for name in names if not hasattr(event, name.split(".")[0])]
+    known = {f.name for f in dataclasses.fields(event)}
+    missing = [name for name in missing if name.split(".")[0] not in known]
+    if missing:
+        raise DefinitionError(
+            f"{_name(event)} has no field {missing[0]!r}",
+            remedy=f"correlate by one of {sorted(known)}",
+        )
+
+
+def _outside_field(event: ExternalEvent, name: str) -> Any:
+    data: Mapping[str, Any] = event.data
+    if name not in data:
+        raise CorrelationFailed(
+            f"event {event.type!r} has no field {name!r}", remedy="send the field that correlates"
+        )
+    return data[name]
+
+
+def _correlation_id(event: Any, metadata: Metadata) -> str:
+    if not metadata.correlation_id:
+        raise CorrelationFailed(
+            f"{type(event).__name__} came without a correlation id",
+            remedy="publish it with correlation_id=",
+        )
+    return metadata.correlation_id
+
+
+def _name(event: Any) -> str:
+    return event.__name__ if isinstance(event, type) else repr(event)

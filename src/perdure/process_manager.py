@@ -1,0 +1,291 @@
+"""The process manager: a saga that reacts to events. The first face a user meets.
+
+    class OrderFulfilment(ProcessManager[OrderState]):
+        timeout = timedelta(minutes=15)
+
+        @starts(OrderPlaced, by="order_id")
+        def placed(self, state, event, do):
+            do.send(ProcessPayment(event.order_id, event.amount))
+
+        @applies(OrderPlaced)
+        def order_placed(self, state, event):
+            return replace(state, order_id=event.order_id, status="awaiting_payment")
+
+The decorators only fill tables; the plain callbacks ``interested_in, correlate, accepts, apply,
+handle, compensate`` read them. Each callback may be written by hand instead, and each can be
+called in a test without a runtime. ``define`` turns a class into the kernel's ``Definition``.
+The decorators themselves are in ``declarations.py``; next to read: ``core/saga.py``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from functools import partial
+from itertools import chain
+from typing import Any, ClassVar, Generic, TypeVar
+
+from perdure.core.correlation import Continue, Ignore, Start, Stop, Verdicts
+from perdure.core.outcome import VerdictKind
+from perdure.core.saga import Definition, Handling, MissingPolicy, Park, is_immutable
+from perdure.declarations import Declarations, Handler, declarations_of, event_type
+from perdure.effects import Effect, Effects, Fail
+from perdure.errors import DefinitionError, DuplicateHandler, NotAPlainFunction
+from perdure.messages import Metadata, TimeoutReached, TypeInfo, type_info_of
+
+__all__ = ["ProcessManager", "define"]
+
+S = TypeVar("S")
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,199}")
+_PLAIN = ("interested_in", "correlate", "accepts", "apply", "handle", "compensate", "initial_state")
+_VERDICTS: dict[VerdictKind, type[Start | Continue | Stop]] = {
+    VerdictKind.START: Start,
+    VerdictKind.CONTINUE: Continue,
+    VerdictKind.STOP: Stop,
+}
+
+
+class _Names(dict[str, Any]):
+    """The body of a saga class: refuses a method name used twice, where Python keeps the last."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if inspect.isfunction(value) and inspect.isfunction(self.get(name)):
+            raise DuplicateHandler(
+                f"method {name!r} is declared twice in class {self.get('__qualname__')}",
+                saga=self.get("name") or self.get("__qualname__"),
+                remedy="give each handler a name of its own",
+            )
+        super().__setitem__(name, value)
+
+
+class _SagaClass(type):
+    @classmethod
+    def __prepare__(cls, name: str, bases: tuple[type, ...], /, **_: Any) -> _Names:
+        return _Names()
+
+
+class ProcessManager(Generic[S], metaclass=_SagaClass):
+    """Base of process managers; ``S`` is the dataclass that holds an instance's state.
+
+    Class attributes: ``name`` (default: the class name; it is stored, so keep it), ``timeout``
+    (a timedelta: fail, or call the ``@on_timeout`` handler, when the whole process takes longer;
+    armed by the first turn, never re-armed), ``on_missing`` (``Park(for_s)``, ``IgnoreMissing()``,
+    ``StartMissing()``, ``ReplyMissing(value)``: what becomes of a message that continues or stops
+    an instance which does not exist).
+
+    One object of the class serves all instances; keep nothing on ``self``.
+    Raises ``DefinitionError`` when the class is declared wrongly.
+    """
+
+    name: ClassVar[str]
+    timeout: ClassVar[timedelta | None] = None
+    on_missing: ClassVar[MissingPolicy] = Park()
+    declarations: ClassVar[Declarations]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__
+        cls.declarations = declarations_of(cls)
+
+    def initial_state(self) -> S:
+        """The state of an instance before its first message; by default the state class's own."""
+        state: S = _state_class(type(self))()
+        return state
+
+    def interested_in(self) -> Iterable[type | str]:
+        """The message classes (or names, for events from outside) that concern this saga."""
+        return self.declarations.routes
+
+    def correlate(self, event: Any, metadata: Metadata) -> Verdicts:
+        """Which instance the event is for, and whether it starts, continues or stops it."""
+        route = self.declarations.routes.get(event_type(event))
+        if route is None:
+            return Ignore
+        found = route.key(event, metadata)
+        verdict = _VERDICTS[route.kind]
+        if isinstance(found, list):
+            return [verdict(one, route.strict) for one in found]
+        return verdict(found, route.strict)
+
+    def accepts(self, state: S, event: Any, metadata: Metadata) -> bool:
+        """Whether the event is wanted in the state *before* it: some guard lets it pass."""
+        return self._admitted(state, event) is not None or type(event) is TimeoutReached
+
+    def apply(self, state: S, event: Any, metadata: Metadata | None = None) -> S | None:
+        """Fold the event into the state; an event without an applier changes nothing."""
+        applier = self.declarations.appliers.get(event_type(event))
+        if applier is None:
+            return state
+        after: S | None = applier(self, state, event, metadata)
+        return after
+
+    def handle(self, state: S, event: Any, metadata: Metadata) -> Iterable[Effect] | None:
+        """Describe what shall happen. Called after ``apply``, with the state it returned.
+
+        Where an event has several guarded handlers, the runtime chooses by the state before
+        ``apply``; called by hand, this chooses by the state it is given.
+        """
+        handlers = self.declarations.handlers_of(event)
+        chosen = handlers[0] if len(handlers) == 1 else self._admitted(state, event)
+        if chosen is None:
+            return [Fail("timed out")] if type(event) is TimeoutReached else None
+        return self._call(chosen, state, event, metadata)
+
+    def choose(self, state: S, event: Any, metadata: Metadata) -> Handling | None:
+        """The function that will handle the event, by the state before it; None: unwanted."""
+        chosen = self._admitted(state, event)
+        if chosen is None:
+            return _time_out if type(event) is TimeoutReached else None
+        return partial(self._call, chosen)
+
+    def compensate(self, state: S, failed_command: Any) -> Iterable[Any] | None:
+        """The commands that make up for one that failed for good; None or empty to skip."""
+        compensator = self.declarations.compensators.get(type(failed_command))
+        if compensator is None:
+            return None
+        commands: Iterable[Any] | None = compensator(self, state, failed_command)
+        return commands
+
+    def _admitted(self, state: S, event: Any) -> Handler | None:
+        for handler in self.declarations.handlers_of(event):
+            if handler.admits is None or handler.admits(state):
+                return handler
+        return None
+
+    def _call(
+        self, handler: Handler, state: S, event: Any, metadata: Metadata
+    ) -> Iterable[Effect] | None:
+        do = Effects(metadata)
+        returned = handler.call(self, state, event, do)
+        return do.collected if returned is None else chain(do.collected, returned)
+
+
+def _time_out(state: Any, event: Any, metadata: Metadata) -> Iterable[Effect]:
+    return [Fail("timed out")]
+
+
+def define(saga: type[ProcessManager[Any]]) -> Definition:
+    """The kernel's view of a process manager class.
+
+    Raises ``DefinitionError`` for a bad name, a state class that has no default value, or a
+    coroutine among the plain callbacks.
+    """
+    _check_name(saga)
+    _check_plain(saga)
+    one = saga()
+    state_class = _state_class(saga)
+    _check_initial(saga, one, state_class)
+    tables = saga.declarations
+    by_hand = saga.apply is not ProcessManager.apply
+    interests = tuple(one.interested_in())
+    classes = [kind for kind in (*interests, *tables.appliers) if isinstance(kind, type)]
+    return Definition(
+        name=saga.name,
+        state_type=type_info_of(state_class) or TypeInfo(state_class, f"{saga.name}.state"),
+        interests=interests,
+        initial_state=one.initial_state,
+        correlate=one.correlate,
+        choose=_chooser(one),
+        apply=_folder(one) if by_hand else one.apply,
+        compensate=one.compensate,
+        timeout=_timeout(one),
+        on_missing=saga.on_missing,
+        types=tuple(dict.fromkeys([*classes, *tables.compensators])),
+        folds=None if by_hand else frozenset(k for k in tables.appliers if isinstance(k, type)),
+        copies_state=not is_immutable(state_class),
+    )
+
+
+def _chooser(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Handling | None]:
+    """By the tables; for a saga with a ``handle`` of its own, by its ``accepts`` if it has one."""
+    kind = type(saga)
+    if kind.handle is ProcessManager.handle:
+        return saga.choose
+    if kind.accepts is ProcessManager.accepts:
+        return lambda state, event, metadata: saga.handle
+    return lambda state, event, metadata: (
+        saga.handle if saga.accepts(state, event, metadata) else None
+    )
+
+
+def _folder(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Any]:
+    """``apply`` written by hand takes (state, event), and the metadata if it asks for it."""
+    apply: Callable[..., Any] = saga.apply
+    if len(inspect.signature(apply).parameters) > 2:
+        return apply
+    return lambda state, event, metadata: apply(state, event)
+
+
+def _timeout(saga: ProcessManager[Any]) -> timedelta | None:
+    """``timeout`` may be an attribute or, as in the literature, a callback."""
+    declared: Any = saga.timeout
+    found = declared() if callable(declared) else declared
+    if found is not None and (not isinstance(found, timedelta) or found <= timedelta(0)):
+        raise DefinitionError(
+            f"timeout is {found!r}", saga=saga.name, remedy="give a timedelta above zero"
+        )
+    return found
+
+
+def _check_name(saga: type[ProcessManager[Any]]) -> None:
+    if not isinstance(saga.name, str) or not _NAME.fullmatch(saga.name):
+        raise DefinitionError(
+            f"{saga.name!r} is no name for a saga",
+            saga=saga.__name__,
+            remedy="use up to 200 letters, digits, dots, dashes and underscores",
+        )
+
+
+def _check_plain(saga: type[ProcessManager[Any]]) -> None:
+    for name in _PLAIN:
+        function = getattr(saga, name)
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise NotAPlainFunction(
+                f"{saga.__name__}.{name} is a coroutine",
+                saga=saga.name,
+                remedy="make it a plain function; what must wait belongs into a worker",
+            )
+
+
+def _state_class(saga: type) -> type:
+    for base in saga.__mro__:
+        for generic in vars(base).get("__orig_bases__", ()):
+            arguments = typing.get_args(generic)
+            if arguments and isinstance(arguments[0], type):
+                return arguments[0]
+    raise DefinitionError(
+        f"{saga.__name__} does not say what its state is",
+        saga=saga.__name__,
+        remedy="inherit from ProcessManager[YourState], YourState being a dataclass",
+    )
+
+
+def _check_initial(
+    saga: type[ProcessManager[Any]], one: ProcessManager[Any], state_class: type
+) -> None:
+    if not dataclasses.is_dataclass(state_class):
+        raise DefinitionError(
+            f"state class {state_class.__name__} is no dataclass",
+            saga=saga.name,
+            remedy="decorate it with @dataclass",
+        )
+    try:
+        state = one.initial_state()
+    except Exception as error:
+        raise DefinitionError(
+            f"there is no initial {state_class.__name__}: {error}",
+            saga=saga.name,
+            remedy="give every field a default, or write initial_state()",
+        ) from error
+    if not isinstance(state, state_class):
+        raise DefinitionError(
+            f"initial_state() gave {state!r}",
+            saga=saga.name,
+            remedy=f"return a {state_class.__name__}",
+        )

@@ -1,0 +1,147 @@
+"""Room: how many messages may be accepted and unanswered, per instance and in all.
+
+Two gates, first the instance's, then the common one. Where there is no room a sender waits, first
+come first served, up to a limit, then it is refused. Every step costs the same however many wait.
+Counts only; knows no actor. Next to read: ``supervisor.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from perdure.errors import MailboxFull
+from perdure.runtime.clock import Clock
+from perdure.runtime.delivery import Delivery
+from perdure.settings import Settings
+
+__all__ = ["Admission"]
+
+
+class _Waiting:
+    """Who waits for room for ``key``; ``admitted`` resolves when there is."""
+
+    __slots__ = ("admitted", "has_passed_first", "key")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.has_passed_first = False
+
+
+class Admission:
+    """Counts deliveries in, and out again when they are answered."""
+
+    def __init__(self, clock: Clock, settings: Settings) -> None:
+        self._clock = clock
+        self._settings = settings
+        self._depth: dict[str, int] = {}
+        self._at_instance: dict[str, deque[_Waiting]] = {}
+        self._at_common: deque[_Waiting] = deque()
+        self._emptied: list[asyncio.Future[None]] = []
+        self.accepted = 0
+
+    def enter(self, delivery: Delivery) -> bool:
+        """Count the delivery in; False if there is no room, or others wait for theirs already."""
+        key = delivery.key
+        if (
+            self._depth.get(key, 0) >= self._settings.mailbox_max
+            or self.accepted >= self._settings.in_flight_max
+            or self._at_common
+            or key in self._at_instance
+        ):
+            return False
+        self.count(delivery)
+        return True
+
+    async def wait_to_enter(self, delivery: Delivery) -> None:
+        """Wait for room. Raises ``MailboxFull`` after ``accept_timeout_s``."""
+        waiting = _Waiting(delivery.key)
+        self._queue(waiting)
+        timeout_s = self._settings.accept_timeout_s
+        limit = self._clock.call_later(timeout_s, lambda: self._refuse(waiting, delivery))
+        try:
+            await waiting.admitted
+        except asyncio.CancelledError:
+            if waiting.admitted.done() and not waiting.admitted.cancelled():
+                self.leave(delivery)  # it was let in, and nobody is there to enter
+            elif waiting.has_passed_first:
+                self._leave_instance(delivery.key)
+            raise
+        finally:
+            limit.cancel()
+        delivery.room = self
+
+    def count(self, delivery: Delivery) -> None:
+        """Count in a delivery that may not wait, such as a deadline."""
+        delivery.room = self
+        self.accepted += 1
+        self._depth[delivery.key] = self._depth.get(delivery.key, 0) + 1
+
+    def leave(self, delivery: Delivery) -> None:
+        """The delivery was answered: its room is free."""
+        self.accepted -= 1
+        self._leave_instance(delivery.key)
+        while self._at_common and self.accepted < self._settings.in_flight_max:
+            self._let_in(self._at_common.popleft())
+        if not self.accepted and self._emptied:
+            emptied, self._emptied = self._emptied, []
+            for done in emptied:
+                if not done.done():
+                    done.set_result(None)
+
+    async def emptied(self) -> None:
+        """Wait until everything accepted is answered."""
+        while self.accepted:
+            done = asyncio.get_running_loop().create_future()
+            self._emptied.append(done)
+            await done
+
+    def _queue(self, waiting: _Waiting) -> None:
+        key = waiting.key
+        if key in self._at_instance or self._depth.get(key, 0) >= self._settings.mailbox_max:
+            self._at_instance.setdefault(key, deque()).append(waiting)
+        else:
+            self._pass_first(waiting)
+
+    def _pass_first(self, waiting: _Waiting) -> None:
+        waiting.has_passed_first = True
+        self._depth[waiting.key] = self._depth.get(waiting.key, 0) + 1
+        if self.accepted < self._settings.in_flight_max and not self._at_common:
+            self._let_in(waiting)
+        else:
+            self._at_common.append(waiting)
+
+    def _let_in(self, waiting: _Waiting) -> None:
+        if not waiting.admitted.done():
+            self.accepted += 1
+            waiting.admitted.set_result(None)
+
+    def _leave_instance(self, key: str) -> None:
+        depth = self._depth[key] - 1
+        if depth:
+            self._depth[key] = depth
+        else:
+            del self._depth[key]
+        queue = self._at_instance.get(key)
+        while queue:
+            waiting = queue.popleft()
+            if not queue:
+                del self._at_instance[key]
+            if not waiting.admitted.done():
+                self._pass_first(waiting)
+                return
+
+    def _refuse(self, waiting: _Waiting, delivery: Delivery) -> None:
+        if waiting.admitted.done():
+            return
+        if waiting.has_passed_first:
+            self._leave_instance(waiting.key)
+        waiting.admitted.set_exception(
+            MailboxFull(
+                f"no room for {delivery.message.type} within {self._settings.accept_timeout_s} s",
+                saga=delivery.definition.name,
+                correlation_id=delivery.correlation_id,
+                remedy="send more slowly, or raise mailbox_max or in_flight_max",
+            )
+        )

@@ -1,0 +1,35 @@
+"""Dead letters: messages that could not be processed, kept whole with the reason.
+
+Next to read: ``saga_actor.py``, which decides that a message is one.
+"""
+
+from __future__ import annotations
+
+import traceback
+
+from perdure.core.commit import DeadLetterRow
+from perdure.runtime.delivery import Delivery
+from perdure.runtime.services import Services
+
+__all__ = ["dead_letter"]
+
+ERROR_CHARS_MAX = 8_000
+"""So much of the end of an error chain is kept."""
+
+
+def dead_letter(
+    services: Services, delivery: Delivery, reason: str, error: BaseException
+) -> DeadLetterRow:
+    """The row that keeps this message; ``reason`` in a word, ``error`` with its chain."""
+    message = delivery.message
+    return DeadLetterRow(
+        delivery.key,
+        message.message_id,
+        message.type,
+        reason,
+        "".join(traceback.format_exception(error))[-ERROR_CHARS_MAX:],
+        1,
+        services.journal.encode_waiting(message, delivery.kind, delivery.strict),
+        services.clock.now_ms(),
+        delivery.waits,
+    )

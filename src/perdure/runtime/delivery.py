@@ -1,0 +1,208 @@
+"""A message on its way to one instance, and what its sender is told.
+
+A ``Delivery`` is an envelope with an address. It lives until it is answered, exactly once, over as
+many incarnations of its instance as that takes. Next to read: ``saga_actor.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from perdure.actors import Envelope, Future
+from perdure.core.outcome import Outcome, VerdictKind
+from perdure.core.saga import Definition
+from perdure.errors import (
+    InstanceAlreadyExists,
+    InstanceFinished,
+    MessageNotHandled,
+    SendError,
+)
+from perdure.messages import Message
+
+__all__ = ["AskReply", "Delivery", "LoopReply", "Receipt", "Reply", "Room", "refusal"]
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What became of a message at one instance. Given only after the commit.
+
+    ``outcome`` says it in a word; ``sequence_nr`` is the turn (None if none was taken: parked, or
+    dropped for a missing instance). ``reply`` is what the handler replied. ``duplicate`` means that
+    the message had been processed before and nothing happened now.
+    """
+
+    saga: str
+    correlation_id: str
+    message_id: str
+    outcome: Outcome
+    sequence_nr: int | None = None
+    reply: Any = None
+    duplicate: bool = False
+
+
+class Reply(Protocol):
+    """Where the answer goes."""
+
+    def resolve(self, receipt: Receipt) -> None: ...
+
+    def refuse(self, error: BaseException) -> None: ...
+
+
+class Room(Protocol):
+    """What a delivery takes up until it is answered."""
+
+    def leave(self, delivery: Delivery) -> None: ...
+
+
+class LoopReply:
+    """Answers an awaiting coroutine on the runtime's loop with the receipt."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: asyncio.Future[Receipt]) -> None:
+        self.future = future
+
+    def resolve(self, receipt: Receipt) -> None:
+        if not self.future.done():
+            self.future.set_result(receipt)
+
+    def refuse(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class AskReply:
+    """Answers a pykka ``ask`` with what the handler replied."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: Future[Any]) -> None:
+        self.future = future
+
+    def resolve(self, receipt: Receipt) -> None:
+        self.future.set(receipt.reply)
+
+    def refuse(self, error: BaseException) -> None:
+        self.future.set_exception((type(error), error, error.__traceback__))
+
+
+class Delivery(Envelope[Message]):
+    """A message for one instance.
+
+    ``deadline_nr`` is the turn that armed the deadline which this message reports, 0 for other
+    messages. ``waits`` says that the message has a row in the inbox. ``expires`` marks the order to
+    give up a parked message. ``room`` is left when it is answered. ``attempts`` counts commits that
+    failed, ``last_error`` is why the last one did.
+    """
+
+    __slots__ = (
+        "attempts",
+        "deadline_nr",
+        "definition",
+        "expires",
+        "key",
+        "kind",
+        "last_error",
+        "on_answer",
+        "reply",
+        "room",
+        "strict",
+        "waits",
+    )
+
+    def __init__(
+        self,
+        definition: Definition,
+        key: str,
+        message: Message,
+        kind: VerdictKind,
+        strict: bool = False,
+        reply: Reply | None = None,
+    ) -> None:
+        self.message = message
+        self.reply_to = None
+        self.definition = definition
+        self.key = key
+        self.kind = kind
+        self.strict = strict
+        self.reply = reply
+        self.deadline_nr = 0
+        self.waits = False
+        self.expires = False
+        self.attempts = 0
+        self.last_error: Exception | None = None
+        self.room: Room | None = None
+        self.on_answer: Callable[[Delivery, BaseException | None], None] | None = None
+
+    @property
+    def correlation_id(self) -> str:
+        """The id of the instance."""
+        return self.key[len(self.definition.name) + 1 :]
+
+    def answer(
+        self,
+        outcome: Outcome,
+        sequence_nr: int | None = None,
+        reply: Any = None,
+        duplicate: bool = False,
+    ) -> None:
+        """Tell the sender how it ended; a refused message is told as an error by ``refuse``."""
+        if self.reply is not None:
+            name = self.definition.name
+            self.reply.resolve(
+                Receipt(
+                    name,
+                    self.key[len(name) + 1 :],
+                    self.message.message_id,
+                    outcome,
+                    sequence_nr,
+                    reply,
+                    duplicate,
+                )
+            )
+        if self.room is not None:
+            self.room.leave(self)
+        if self.on_answer is not None:
+            self.on_answer(self, None)
+
+    def refuse(self, error: BaseException) -> None:
+        """Tell the sender that the message was not applied, and why."""
+        if self.reply is not None:
+            self.reply.refuse(error)
+        if self.room is not None:
+            self.room.leave(self)
+        if self.on_answer is not None:
+            self.on_answer(self, error)
+
+
+_REFUSALS: dict[Outcome, tuple[type[SendError], str, str]] = {
+    Outcome.EXISTS: (
+        InstanceAlreadyExists,
+        "{type} starts strictly, but the instance exists",
+        "use another id, or a plain start that continues it",
+    ),
+    Outcome.FINISHED: (
+        InstanceFinished,
+        "{type} came after the instance had ended",
+        "start another instance",
+    ),
+    Outcome.UNHANDLED: (
+        MessageNotHandled,
+        "no handler accepts {type} in the instance's present state",
+        "send it later, or declare a handler without strict",
+    ),
+}
+
+
+def refusal(delivery: Delivery, outcome: Outcome) -> SendError:
+    """The error for a turn that refused its message."""
+    kind, problem, remedy = _REFUSALS[outcome]
+    return kind(
+        problem.format(type=delivery.message.type),
+        saga=delivery.definition.name,
+        correlation_id=delivery.correlation_id,
+        remedy=remedy,
+    )

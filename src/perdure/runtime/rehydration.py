@@ -1,0 +1,183 @@
+"""From the store back to a live instance: newest sound snapshot, then the turns after it, folded.
+
+Requests gather while a read is under way and share the next one. Long histories are read page by
+page, so that they neither fill memory nor hold up the loop. Runs no handler.
+Next to read: ``core/replay.py`` (folding), ``supervisor.py`` (who asks).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from perdure.core.commit import InboxRow, JournalRow
+from perdure.core.correlation import split_key
+from perdure.core.instance import Instance, ProcessedMessages
+from perdure.core.outcome import VerdictKind
+from perdure.core.replay import replay
+from perdure.core.saga import Definition
+from perdure.errors import CodecError, CorruptRecord, InstanceQuarantined, StoreError
+from perdure.runtime.delivery import Delivery
+from perdure.runtime.saga_actor import SagaActor
+from perdure.runtime.services import Services
+from perdure.store.protocol import LoadedInstance
+
+__all__ = ["Folded", "Rehydration", "fold_loaded"]
+
+logger = logging.getLogger("perdure.saga")
+
+PAGE = 1_000
+
+
+class Folded(NamedTuple):
+    """An instance as the store has it."""
+
+    instance: Instance
+    processed: ProcessedMessages
+    snapshot_nr: int
+
+
+async def fold_loaded(services: Services, definition: Definition, loaded: LoadedInstance) -> Folded:
+    """The instance that these rows tell of; reads on where there is more.
+
+    Raises ``InstanceQuarantined`` if the rows are damaged or cannot be understood by this code.
+    """
+    try:
+        if loaded.corrupt is not None:
+            raise loaded.corrupt
+        folded, turns = _from_snapshot(services, definition, loaded)
+        has_more = loaded.has_more
+        if turns is None:  # the snapshot could not be decoded: fold everything
+            turns = await services.store.journal(loaded.instance, 0, PAGE)
+            has_more = len(turns) == PAGE
+        instance = _fold(services, definition, folded, turns)
+        while has_more:
+            await asyncio.sleep(0)
+            turns = await services.store.journal(loaded.instance, instance.sequence_nr, PAGE)
+            instance = _fold(services, definition, folded._replace(instance=instance), turns)
+            has_more = len(turns) == PAGE
+    except StoreError as error:
+        if isinstance(error, CorruptRecord):
+            raise _quarantined(definition, loaded.instance, error) from error
+        raise
+    except Exception as error:
+        raise _quarantined(definition, loaded.instance, error) from error
+    return folded._replace(instance=instance)
+
+
+def _from_snapshot(
+    services: Services, definition: Definition, loaded: LoadedInstance
+) -> tuple[Folded, Sequence[JournalRow] | None]:
+    window = services.settings.processed_window
+    processed = ProcessedMessages(window)
+    snapshot = loaded.snapshot
+    if snapshot is not None:
+        try:
+            instance = services.journal.decode_snapshot(
+                loaded.instance, snapshot.sequence_nr, snapshot.body, processed
+            )
+            return Folded(instance, processed, snapshot.sequence_nr), loaded.turns
+        except CodecError as error:
+            logger.warning("snapshot of %s is passed over: %s", loaded.instance, error)
+            processed = ProcessedMessages(window)
+    _, correlation_id = split_key(loaded.instance)
+    instance = Instance(loaded.instance, correlation_id, definition.initial_state())
+    return Folded(instance, processed, 0), loaded.turns if snapshot is None else None
+
+
+def _fold(
+    services: Services, definition: Definition, folded: Folded, turns: Sequence[JournalRow]
+) -> Instance:
+    if not turns:
+        return folded.instance
+    decode = services.journal.decode_entry
+    instance = folded.instance
+    for row in turns:
+        folded.processed.add(row.message_id, row.sequence_nr)
+    return replay(
+        definition,
+        instance,
+        (decode(definition, instance, r.sequence_nr, r.message_id, r.body) for r in turns),
+    )
+
+
+def _quarantined(definition: Definition, key: str, error: Exception) -> InstanceQuarantined:
+    return InstanceQuarantined(
+        f"the instance cannot be rehydrated: {error}",
+        saga=definition.name,
+        correlation_id=split_key(key)[1],
+        remedy="its rows are kept as they are; restore them, or run code that understands them",
+    )
+
+
+class Owner(Protocol):
+    """Who asked for incarnations, and hears if one cannot be had."""
+
+    def rehydration_failed(self, actor: SagaActor, error: Exception) -> None: ...
+
+
+class Rehydration:
+    """Loads instances for incarnations, up to ``rehydrations_max`` at a time."""
+
+    def __init__(self, services: Services, owner: Owner) -> None:
+        self.services = services
+        self.owner = owner
+        self._wanted: deque[SagaActor] = deque()
+        self._reading: asyncio.Task[None] | None = None
+
+    def request(self, actor: SagaActor) -> None:
+        """Load the actor's instance; the actor takes its mail from then on."""
+        self._wanted.append(actor)
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().create_task(self._read())
+
+    def request_later(self, actor: SagaActor, delay_s: float) -> None:
+        """As ``request``, after a pause."""
+        self.services.clock.call_later(delay_s, lambda: self.request(actor))
+
+    async def stop(self) -> None:
+        """Give up what is still wanted."""
+        self._wanted.clear()
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def _read(self) -> None:
+        try:
+            while self._wanted:
+                size = min(len(self._wanted), self.services.settings.rehydrations_max)
+                await self._read_group([self._wanted.popleft() for _ in range(size)])
+        finally:
+            self._reading = None
+
+    async def _read_group(self, actors: list[SagaActor]) -> None:
+        try:
+            found = await self.services.store.load([actor.key for actor in actors])
+        except Exception as error:
+            for actor in actors:
+                self.owner.rehydration_failed(actor, error)
+            return
+        for actor, loaded in zip(actors, found, strict=True):
+            try:
+                folded = await fold_loaded(self.services, actor.definition, loaded)
+                parked = [self._parked(actor.definition, row) for row in loaded.inbox]
+                actor.rehydrated(
+                    folded.instance, folded.processed, filter(None, parked), folded.snapshot_nr
+                )
+            except Exception as error:
+                self.owner.rehydration_failed(actor, error)
+
+    def _parked(self, definition: Definition, row: InboxRow) -> Delivery | None:
+        try:
+            waiting = self.services.journal.decode_waiting(row.message_id, row.body)
+        except CodecError as error:
+            logger.warning("message %s waits for %s and cannot be read: %s",
+                           row.message_id, row.instance, error)  # fmt: skip
+            return None
+        kind = VerdictKind(waiting.kind)
+        delivery = Delivery(definition, row.instance, waiting.message, kind, waiting.strict)
+        delivery.waits = True
+        return delivery

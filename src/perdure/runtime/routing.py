@@ -1,0 +1,159 @@
+"""From a message to deliveries: which sagas want it, which instances, and its bytes.
+
+Everything that can be wrong with a message is found here, at its sender: unknown types, values that
+cannot be stored, a missing correlation field. Next to read: ``supervisor.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from perdure.codec import Codec
+from perdure.core.correlation import Continue, Ignore, Start, Stop, Verdict, encode_id, instance_key
+from perdure.core.outcome import VerdictKind
+from perdure.core.saga import Definition
+from perdure.errors import CorrelationFailed, PerdureError, UnknownMessageType, UnknownSaga
+from perdure.messages import ExternalEvent, Message, Metadata
+from perdure.runtime.delivery import Delivery
+
+__all__ = ["Routing"]
+
+_KINDS = {
+    Start: VerdictKind.START,
+    Continue: VerdictKind.CONTINUE,
+    Stop: VerdictKind.STOP,
+}
+
+MESSAGE_ID_CHARS_MAX = 500
+
+
+class Routing:
+    """The sagas of a runtime by name and by what interests them. Free of loops and threads."""
+
+    def __init__(self, definitions: Mapping[str, Definition]) -> None:
+        self.definitions = definitions
+        self._interested: dict[type | str, list[Definition]] = {}
+        for definition in definitions.values():
+            for interest in definition.interests:
+                self._interested.setdefault(interest, []).append(definition)
+
+    def definition(self, saga: Any) -> Definition:
+        """The definition of a saga class or name. Raises ``UnknownSaga``."""
+        name = saga if isinstance(saga, str) else getattr(saga, "name", None)
+        found = self.definitions.get(name) if isinstance(name, str) else None
+        if found is None:
+            raise UnknownSaga(
+                f"this runtime does not run {name or saga!r}",
+                remedy=f"it runs {', '.join(sorted(self.definitions)) or 'none'}; add it there",
+            )
+        return found
+
+    def message(
+        self,
+        codec: Codec,
+        content: Any,
+        message_id: str,
+        now_ms: int,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Message:
+        """The message for a content: an object of a message class, or a mapping with a type name.
+
+        Raises ``EncodeError`` or ``LimitExceeded`` for what cannot be stored, and
+        ``UnknownMessageType`` for a mapping of a type nobody knows.
+        """
+        if not isinstance(message_id, str) or not 0 < len(message_id) <= MESSAGE_ID_CHARS_MAX:
+            raise CorrelationFailed(
+                f"{message_id!r} is no message id",
+                remedy=f"give a text of 1 to {MESSAGE_ID_CHARS_MAX} characters, or none",
+            )
+        if isinstance(content, Mapping):
+            content = codec.from_mapping(content)
+        name, version, body = codec.encode(content)
+        return Message(
+            content,
+            name,
+            version,
+            body,
+            message_id,
+            now_ms,
+            correlation_id,
+            causation_id,
+            dict(headers) if headers else None,
+        )
+
+    def deliveries(self, message: Message) -> list[Delivery]:
+        """One delivery per instance that the message is for, as the sagas correlate it."""
+        content = message.content
+        interest = content.type if type(content) is ExternalEvent else type(content)
+        found: list[Delivery] = []
+        for definition in self._interested.get(interest, ()):
+            for verdict in self._verdicts(definition, message):
+                kind, id_ = _KINDS[type(verdict)], encode_id(verdict.id)
+                key = instance_key(definition.name, id_)
+                found.append(Delivery(definition, key, message, kind, verdict.strict))
+        return found
+
+    def delivery_to(
+        self, definition: Definition, correlation_id: str, message: Message
+    ) -> Delivery:
+        """The delivery to one instance by its id: the saga's verdict counts, its id does not.
+
+        Raises ``UnknownMessageType`` if the saga does not handle such messages.
+        """
+        content = message.content
+        interest = content.type if type(content) is ExternalEvent else type(content)
+        if definition not in self._interested.get(interest, ()):
+            raise UnknownMessageType(
+                f"the saga has no handler for {message.type}",
+                saga=definition.name,
+                correlation_id=correlation_id,
+                remedy="declare one with @starts, @continues or @stops",
+            )
+        key = instance_key(definition.name, correlation_id)
+        kind, strict = VerdictKind.CONTINUE, False
+        for verdict in self._addressed(definition, message, correlation_id):
+            kind, strict = _KINDS[type(verdict)], verdict.strict
+        return Delivery(definition, key, message, kind, strict)
+
+    def _addressed(
+        self, definition: Definition, message: Message, correlation_id: str
+    ) -> Iterable[Verdict]:
+        try:
+            verdicts = self._verdicts(definition, message)
+        except CorrelationFailed:  # the sender said which instance; the message need not
+            return ()
+        same = [v for v in verdicts if encode_id(v.id) == correlation_id]
+        return same[:1] or verdicts[:1]
+
+    def _verdicts(self, definition: Definition, message: Message) -> list[Verdict]:
+        metadata = Metadata(
+            message.message_id,
+            message.sent_at_ms,
+            message.correlation_id,
+            message.causation_id,
+            message.headers,
+        )
+        try:
+            answer = definition.correlate(message.content, metadata)
+        except PerdureError as error:
+            raise error.about(definition.name) from error.__cause__
+        except Exception as error:
+            raise CorrelationFailed(
+                f"correlating {message.type} raised {type(error).__name__}: {error}",
+                saga=definition.name,
+                remedy="mend the saga's correlate, or the message",
+            ) from error
+        if answer is Ignore:
+            return []
+        verdicts: list[Any] = answer if isinstance(answer, list) else [answer]
+        for verdict in verdicts:
+            if type(verdict) not in _KINDS:
+                raise CorrelationFailed(
+                    f"correlating {message.type} gave {verdict!r}",
+                    saga=definition.name,
+                    remedy="answer Start(id), Continue(id), Stop(id), a list of them, or Ignore",
+                )
+        return verdicts

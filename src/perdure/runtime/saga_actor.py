@@ -1,0 +1,349 @@
+"""One incarnation: the actor of an instance, from its rehydration to its end.
+
+It takes turns one after another without waiting for their commits, so it has two heads: ``head``,
+from which the next turn starts, and ``committed``, which queries see. Outputs wait for the commit:
+
+    mailbox ─> due deadlines ─> known? ─> no instance? ─> step ─> submit ─> (commit) ─> answer
+
+If a commit fails, nobody knows here what was written: the incarnation is over. Its unanswered
+deliveries go, in order, to the next one, which has read the journal; there the duplicate check
+tells what had been committed. Must not know the store. Next to read: ``core/turn.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from perdure.actors import Actor, Envelope
+from perdure.core.commit import (
+    DeadlineRow,
+    Entry,
+    InboxReason,
+    InboxRow,
+    SnapshotRow,
+    TurnRecord,
+)
+from perdure.core.instance import Instance, ProcessedMessages
+from perdure.core.outcome import Outcome, Turn, VerdictKind, record_of
+from perdure.core.saga import Definition, IgnoreMissing, Park, ReplyMissing
+from perdure.core.turn import failed, fired_name, step
+from perdure.errors import (
+    HandlerFailed,
+    InstanceNotFound,
+    InvalidEffect,
+    PerdureError,
+    SendError,
+    StoreUnavailable,
+)
+from perdure.runtime.dead_letters import dead_letter
+from perdure.runtime.delivery import Delivery
+from perdure.runtime.pending import (
+    UNATTENDED,
+    Pending,
+    PendingDeadLetter,
+    PendingPark,
+    PendingTurn,
+)
+
+if TYPE_CHECKING:
+    from perdure.runtime.supervisor import Supervisor
+
+__all__ = ["SagaActor"]
+
+logger = logging.getLogger("perdure.saga")
+
+
+class SagaActor(Actor):
+    """The actor of one instance. Spawned, fed and ended by the supervisor only."""
+
+    __slots__ = (
+        "committed",
+        "definition",
+        "head",
+        "in_flight",
+        "is_over",
+        "key",
+        "parked",
+        "processed",
+        "snapshot_nr",
+        "supervisor",
+    )
+
+    head: Instance
+    processed: ProcessedMessages
+    committed: Instance | None
+
+    def __init__(self, supervisor: Supervisor, definition: Definition, key: str) -> None:
+        super().__init__()
+        self.supervisor = supervisor
+        self.definition = definition
+        self.key = key
+        self.committed = None
+        self.in_flight: deque[Pending] | None = None
+        self.parked: dict[str, Delivery] | None = None
+        self.snapshot_nr = 0
+        self.is_over = False
+        self.actor_inbox.suspend()
+
+    def rehydrated(
+        self,
+        instance: Instance,
+        processed: ProcessedMessages,
+        parked: Iterable[Delivery],
+        snapshot_nr: int,
+    ) -> None:
+        """Begin: this is the instance; take the mail that has gathered."""
+        self.head = self.committed = instance
+        self.processed = processed
+        self.snapshot_nr = snapshot_nr
+        waiting = {delivery.message.message_id: delivery for delivery in parked}
+        self.parked = waiting or None
+        if instance.exists:  # it started, but the process ended before its mail was taken
+            self._unpark(self.supervisor.services.clock.now_ms())
+        self.actor_inbox.resume()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing waits, is at work or on its way to the store: it may leave memory."""
+        return not self.in_flight and self.is_idle
+
+    def receive_envelope(self, envelope: Envelope[Any]) -> None:
+        """Let the instance take its turn with a delivery (and, before, with what is overdue)."""
+        assert isinstance(envelope, Delivery)
+        now_ms = self.supervisor.services.clock.now_ms()
+        due = self.head.next_due_ms
+        if due is not None and due <= now_ms and not envelope.deadline_nr:
+            self._take_due(now_ms)
+        if envelope.expires:
+            self._expire(envelope, now_ms)
+        else:
+            self._take(envelope, now_ms)
+
+    def on_refused(self, envelope: Envelope[Any]) -> None:
+        """Mail that reaches an ended incarnation goes to the next one."""
+        assert isinstance(envelope, Delivery)
+        self.supervisor.deliver(envelope)
+
+    def _take_due(self, now_ms: int) -> None:
+        """Deadlines that are due come before the message. Those armed meanwhile have to wait."""
+        last = self.head.sequence_nr
+        while (due := self.head.due_deadline(now_ms)) is not None and due[1].sequence_nr <= last:
+            name, armed = due
+            row = DeadlineRow(self.key, name, armed.sequence_nr, armed.due_at_ms)
+            self._take(self.supervisor.wakeups.deadline(self.definition, row), now_ms)
+
+    def _take(self, delivery: Delivery, now_ms: int) -> None:
+        head, message = self.head, delivery.message
+        known = self.processed.turn_of(message.message_id)
+        if known is not None:
+            self._answer_known(delivery, known)
+        elif delivery.attempts >= self.supervisor.services.settings.write_attempts:
+            delivery.refuse(self._not_written(delivery))
+        elif delivery.deadline_nr and not self._is_armed(delivery):
+            delivery.answer(Outcome.UNHANDLED)
+        elif (
+            not head.sequence_nr
+            and delivery.kind is not VerdictKind.START
+            and self._is_missing(delivery, now_ms)
+        ):
+            pass
+        else:
+            self._turn(delivery, now_ms)
+
+    def _turn(self, delivery: Delivery, now_ms: int) -> None:
+        head = self.head
+        try:
+            turn = step(
+                self.definition,
+                head,
+                delivery.message,
+                delivery.kind,
+                delivery.strict,
+                now_ms,
+                self.supervisor.services.encoder,
+            )
+            if not head.sequence_nr and turn.outcome is not Outcome.APPLIED:
+                delivery.answer(turn.outcome)  # it would have started the instance: still none
+                return
+            record = self._record(delivery, turn)
+        except BaseException as error:  # whatever user code raises stays in this turn
+            self._reject(delivery, error, now_ms)
+            return
+        self._submit(delivery, turn, record)
+        if not head.sequence_nr and self.parked:
+            self._unpark(now_ms)
+
+    def _submit(self, delivery: Delivery, turn: Turn, record: TurnRecord) -> None:
+        self.head = turn.after
+        self.processed.add(delivery.message.message_id, turn.after.sequence_nr)
+        self._write(record, PendingTurn(self, delivery, turn))
+
+    def _write(self, entry: Entry, pending: Pending) -> None:
+        if self.in_flight is None:
+            self.in_flight = deque()
+        self.in_flight.append(pending)
+        self.supervisor.services.commit.submit(entry, pending)
+
+    def _record(self, delivery: Delivery, turn: Turn) -> TurnRecord:
+        services = self.supervisor.services
+        body = services.journal.encode_turn(turn)
+        return record_of(turn, self.definition.name, services.epoch, body, delivery.waits)
+
+    def _reject(self, delivery: Delivery, error: BaseException, now_ms: int) -> None:
+        """The saga's code raised: keep nothing of the turn, and the message as a dead letter."""
+        told = self._told(delivery, error)
+        logger.warning("%s", told, exc_info=error)
+        letter = dead_letter(self.supervisor.services, delivery, type(error).__name__, error)
+        if not delivery.deadline_nr:
+            self._write(letter, PendingDeadLetter(self, delivery, told))
+            return
+        turn = failed(self.head, delivery.message, now_ms)
+        record = self._record(delivery, turn)
+        record.dead_letter = letter
+        self._submit(delivery, turn, record)
+
+    def _told(self, delivery: Delivery, error: BaseException) -> SendError:
+        saga, correlation_id = self.definition.name, self.head.correlation_id
+        if isinstance(error, InvalidEffect):
+            error.about(saga, correlation_id)
+            return error
+        told = HandlerFailed(
+            f"handling {delivery.message.type} raised {type(error).__name__}: {error}",
+            saga=saga,
+            correlation_id=correlation_id,
+            remedy="nothing of the turn was kept; mend the handler and send the message again",
+        )
+        told.__cause__ = error
+        return told
+
+    def _not_written(self, delivery: Delivery) -> PerdureError:
+        """The store failed as often as is allowed, and the journal says: it was not committed."""
+        return StoreUnavailable(
+            f"{delivery.message.type} could not be committed: {delivery.last_error}",
+            saga=self.definition.name,
+            correlation_id=self.head.correlation_id,
+            remedy="nothing of it was kept; send it again when the store works",
+        )
+
+    def _is_missing(self, delivery: Delivery, now_ms: int) -> bool:
+        """There is no instance to continue: do as the saga says. False: let this start one."""
+        policy = self.definition.on_missing
+        if delivery.strict:
+            delivery.refuse(
+                InstanceNotFound(
+                    f"{delivery.message.type} continues strictly, but there is no instance",
+                    saga=self.definition.name,
+                    correlation_id=self.head.correlation_id,
+                    remedy="start the instance first",
+                )
+            )
+        elif isinstance(policy, Park):
+            self._park(delivery, now_ms + int(policy.for_s * 1000), now_ms)
+        elif isinstance(policy, IgnoreMissing):
+            delivery.answer(Outcome.MISSING)
+        elif isinstance(policy, ReplyMissing):
+            delivery.answer(Outcome.MISSING, reply=policy.value)
+        else:
+            return False
+        return True
+
+    def _park(self, delivery: Delivery, expires_at_ms: int, now_ms: int) -> None:
+        message = delivery.message
+        self.parked = self.parked or {}
+        known = self.parked.get(message.message_id)
+        if known is None:
+            waiting = Delivery(self.definition, self.key, message, delivery.kind)
+            waiting.waits = True
+            self.parked[message.message_id] = waiting
+        body = self.supervisor.services.journal.encode_waiting(message, delivery.kind, False)
+        row = InboxRow(
+            self.key,
+            message.message_id,
+            InboxReason.MISSING,
+            body,
+            now_ms,
+            expires_at_ms=expires_at_ms,
+        )
+        self._write(row, PendingPark(self, delivery, row))
+
+    def _unpark(self, now_ms: int) -> None:
+        """The instance has started: the messages that waited for it have their turns now."""
+        parked, self.parked = self.parked, None
+        for delivery in (parked or {}).values():
+            self._take(delivery, now_ms)
+
+    def _expire(self, delivery: Delivery, now_ms: int) -> None:
+        """A parked message has waited long enough."""
+        waiting = (self.parked or {}).pop(delivery.message.message_id, None)
+        if waiting is None:
+            delivery.answer(Outcome.UNHANDLED)
+            return
+        error = InstanceNotFound(
+            f"{waiting.message.type} waited for an instance that did not start in time",
+            saga=self.definition.name,
+            correlation_id=self.head.correlation_id,
+            remedy="start the instance, then send the message again",
+        )
+        letter = dead_letter(self.supervisor.services, waiting, "expired", error)
+        self._write(letter, PendingDeadLetter(self, delivery, error))
+
+    def _is_armed(self, delivery: Delivery) -> bool:
+        name = fired_name(delivery.message.content)
+        armed = self.head.deadlines.get(name) if name is not None else None
+        return armed is not None and armed.sequence_nr == delivery.deadline_nr
+
+    def _answer_known(self, delivery: Delivery, sequence_nr: int) -> None:
+        """The message was processed: give the recorded answer, once that is committed."""
+        for pending in self.in_flight or ():
+            if isinstance(pending, PendingTurn) and pending.turn.after.sequence_nr == sequence_nr:
+                pending.repeats.append(delivery)
+                return
+        self.supervisor.answer_from_journal(delivery, sequence_nr)
+
+    # What became of what was submitted; called in the order of submission.
+
+    def on_written(self, pending: Pending) -> None:
+        """The oldest entry in flight is durable: now it may be seen."""
+        assert self.in_flight is not None
+        self.in_flight.popleft()
+        if not self.in_flight:
+            self.in_flight = None
+        pending.settle()
+
+    def on_committed(self, turn: Turn) -> None:
+        """A turn is durable: queries see it, its deadlines are armed, a snapshot may be due."""
+        self.committed = turn.after
+        if turn.deadlines_set or turn.deadlines_cleared:
+            self.supervisor.wakeups.committed(self.key, turn)
+        if turn.after.sequence_nr - self.snapshot_nr >= self.supervisor.snapshot_every:
+            self._snapshot(turn.after)
+
+    def _snapshot(self, instance: Instance) -> None:
+        services = self.supervisor.services
+        self.snapshot_nr = instance.sequence_nr
+        try:
+            body = services.journal.encode_snapshot(instance, self.processed)
+        except PerdureError as error:
+            logger.warning("no snapshot of %s: %s", self.key, error)
+            return
+        row = SnapshotRow(self.key, instance.sequence_nr, body)
+        services.commit.submit(row, UNATTENDED)
+
+    def on_lost(self, error: PerdureError) -> None:
+        """An entry was not written, or nobody knows: this incarnation ends here."""
+        if not self.is_over:
+            self.is_over = True
+            self.supervisor.incarnation_lost(self, error)
+
+    def unanswered(self) -> list[Delivery]:
+        """All deliveries without an answer, oldest first; the incarnation must be over."""
+        deliveries: list[Delivery] = []
+        for pending in self.in_flight or ():
+            deliveries += pending.deliveries
+        for envelope in self.end():
+            assert isinstance(envelope, Delivery)
+            deliveries.append(envelope)
+        return deliveries

@@ -1,0 +1,34 @@
+"""What the parts of a runtime share. Everything that touches the world is in here, injected.
+
+Next to read: ``supervisor.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from perdure.codec import Codec
+from perdure.codec.journal import JournalCodec
+from perdure.core.outcome import Encoder
+from perdure.runtime.clock import Clock
+from perdure.settings import Settings
+from perdure.store.group_commit import GroupCommit
+from perdure.store.protocol import Store
+
+__all__ = ["Services"]
+
+
+@dataclass(slots=True)
+class Services:
+    """Store, time, ids, bytes, limits."""
+
+    store: Store
+    clock: Clock
+    settings: Settings
+    codec: Codec
+    journal: JournalCodec
+    encoder: Encoder
+    commit: GroupCommit
+    new_id: Callable[[], str]
+    epoch: int

@@ -1,0 +1,229 @@
+"""The supervisor: the actor that owns the live incarnations.
+
+It routes a delivery to the incarnation of its instance, spawning one if there is none; lets idle
+ones leave memory; and sees to it that an incarnation which ends unexpectedly loses no message.
+Routing and removing both happen on the loop, with nothing awaited between "is it idle?" and
+"remove it": no message falls between. What follows for each instance:
+
+    absent ──deliver──> rehydrating ──rows folded──> active ──idle──> absent      (passivated)
+                             ^                         │
+                             └──── its mail ──── a commit failed: over
+
+Next to read: ``saga_actor.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from perdure.actors import Actor
+from perdure.core.instance import Instance
+from perdure.core.passivation import PassivationPolicy
+from perdure.core.saga import Definition
+from perdure.errors import Fenced, OutcomeUnknown, RuntimeNotRunning, StoreError
+from perdure.runtime.admission import Admission
+from perdure.runtime.clock import Wake
+from perdure.runtime.dead_letters import dead_letter
+from perdure.runtime.delivery import Delivery, refusal
+from perdure.runtime.pending import UNATTENDED
+from perdure.runtime.rehydration import Rehydration
+from perdure.runtime.saga_actor import SagaActor
+from perdure.runtime.services import Services
+from perdure.runtime.wakeups import Wakeups
+
+__all__ = ["Supervisor"]
+
+logger = logging.getLogger("perdure.supervisor")
+
+
+class Supervisor(Actor):
+    """Owns the incarnations of one runtime. Registered with pykka, unlike they."""
+
+    def __init__(
+        self,
+        services: Services,
+        definitions: Mapping[str, Definition],
+        on_stopped: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self.services = services
+        self.definitions = definitions
+        self.active: dict[str, SagaActor] = {}
+        self.admission = Admission(services.clock, services.settings)
+        self.snapshot_every = services.settings.snapshot_every
+        self._policy = PassivationPolicy(
+            services.settings.idle_after_s, services.settings.residents_max
+        )
+        self._rehydration = Rehydration(services, self)
+        self._on_stopped = on_stopped
+        self._sweep: Wake | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.wakeups = Wakeups(services, definitions, self.admit)
+
+    def on_stop(self) -> None:
+        """Stopped through pykka (``ActorRegistry.stop_all()``): the runtime goes with it."""
+        self._on_stopped()
+
+    # Routing
+
+    def admit(self, delivery: Delivery) -> None:
+        """Deliver what may not wait for room: a wake-up."""
+        self.admission.count(delivery)
+        self.deliver(delivery)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Hand the delivery to the incarnation of its instance. On the loop; never waits."""
+        key = delivery.key
+        actor = self.active.get(key)
+        if actor is None:
+            actor = self._spawn(delivery.definition, key)
+            self._rehydration.request(actor)
+        self._policy.touched(key, self.services.clock.monotonic_s())
+        actor.actor_inbox.put(delivery)
+
+    def _spawn(self, definition: Definition, key: str) -> SagaActor:
+        actor = SagaActor.spawn(self, definition, key)
+        self.active[key] = actor
+        if len(self.active) > self._policy.residents_max:
+            self.passivate_due()
+        elif self._sweep is None:
+            self._arm_sweep()
+        return actor
+
+    # Passivation
+
+    def passivate(self, key: str) -> bool:
+        """Let the instance leave memory if it is idle; True if it is not resident afterwards."""
+        actor = self.active.get(key)
+        if actor is None:
+            return True
+        if not actor.is_quiet:
+            return False
+        del self.active[key]
+        self._policy.forgotten(key)
+        actor.is_over = True
+        actor.end()
+        return True
+
+    def passivate_due(self) -> None:
+        """Passivate those that are idle for long enough, and the surplus."""
+        now_s = self.services.clock.monotonic_s()
+        for key in self._policy.due(now_s):
+            if not self.passivate(key):
+                self._policy.touched(key, now_s)  # at work: it is not idle after all
+        self._arm_sweep()
+
+    def _arm_sweep(self) -> None:
+        next_s = self._policy.next_idle_s()
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        if next_s is not None:
+            delay_s = max(next_s - self.services.clock.monotonic_s(), 0.0)
+            self._sweep = self.services.clock.call_later(delay_s, self._on_sweep)
+
+    def _on_sweep(self) -> None:
+        self._sweep = None
+        self.passivate_due()
+
+    # Incarnations that end unexpectedly
+
+    def incarnation_lost(self, actor: SagaActor, error: Exception) -> None:
+        """A commit failed: the next incarnation reads the journal and gets the open deliveries."""
+        if isinstance(error, Fenced):
+            logger.error("this runtime was fenced off and stops: %s", error)
+            self._on_stopped()
+        deliveries = actor.unanswered()
+        attempts = 0
+        successor = SagaActor.spawn(self, actor.definition, actor.key)
+        self.active[actor.key] = successor
+        for delivery in deliveries:
+            delivery.attempts += 1
+            attempts = max(attempts, delivery.attempts)
+            delivery.last_error = error
+            successor.actor_inbox.put(delivery)
+        pause_s = self.services.settings.retry_pause_s * 2 ** (attempts - 1)
+        self._rehydration.request_later(successor, pause_s)
+
+    def rehydration_failed(self, actor: SagaActor, error: Exception) -> None:
+        """The instance cannot be had now: refuse its mail; the next message tries again."""
+        if self.active.get(actor.key) is actor:
+            del self.active[actor.key]
+            self._policy.forgotten(actor.key)
+        actor.is_over = True
+        for delivery in actor.unanswered():
+            delivery.refuse(self._why_not(delivery, error))
+
+    def _why_not(self, delivery: Delivery, error: Exception) -> Exception:
+        if not isinstance(error, StoreError) or not delivery.attempts:
+            return error
+        unknown = OutcomeUnknown(
+            f"the store failed while committing {delivery.message.type}, and again when asked "
+            f"what had become of it: {error}",
+            saga=delivery.definition.name,
+            correlation_id=delivery.correlation_id,
+            remedy=f"send it again under the same message id {delivery.message.message_id!r}",
+        )
+        unknown.__cause__ = error
+        return unknown
+
+    # Answers without a turn
+
+    def committed(self, key: str) -> Instance | None:
+        """The committed instance, if it is resident and has been rehydrated."""
+        actor = self.active.get(key)
+        return None if actor is None else actor.committed
+
+    def bury(self, delivery: Delivery, error: Exception) -> None:
+        """A message nobody waits for was not accepted: keep it as a dead letter."""
+        services = self.services
+        letter = dead_letter(services, delivery, type(error).__name__, error)
+        services.commit.submit(letter, UNATTENDED)
+
+    def answer_from_journal(self, delivery: Delivery, sequence_nr: int) -> None:
+        """The message was processed in that turn: answer as recorded there."""
+        task = asyncio.get_running_loop().create_task(self._answer_recorded(delivery, sequence_nr))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer_recorded(self, delivery: Delivery, sequence_nr: int) -> None:
+        services = self.services
+        try:
+            rows = await services.store.journal(delivery.key, sequence_nr - 1, 1)
+            turn = services.journal.read_turn(rows[0].body)
+            outcome = services.journal.outcome_of(turn)
+            if turn.refused:
+                delivery.refuse(refusal(delivery, outcome))
+                return
+            reply = None if turn.reply is None else services.codec.decode_value(turn.reply)
+        except Exception as error:
+            delivery.refuse(error)
+            return
+        delivery.answer(outcome, sequence_nr, reply, duplicate=delivery.attempts == 0)
+
+    # Ending
+
+    async def shut_down(self) -> None:
+        """End all incarnations; refuse what they have not answered."""
+        await self.wakeups.stop()
+        await self._rehydration.stop()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for actor in list(self.active.values()):
+            actor.is_over = True
+            for delivery in actor.unanswered():
+                delivery.refuse(stopped(delivery))
+        self.active.clear()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def stopped(delivery: Delivery) -> RuntimeNotRunning:
+    """The error for a delivery that a stopping runtime abandons."""
+    return RuntimeNotRunning(
+        f"the runtime stopped before {delivery.message.type} was committed",
+        saga=delivery.definition.name,
+        correlation_id=delivery.correlation_id,
+        remedy=f"send it again under the same message id {delivery.message.message_id!r}",
+    )

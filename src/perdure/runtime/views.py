@@ -1,0 +1,184 @@
+"""Looking at instances without touching them: state, status, history. Read-only, resident or not.
+
+What is shown is committed. Next to read: ``runtime.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from perdure.core.commit import JournalRow, OutboxKind, Status
+from perdure.core.instance import Instance
+from perdure.core.outcome import Outcome, Stored
+from perdure.core.saga import Definition
+from perdure.errors import CodecError
+from perdure.messages import datetime_of
+from perdure.runtime.rehydration import fold_loaded
+from perdure.runtime.services import Services
+from perdure.runtime.supervisor import Supervisor
+
+__all__ = ["HistoryEntry", "InstanceView", "Sent", "Views"]
+
+PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceView:
+    """An instance as it was last committed. ``state`` is the looker's own to keep.
+
+    ``result`` is what it completed with, ``failure`` why it failed; ``deadlines`` are the armed
+    ones and when they are due (the whole process's is called "perdure.timeout").
+    """
+
+    saga: str
+    correlation_id: str
+    status: Status
+    state: Any
+    sequence_nr: int
+    started_at: datetime
+    updated_at: datetime
+    deadlines: dict[str, datetime] = field(default_factory=dict)
+    result: Any = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A command (or published event) a turn sent; ``id`` is its idempotency key."""
+
+    id: str
+    kind: OutboxKind
+    queue: str
+    type: str
+    content: Any
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One turn. ``events`` are what it folded into the state, singly: the message, if it was
+    applied, and the recorded ones. Content nobody can decode any more is shown as plain data."""
+
+    sequence_nr: int
+    at: datetime
+    message_id: str
+    type: str
+    message: Any
+    outcome: Outcome
+    refused: bool
+    events: list[Any]
+    sent: list[Sent]
+    deadlines_set: dict[str, datetime]
+    deadlines_cleared: list[str]
+    status: Status | None
+    reply: Any
+    correlation_id: str | None
+    causation_id: str | None
+
+
+class Views:
+    """Reads of one runtime."""
+
+    def __init__(self, services: Services, supervisor: Supervisor) -> None:
+        self._services = services
+        self._supervisor = supervisor
+
+    async def state(self, definition: Definition, key: str) -> InstanceView | None:
+        """The instance, or None if there is none."""
+        async for view in self._states(definition, [key]):
+            return view
+        return None
+
+    async def instances(
+        self, definition: Definition, status: Status | None, after: str
+    ) -> AsyncIterator[InstanceView]:
+        """All instances of a saga in the order of their ids, read page by page."""
+        last = f"{definition.name}/{after}" if after else ""
+        while True:
+            heads = await self._services.store.heads(definition.name, status, last, PAGE)
+            async for view in self._states(definition, [head.instance for head in heads]):
+                if status is None or view.status is status:
+                    yield view
+            if len(heads) < PAGE:
+                return
+            last = heads[-1].instance
+
+    async def history(self, key: str, after: int) -> AsyncIterator[HistoryEntry]:
+        """The turns of an instance, oldest first, read page by page."""
+        while True:
+            rows = await self._services.store.journal(key, after, PAGE)
+            for row in rows:
+                yield self._entry(row)
+            if len(rows) < PAGE:
+                return
+            after = rows[-1].sequence_nr
+
+    async def _states(
+        self, definition: Definition, keys: Sequence[str]
+    ) -> AsyncIterator[InstanceView]:
+        resident = {key: self._supervisor.committed(key) for key in keys}
+        passive = [key for key, instance in resident.items() if instance is None]
+        loaded = await self._services.store.load(passive) if passive else ()
+        folded = {rows.instance: rows for rows in loaded}
+        for key in keys:
+            instance = resident[key]
+            if instance is None:
+                instance = (await fold_loaded(self._services, definition, folded[key])).instance
+            if instance.exists:
+                yield self._view(definition, instance)
+
+    def _view(self, definition: Definition, instance: Instance) -> InstanceView:
+        detail = instance.detail
+        return InstanceView(
+            definition.name,
+            instance.correlation_id,
+            instance.status,
+            definition.private_copy(instance.state),
+            instance.sequence_nr,
+            datetime_of(instance.started_at_ms),
+            datetime_of(instance.updated_at_ms),
+            {name: datetime_of(armed.due_at_ms) for name, armed in instance.deadlines.items()},
+            self._services.codec.decode_value(detail) if isinstance(detail, bytes) else None,
+            detail if isinstance(detail, str) else None,
+        )
+
+    def _entry(self, row: JournalRow) -> HistoryEntry:
+        journal = self._services.journal
+        turn = journal.read_turn(row.body)
+        outcome = journal.outcome_of(turn)
+        message = self._content(turn.message)
+        recorded = [self._content(stored) for stored in turn.events]
+        return HistoryEntry(
+            row.sequence_nr,
+            datetime_of(turn.at_ms),
+            row.message_id,
+            turn.message[0],
+            message,
+            outcome,
+            turn.refused,
+            [message, *recorded] if outcome is Outcome.APPLIED else [],
+            [
+                Sent(
+                    f"{row.instance}/{row.sequence_nr}/{index}",
+                    kind,
+                    queue,
+                    stored[0],
+                    self._content(stored),
+                )
+                for index, (kind, queue, stored) in enumerate(journal.outgoing_of(turn))
+            ],
+            {name: datetime_of(due) for name, due in turn.deadlines_set.items()},
+            turn.deadlines_cleared,
+            None if turn.status is None else Status(turn.status),
+            None if turn.reply is None else self._services.codec.decode_value(turn.reply),
+            turn.correlation_id,
+            turn.causation_id,
+        )
+
+    def _content(self, stored: Stored) -> Any:
+        try:
+            return self._services.codec.decode(*stored)
+        except CodecError:
+            return self._services.codec.decode_plain(stored[2])

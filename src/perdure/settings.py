@@ -1,0 +1,65 @@
+"""The limits and periods of a runtime, in one place. Units come last in the names.
+
+Next to read: ``runtime/runtime.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from perdure.errors import DefinitionError
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How much a runtime may hold, and how long it may wait.
+
+        Runtime("sqlite+aiosqlite:///orders.db", [Order], Settings(residents_max=10_000))
+
+    Residence: an instance is passivated after ``idle_after_s`` without a message (None: never) and
+    when more than ``residents_max`` are in memory. Rehydration reads up to ``rehydrations_max``
+    instances at a time. A snapshot follows every ``snapshot_every`` turns.
+
+    Flow: at most ``mailbox_max`` accepted and uncommitted messages per instance and
+    ``in_flight_max`` in all; a sender waits up to ``accept_timeout_s`` for room, then is refused.
+    One transaction takes up to ``batch_max`` turns.
+
+    Deduplication: at least the last ``processed_window`` message ids of an instance are known; a
+    message repeated later than that is applied again.
+
+    Deadlines: ``deadlines_in_flight_max`` fire at a time, ``deadline_page`` are held in memory.
+
+    Failure: a write that fails is settled by reading back and tried again ``write_attempts`` times
+    in all, with a growing pause from ``retry_pause_s``, before its senders are refused.
+    ``shutdown_timeout_s`` is how long ``stop`` drains before it abandons what is left.
+
+    ``message_bytes_max`` bounds one stored message, event, command, reply, or state.
+    """
+
+    idle_after_s: float | None = 120.0
+    residents_max: int = 100_000
+    rehydrations_max: int = 100
+    snapshot_every: int = 100
+    mailbox_max: int = 1_000
+    in_flight_max: int = 50_000
+    accept_timeout_s: float = 5.0
+    batch_max: int = 1_000
+    processed_window: int = 1_000
+    deadlines_in_flight_max: int = 1_000
+    deadline_page: int = 10_000
+    write_attempts: int = 3
+    retry_pause_s: float = 0.05
+    shutdown_timeout_s: float = 30.0
+    message_bytes_max: int = 1_048_576
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if value is None and entry.name == "idle_after_s":
+                continue
+            if not isinstance(value, (int, float)) or value <= 0:
+                raise DefinitionError(
+                    f"setting {entry.name} is {value!r}", remedy="give a number above zero"
+                )

@@ -1,0 +1,147 @@
+"""Group commit: what is waiting goes into one transaction. No artificial delay, one writer.
+
+While one transaction runs, the next group gathers; so a single sender waits for one commit, and a
+thousand share a few. Tickets are told the outcome in the order they were submitted, on the loop.
+
+    submit(entry, ticket) ─> waiting ─> store.write([…]) ─> ticket.written()
+                                                         ├> ticket.left_out(error)
+                                                         └> ticket.unknown(error): the write failed
+
+After an unknown outcome the ticket's owner is over: what it has waiting here is not written any
+more (``ticket.is_void``), so that no later turn lands on a turn that may be missing.
+Knows the store's protocol, nothing of actors. Next to read: ``runtime/saga_actor.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Protocol
+
+from perdure.core.commit import Entry
+from perdure.errors import StoreError, StoreUnavailable
+from perdure.store.protocol import Store
+
+__all__ = ["GroupCommit", "Ticket"]
+
+logger = logging.getLogger("perdure.store")
+
+
+class Ticket(Protocol):
+    """Who submitted an entry, and hears what became of it."""
+
+    @property
+    def is_void(self) -> bool:
+        """The owner is over; the entry must not be written any more."""
+        ...
+
+    def written(self) -> None:
+        """The entry is durable."""
+        ...
+
+    def left_out(self, error: StoreError) -> None:
+        """The entry was certainly not written; its neighbours were."""
+        ...
+
+    def unknown(self, error: StoreError) -> None:
+        """The transaction failed; whether it was committed must be read back."""
+        ...
+
+
+class GroupCommit:
+    """The one writer of a store.
+
+    ``batch_max`` bounds the entries of one transaction. Only for use on one event loop.
+    """
+
+    def __init__(self, store: Store, batch_max: int) -> None:
+        self.store = store
+        self.batch_max = batch_max
+        self.commits = 0
+        self._waiting: deque[tuple[Entry, Ticket]] = deque()
+        self._writer: asyncio.Task[None] | None = None
+        self._work: asyncio.Future[None] | None = None
+        self._drained: list[asyncio.Future[None]] = []
+        self._is_writing = False
+        self._is_stopping = False
+
+    def start(self) -> None:
+        """Start the writer on the running loop."""
+        self._writer = asyncio.get_running_loop().create_task(self._write_groups())
+
+    def submit(self, entry: Entry, ticket: Ticket) -> None:
+        """Have the entry written with the next group."""
+        self._waiting.append((entry, ticket))
+        self._wake()
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits and nothing is being written."""
+        return not self._waiting and not self._is_writing
+
+    async def drained(self) -> None:
+        """Wait until nothing waits and nothing is being written."""
+        while not self.is_idle:
+            done = asyncio.get_running_loop().create_future()
+            self._drained.append(done)
+            await done
+
+    async def stop(self) -> None:
+        """End after the transaction under way; what still waits is not written."""
+        self._is_stopping = True
+        self._wake()
+        if self._writer is not None:
+            await asyncio.shield(self._writer)
+
+    def _wake(self) -> None:
+        work = self._work
+        if work is not None and not work.done():
+            work.set_result(None)
+
+    async def _write_groups(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._is_stopping:
+            if not self._waiting:
+                self._tell_drained()
+                self._work = loop.create_future()
+                await self._work
+                self._work = None
+            group = self._take()
+            if group and not self._is_stopping:
+                self._is_writing = True
+                await self._write(group)
+                self._is_writing = False
+        self._waiting.clear()
+        self._tell_drained()
+
+    def _take(self) -> list[tuple[Entry, Ticket]]:
+        waiting = self._waiting
+        count = min(len(waiting), self.batch_max)
+        return [pair for pair in (waiting.popleft() for _ in range(count)) if not pair[1].is_void]
+
+    async def _write(self, group: list[tuple[Entry, Ticket]]) -> None:
+        try:
+            outcomes = await self.store.write([entry for entry, _ in group])
+        except Exception as error:
+            logger.warning("writing a group of %d failed: %s", len(group), error)
+            failure = (
+                error
+                if isinstance(error, StoreError)
+                else StoreUnavailable(f"cannot write: {error}")
+            )
+            for _, ticket in group:
+                ticket.unknown(failure)
+            return
+        self.commits += 1
+        for (_, ticket), outcome in zip(group, outcomes, strict=True):
+            if outcome is None:
+                ticket.written()
+            else:
+                ticket.left_out(outcome)
+
+    def _tell_drained(self) -> None:
+        waiting, self._drained = self._drained, []
+        for done in waiting:
+            if not done.done():
+                done.set_result(None)

@@ -1,0 +1,171 @@
+"""The tables. Declares columns and indexes and knows neither statements nor connections.
+
+Every table but ``meta`` ends in a checksum over all other columns except ``position``, which
+SQLite gives out when the row goes in: it orders rows and identifies nothing.
+Next to read: ``rows.py``, how a row of ``core/commit.py`` lies in its table.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+__all__ = [
+    "APPLICATION_ID",
+    "SCHEMA_VERSION",
+    "dead_letters",
+    "deadlines",
+    "inbox",
+    "instances",
+    "journal",
+    "meta",
+    "metadata",
+    "outbox",
+    "snapshots",
+]
+
+SCHEMA_VERSION = 1
+
+APPLICATION_ID = 0x70657264
+"""Marks the file as ours ("perd"), in SQLite's header; other people's databases are refused."""
+
+metadata = MetaData()
+
+
+def _text(name: str, *, primary_key: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=False, primary_key=primary_key)
+
+
+def _integer(name: str, *, primary_key: bool = False, nullable: bool = False) -> Column[int]:
+    return Column(name, Integer, nullable=nullable, primary_key=primary_key, autoincrement=False)
+
+
+def _position() -> Column[int]:
+    return Column("position", Integer, primary_key=True, autoincrement=True)
+
+
+def _body() -> Column[bytes]:
+    return Column("body", LargeBinary, nullable=False)
+
+
+meta = Table(
+    "meta",
+    metadata,
+    _integer("id", primary_key=True),
+    _integer("schema_version"),
+    _integer("epoch"),
+    CheckConstraint("id = 1", name="meta_has_one_row"),
+)
+
+# A table of its own rowids, not WITHOUT ROWID on (instance, sequence_nr): rows are appended at the
+# end and only the small index is touched at random. Measured, the difference is a factor of 2.6.
+journal = Table(
+    "journal",
+    metadata,
+    _position(),
+    _text("instance"),
+    _integer("sequence_nr"),
+    _integer("epoch"),
+    _text("message_id"),
+    _body(),
+    _integer("checksum"),
+    UniqueConstraint("instance", "sequence_nr"),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    _text("instance", primary_key=True),
+    _integer("sequence_nr", primary_key=True),
+    _body(),
+    _integer("checksum"),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    _text("instance", primary_key=True),
+    _text("saga"),
+    _text("correlation_id"),
+    _text("status"),
+    _integer("started_at_ms"),
+    _integer("updated_at_ms"),
+    _integer("checksum"),
+    Index("instances_by_status", "saga", "status", "instance"),
+    sqlite_with_rowid=False,
+)
+
+# AUTOINCREMENT where rows are deleted: a position that came back would be skipped by a reader who
+# pages by position.
+inbox = Table(
+    "inbox",
+    metadata,
+    _position(),
+    _text("instance"),
+    _text("message_id"),
+    _text("reason"),
+    _integer("created_at_ms"),
+    _integer("attempts"),
+    _integer("next_try_at_ms", nullable=True),
+    _integer("expires_at_ms", nullable=True),
+    _body(),
+    _integer("checksum"),
+    UniqueConstraint("instance", "message_id"),
+    Index("inbox_by_expiry", "expires_at_ms"),
+    sqlite_autoincrement=True,
+)
+
+# No unique index on the text key: one index touched at random doubles the cost of a turn. The
+# journal's unique index already stands for (instance, sequence_nr).
+outbox = Table(
+    "outbox",
+    metadata,
+    _position(),
+    _text("instance"),
+    _integer("sequence_nr"),
+    _integer("idx"),
+    _integer("kind"),
+    _text("target"),
+    _text("type"),
+    _integer("created_at_ms"),
+    _body(),
+    _integer("checksum"),
+    sqlite_autoincrement=True,
+)
+
+deadlines = Table(
+    "deadlines",
+    metadata,
+    _text("instance", primary_key=True),
+    _text("name", primary_key=True),
+    _integer("sequence_nr"),
+    _integer("due_at_ms"),
+    _integer("checksum"),
+    Index("deadlines_by_due", "due_at_ms", "instance", "name"),
+    sqlite_with_rowid=False,
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    _position(),
+    _text("instance"),
+    _text("message_id"),
+    _text("type"),
+    _text("reason"),
+    _text("error"),
+    _integer("attempts"),
+    _integer("created_at_ms"),
+    _body(),
+    _integer("checksum"),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,236 @@
+"""The SQL store: SQLite through SQLAlchemy's async engine and aiosqlite.
+
+An operation crosses to the database thread once, whole: what runs there are the plain functions
+of ``sql_write.py`` and ``sql_read.py``. One connection writes, a second one reads; in WAL mode
+neither waits for the other. Knows rows, never sagas. Next to read: ``sql_write.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from perdure.core.commit import (
+    DeadLetterRow,
+    DeadlineRow,
+    Entry,
+    HeadRow,
+    InboxRow,
+    JournalRow,
+    OutboxRow,
+    Status,
+)
+from perdure.errors import DefinitionError, StoreError, StoreLocked, StoreUnavailable
+from perdure.store.lock import FileLock
+from perdure.store.protocol import LoadedInstance
+from perdure.store.read_statements import (
+    DEAD_LETTERS_PAGE,
+    DEADLINES_PAGE,
+    INBOX_PAGE,
+    JOURNAL_PAGE,
+    OUTBOX_PAGE,
+)
+from perdure.store.sql_errors import is_failed_sync, store_error
+from perdure.store.sql_open import open_schema, read_epoch
+from perdure.store.sql_read import load_instances, read_heads, read_page
+from perdure.store.sql_write import write_entries
+from perdure.store.sqlite_connection import (
+    DriverConnection,
+    Synchronous,
+    create_engine,
+    prepare_reader,
+    prepare_writer,
+)
+
+__all__ = ["SqlStore"]
+
+logger = logging.getLogger("perdure.store")
+
+Result = TypeVar("Result")
+
+_WAL_RESET_FIXED = (3, 51, 3)
+
+
+class SqlStore:
+    """A store in a SQLite file.
+
+    >>> store = SqlStore("sqlite+aiosqlite:///orders.db")
+    >>> epoch = await store.open()
+    >>> await store.close()
+
+    ``synchronous="NORMAL"`` does not wait for the disk at each commit: faster, and turns
+    acknowledged since the last checkpoint can be lost at power failure. ``read_only`` looks at a
+    file beside its live owner: it takes no lock, and ``write`` refuses.
+    Raises DefinitionError for a URL that names no file.
+    """
+
+    def __init__(
+        self, url: str, *, synchronous: Synchronous = "FULL", read_only: bool = False
+    ) -> None:
+        if synchronous not in ("FULL", "NORMAL"):
+            raise DefinitionError(
+                f"synchronous={synchronous!r} is not supported", remedy='use "FULL" or "NORMAL"'
+            )
+        self.path = _path_of(url)
+        durability = "read only" if read_only else f"synchronous={synchronous}"
+        self.name = f"sqlite {sqlite3.sqlite_version} wal {durability}"
+        self._synchronous: Synchronous = synchronous
+        self._read_only = read_only
+        self._lock = FileLock(self.path)
+        self._engine: AsyncEngine | None = None
+        self._writer: DriverConnection | None = None
+        self._reader: DriverConnection | None = None
+        self._epoch = 0
+        self._failed_sync: StoreError | None = None
+
+    async def open(self) -> int:
+        """Take ownership; see ``Store.open``. Read-only, the epoch is the live owner's."""
+        if self._engine is not None:
+            raise StoreLocked(f"{self.path!r} is open in this very store", remedy="close it first")
+        if not self._read_only:
+            self._lock.acquire()
+        self._engine = create_engine(self.path, read_only=self._read_only)
+        try:
+            self._epoch = await self._connect(self._engine)
+        except BaseException:
+            await self.close()
+            raise
+        if sqlite3.sqlite_version_info < _WAL_RESET_FIXED:
+            logger.info(
+                "SQLite %s may damage a file that two connections write at once; perdure keeps to "
+                "one, and so must whoever else opens the file",
+                sqlite3.sqlite_version,
+            )
+        return self._epoch
+
+    async def _connect(self, engine: AsyncEngine) -> int:
+        try:
+            if not self._read_only:
+                self._writer = await DriverConnection.connect(engine)
+                await self._call(self._writer, prepare_writer, self._synchronous)
+                epoch = await self._call(self._writer, open_schema)
+            self._reader = await DriverConnection.connect(engine)
+            await self._call(self._reader, prepare_reader)
+            return await self._call(self._reader, read_epoch) if self._read_only else epoch
+        except DBAPIError as error:
+            original = error.orig if isinstance(error.orig, Exception) else error
+            raise store_error(original, self.path) from original
+
+    async def close(self) -> None:
+        """Give up ownership; see ``Store.close``. The write-ahead log is folded into the file."""
+        engine, self._engine = self._engine, None
+        writer, self._writer = self._writer, None
+        reader, self._reader = self._reader, None
+        self._failed_sync = None
+        try:
+            if writer is not None:
+                await writer.run(_checkpoint)
+            for connection in (reader, writer):
+                if connection is not None:
+                    connection.give_back()
+            if engine is not None:
+                await engine.dispose()
+            for connection in (reader, writer):
+                if connection is not None:
+                    connection.join()
+        finally:
+            self._lock.release()
+
+    async def write(self, entries: Sequence[Entry]) -> Sequence[StoreError | None]:
+        """Write a group in one transaction; see ``Store.write``.
+
+        A cancelled call may have written: the transaction runs to its end on its thread.
+        """
+        if self._read_only:
+            raise StoreUnavailable(
+                f"{self.path!r} is open for reading only",
+                remedy="write through the runtime that owns the file",
+            )
+        if self._failed_sync is not None:
+            raise self._failed_sync
+        return await self._call(self._writer, write_entries, list(entries), self._epoch)
+
+    async def load(self, instances: Sequence[str]) -> Sequence[LoadedInstance]:
+        """Read several instances at once; see ``Store.load``."""
+        return await self._call(self._reader, load_instances, list(instances))
+
+    async def journal(self, instance: str, after: int = 0, limit: int = 1000) -> list[JournalRow]:
+        """Turns of an instance; see ``Store.journal``."""
+        return await self._call(self._reader, read_page, JOURNAL_PAGE, [instance, after, limit])
+
+    async def heads(
+        self,
+        saga: str | None = None,
+        status: Status | None = None,
+        after: str = "",
+        limit: int = 1000,
+    ) -> list[HeadRow]:
+        """Instances in order of their key; see ``Store.heads``."""
+        return await self._call(self._reader, read_heads, saga, status, after, limit)
+
+    async def deadlines(
+        self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
+    ) -> list[DeadlineRow]:
+        """Armed deadlines in order of their moment; see ``Store.deadlines``."""
+        return await self._call(self._reader, read_page, DEADLINES_PAGE, [*after, limit])
+
+    async def inbox(self, after: int = 0, limit: int = 1000) -> list[InboxRow]:
+        """Waiting messages in order of arrival; see ``Store.inbox``."""
+        return await self._call(self._reader, read_page, INBOX_PAGE, [after, limit])
+
+    async def outbox(self, after: int = 0, limit: int = 1000) -> list[OutboxRow]:
+        """Commands and events that wait; see ``Store.outbox``."""
+        return await self._call(self._reader, read_page, OUTBOX_PAGE, [after, limit])
+
+    async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
+        """Dead letters in order of arrival; see ``Store.dead_letters``."""
+        return await self._call(self._reader, read_page, DEAD_LETTERS_PAGE, [after, limit])
+
+    async def _call(
+        self, connection: DriverConnection | None, function: Callable[..., Result], *arguments: Any
+    ) -> Result:
+        """Run a function on the connection's thread, its errors in our words."""
+        if connection is None:
+            raise StoreUnavailable(f"{self.path!r} is not open", remedy="open the store first")
+        try:
+            return await connection.run(function, *arguments)
+        except sqlite3.Error as error:
+            failure = store_error(error, self.path)
+            if is_failed_sync(error):
+                # The kernel may have dropped the pages it could not write: a later sync that
+                # succeeds would prove nothing. Only opening the file again does.
+                self._failed_sync = failure
+            raise failure from error
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except sqlite3.Error as error:
+        logger.info("the write-ahead log stays as it is: %s", error)
+
+
+def _path_of(url: str) -> str:
+    """The file's path. Raises DefinitionError."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise DefinitionError(f"{url!r} is no URL", remedy=_SUPPORTED) from error
+    if parsed.drivername not in ("sqlite+aiosqlite", "sqlite") or parsed.query:
+        raise DefinitionError(f"{url!r} is not supported", remedy=_SUPPORTED)
+    path = parsed.database or ""
+    if path in ("", ":memory:") or path.startswith("file:"):
+        raise DefinitionError(
+            f"{url!r} names no file that would outlive its connection", remedy=_SUPPORTED
+        )
+    return os.path.abspath(path)
+
+
+_SUPPORTED = 'use "sqlite+aiosqlite:///path/to/file.db", or "memory://" to keep nothing'

@@ -1,0 +1,210 @@
+"""Reading, over a plain sqlite3 connection: pages of one kind of row, and instances whole.
+
+Synchronous for the reason given in ``sql_write.py``. Every row's checksum is verified before the
+row is used. Knows nothing of threads or event loops.
+Next to read: ``read_statements.py`` for the queries, ``sql.py`` for who calls.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from perdure.core.commit import HeadRow, JournalRow, SnapshotRow, Status
+from perdure.errors import CorruptRecord
+from perdure.store.protocol import LoadedInstance
+from perdure.store.read_statements import (
+    ANY_TURN,
+    INBOX_OF,
+    JOURNAL_RANGES,
+    NEWEST_SNAPSHOTS,
+    SNAPSHOTS_OF,
+    Query,
+    heads_page,
+)
+from perdure.store.rows import INBOX, JOURNAL, SNAPSHOTS, StoredRow, corrupt_record
+from perdure.store.statements import spread
+
+__all__ = ["PAGE_TURNS_MAX", "load_instances", "read_heads", "read_page"]
+
+logger = logging.getLogger("perdure.store")
+
+INSTANCES_PER_QUERY = 100
+
+PAGE_TURNS_MAX = 1_000
+"""Turns that one ``load`` gives of one instance; the rest is read with ``journal``."""
+
+TURNS_PER_QUERY = 20_000
+"""Turns that one query gives of all its instances together."""
+
+
+def read_page(connection: sqlite3.Connection, query: Query, values: list[Any]) -> list[Any]:
+    """The rows of a query, each verified. Raises CorruptRecord at a damaged one."""
+    open_row = query.kind.open
+    return [open_row(stored) for stored in _stored(connection, query, values)]
+
+
+def read_heads(
+    connection: sqlite3.Connection,
+    saga: str | None,
+    status: Status | None,
+    after: str,
+    limit: int,
+) -> list[HeadRow]:
+    """Heads in order of their key, as ``Store.heads`` gives them."""
+    query = heads_page(saga is not None, status is not None)
+    if saga is None:
+        values: list[Any] = [after] if status is None else [after, status.value]
+        return read_page(connection, query, [*values, limit])
+    # One status at a time is one walk along the index; all at once would sort the whole saga.
+    statuses = list(Status) if status is None else [status]
+    by_status = heads_page(True, True)
+    rows: list[HeadRow] = []
+    for each in statuses:
+        rows += read_page(connection, by_status, [after, saga, each.value, limit])
+    rows.sort(key=lambda row: row.instance)
+    return rows[:limit]
+
+
+def load_instances(
+    connection: sqlite3.Connection, instances: Sequence[str]
+) -> list[LoadedInstance]:
+    """What rehydration needs of each instance, in the order asked, as ``Store.load`` does.
+
+    Three queries per hundred instances, all of one moment in time.
+    """
+    loaded = {instance: LoadedInstance(instance) for instance in instances}
+    distinct = list(loaded)
+    connection.execute("BEGIN")
+    try:
+        for start in range(0, len(distinct), INSTANCES_PER_QUERY):
+            _load(connection, loaded, distinct[start : start + INSTANCES_PER_QUERY])
+    finally:
+        connection.execute("ROLLBACK")
+    return [loaded[instance] for instance in instances]
+
+
+def _load(
+    connection: sqlite3.Connection, loaded: dict[str, LoadedInstance], instances: list[str]
+) -> None:
+    for stored in _stored(connection, NEWEST_SNAPSHOTS, instances, width=1):
+        instance = loaded[stored.key[0]]
+        instance.snapshot = _sound_snapshot(connection, stored)
+    turns_max = min(PAGE_TURNS_MAX, TURNS_PER_QUERY // len(instances))
+    ranges: list[Any] = []
+    for name in instances:
+        snapshot = loaded[name].snapshot
+        base = 0 if snapshot is None else snapshot.sequence_nr
+        ranges += (name, base, base + turns_max + 1)
+    tails: dict[str, list[StoredRow]] = {name: [] for name in instances}
+    for stored in _stored(connection, JOURNAL_RANGES, ranges, width=3):
+        tails[stored.key[0]].append(stored)
+    for name, tail in tails.items():
+        _add_turns(connection, loaded[name], tail, turns_max)
+    waiting = _stored(connection, INBOX_OF, instances, width=1)
+    waiting.sort(key=lambda stored: stored.position)
+    for stored in waiting:
+        instance = loaded[stored.key[0]]
+        try:
+            instance.inbox.append(INBOX.open(stored))
+        except CorruptRecord as damage:
+            instance.corrupt = instance.corrupt or damage
+
+
+def _sound_snapshot(connection: sqlite3.Connection, newest: StoredRow) -> SnapshotRow | None:
+    """The newest snapshot, or the one before it, or none: the journal has everything anyway."""
+    if SNAPSHOTS.is_sound(newest):
+        return SNAPSHOTS.build(0, newest.key, newest.body)
+    for stored in _stored(connection, SNAPSHOTS_OF, [newest.key[0]]):
+        if SNAPSHOTS.is_sound(stored):
+            return SNAPSHOTS.build(0, stored.key, stored.body)
+        logger.warning("%s; an older one or the journal is used", SNAPSHOTS.damage(stored))
+    return None
+
+
+def _add_turns(
+    connection: sqlite3.Connection,
+    instance: LoadedInstance,
+    tail: list[StoredRow],
+    turns_max: int,
+) -> None:
+    """Fold the stored tail into the instance; stop at the first row that does not belong."""
+    tail.sort(key=lambda stored: stored.key[1])
+    base = 0 if instance.snapshot is None else instance.snapshot.sequence_nr
+    if base and not tail and connection.execute(ANY_TURN, [instance.instance]).fetchall():
+        instance.corrupt = corrupt_record(
+            f"the journal ends before the snapshot of turn {base}", instance.instance
+        )
+    try:
+        turns = dense_turns(tail, base)
+        for turn in turns:
+            if len(instance.turns) == turns_max:
+                instance.has_more = True
+                break
+            instance.turns.append(turn)
+    except CorruptRecord as damage:
+        instance.corrupt = damage
+
+
+def dense_turns(tail: Sequence[StoredRow], base: int) -> Iterator[JournalRow]:
+    """The turns after ``base``, verified: checksum, numbers without gap, epochs that never fall.
+
+    Rows up to ``base`` are passed over: the snapshot stands for them.
+    """
+    expected, epoch = base + 1, 0
+    for stored in tail:
+        if stored.key[1] <= base:
+            continue
+        turn = JOURNAL.open(stored)
+        if turn.sequence_nr != expected:
+            raise corrupt_record(f"journal row {expected} is missing", turn.instance)
+        if turn.epoch < epoch:
+            problem = f"journal row {expected} has epoch {turn.epoch} after {epoch}"
+            raise corrupt_record(problem, turn.instance)
+        expected, epoch = expected + 1, turn.epoch
+        yield turn
+
+
+def _stored(
+    connection: sqlite3.Connection, query: Query, values: list[Any], width: int = 0
+) -> list[StoredRow]:
+    """The rows of a query, not yet verified; ``width`` values make one given row."""
+    packed, filled = spread(query.packed, width, values) if width else (query.packed, values)
+    try:
+        [(described, bodies)] = connection.execute(packed, filled).fetchall()
+        return _unpacked(described, bodies or b"")
+    except (sqlite3.DataError, sqlite3.OperationalError, ValueError, TypeError):
+        # More than SQLite puts into one value, or a column so damaged that it cannot be packed.
+        # Row by row, the damage stays with its row. An error of the disk comes up again.
+        plain, filled = (
+            spread(query.one_by_one, width, values) if width else (query.one_by_one, values)
+        )
+        return _one_by_one(connection, plain, filled)
+
+
+def _unpacked(described: bytes, bodies: bytes) -> list[StoredRow]:
+    rows: list[StoredRow] = []
+    start = 0
+    for position, *key, stored, length in json.loads(described.decode("utf-8", "surrogateescape")):
+        end = start + length
+        rows.append(StoredRow(position, tuple(key), bodies[start:end], stored))
+        start = end
+    if start != len(bodies):
+        raise ValueError("the bodies do not have the lengths of their rows")
+    return rows
+
+
+def _one_by_one(connection: sqlite3.Connection, sql: str, values: list[Any]) -> list[StoredRow]:
+    connection.text_factory = _text_or_remains
+    try:
+        found = connection.execute(sql, values).fetchall()
+    finally:
+        connection.text_factory = str
+    return [StoredRow(position, tuple(key), body, sum_) for position, *key, sum_, body in found]
+
+
+def _text_or_remains(stored: bytes) -> str:
+    return stored.decode("utf-8", "surrogateescape")

@@ -1,0 +1,170 @@
+"""Writing a group of entries in one transaction, over a plain sqlite3 connection.
+
+Synchronous on purpose: a store runs ``write_entries`` whole on the driver's thread, and a
+simulation calls it inline. The number of statements does not depend on the number of entries.
+Knows nothing of threads or event loops. Next to read: ``write_plan.py``, then ``sql.py``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import chain
+from typing import Any
+
+from perdure.core.commit import Entry, TurnRecord
+from perdure.errors import StoreError
+from perdure.store.rows import (
+    DEAD_LETTERS,
+    DEADLINES,
+    HEADS,
+    INBOX,
+    JOURNAL,
+    OUTBOX,
+    SNAPSHOTS,
+)
+from perdure.store.statements import ManyRows
+from perdure.store.write_plan import Changes, first_numbers, net_changes, refusals
+from perdure.store.write_statements import (
+    CLEAR_DEADLINES,
+    CONSUME_INBOX,
+    FIND_LOSERS,
+    INSERT_DEAD_LETTERS,
+    INSERT_JOURNAL,
+    INSERT_OUTBOX,
+    PRUNE_SNAPSHOTS,
+    PUT_DEADLINES,
+    PUT_HEADS,
+    PUT_INBOX,
+    PUT_SNAPSHOTS,
+)
+
+__all__ = ["ENTRY_FAULTS", "roll_back", "write_entries"]
+
+ENTRY_FAULTS = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    OverflowError,
+)
+"""What a single entry can do wrong: break a constraint, be too large, be no value of SQLite."""
+
+
+def write_entries(
+    connection: sqlite3.Connection, entries: Sequence[Entry], epoch: int
+) -> list[StoreError | None]:
+    """Write what is not refused; answer per entry, as ``Store.write`` does.
+
+    ``epoch`` is the writer's own, as ``open_schema`` gave it. The connection must not be in a
+    transaction and must leave transactions alone (``isolation_level=None``).
+    Raises sqlite3.Error if the transaction failed; ``store_error`` translates it.
+    """
+    if not entries:
+        return []
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        try:
+            answers = _refused(connection, entries, epoch)
+            _apply(connection, net_changes(_accepted(entries, answers)))
+        except ENTRY_FAULTS:
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+            answers = [_write_alone(connection, entry, epoch) for entry in entries]
+        connection.execute("COMMIT")
+    except BaseException:
+        roll_back(connection)
+        raise
+    return answers
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """End the transaction, if SQLite has not done so itself."""
+    with suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _refused(
+    connection: sqlite3.Connection, entries: Sequence[Entry], epoch: int
+) -> list[StoreError | None]:
+    """Epoch and sequence numbers, checked before anything is written."""
+    stored_epoch = epoch
+    losers: dict[str, int] = {}
+    first = first_numbers(entries, epoch)
+    expected: list[Any] = list(chain.from_iterable(first.items())) or [None, None]
+    for sql, values in FIND_LOSERS.rounds(expected):
+        for instance, number in connection.execute(sql, [epoch, *values]).fetchall():
+            if instance is None:
+                stored_epoch = number
+            else:
+                losers[instance] = number
+    return refusals(entries, epoch, stored_epoch, losers)
+
+
+def _accepted(entries: Sequence[Entry], answers: Sequence[StoreError | None]) -> Sequence[Entry]:
+    if any(answers):
+        return [e for e, answer in zip(entries, answers, strict=True) if answer is None]
+    return entries
+
+
+def _apply(connection: sqlite3.Connection, changes: Changes) -> None:
+    _run(connection, INSERT_JOURNAL, JOURNAL.seal(changes.journal))
+    _run(connection, INSERT_OUTBOX, OUTBOX.seal(changes.outbox))
+    if changes.deadlines:
+        set_ = [row for row in changes.deadlines.values() if row is not None]
+        cleared = [key for key, row in changes.deadlines.items() if row is None]
+        _run(connection, PUT_DEADLINES, DEADLINES.seal(set_))
+        _run(connection, CLEAR_DEADLINES, _flat(cleared))
+    if changes.heads:
+        _run(connection, PUT_HEADS, HEADS.seal(changes.heads.values()))
+    if changes.consumed:
+        _run(connection, CONSUME_INBOX, _flat(changes.consumed))
+    if changes.inbox:
+        _run(connection, PUT_INBOX, INBOX.seal(changes.inbox.values()))
+    if changes.dead_letters:
+        _run(connection, INSERT_DEAD_LETTERS, DEAD_LETTERS.seal(changes.dead_letters))
+    if changes.snapshots:
+        _run(connection, PUT_SNAPSHOTS, SNAPSHOTS.seal(changes.snapshots.values()))
+        instances = dict.fromkeys(instance for instance, _ in changes.snapshots)
+        _run(connection, PRUNE_SNAPSHOTS, list(instances))
+
+
+def _run(connection: sqlite3.Connection, statement: ManyRows, values: list[Any]) -> None:
+    for sql, filled in statement.rounds(values):
+        connection.execute(sql, filled)
+
+
+def _flat(keys: Iterable[tuple[str, str]]) -> list[Any]:
+    return list(chain.from_iterable(keys))
+
+
+def _write_alone(connection: sqlite3.Connection, entry: Entry, epoch: int) -> StoreError | None:
+    """One entry in a savepoint of its own, so that only the culprit of a group is left out."""
+    connection.execute("SAVEPOINT entry")
+    try:
+        [answer] = _refused(connection, [entry], epoch)
+        if answer is None:
+            _apply(connection, net_changes([entry]))
+    except ENTRY_FAULTS as fault:
+        connection.execute("ROLLBACK TO entry")
+        answer = _culprit(entry, fault)
+    connection.execute("RELEASE entry")
+    return answer
+
+
+def _culprit(entry: Entry, fault: Exception) -> StoreError:
+    instance = entry.row.instance if isinstance(entry, TurnRecord) else entry.instance
+    saga, _, correlation_id = str(instance).partition("/")
+    error = StoreError(
+        f"the store cannot keep this {type(entry).__name__}: {fault}",
+        saga=saga,
+        correlation_id=correlation_id,
+        remedy="nothing of it was written; see the cause for the column",
+    )
+    error.__cause__ = fault
+    return error

@@ -1,0 +1,121 @@
+"""One SQLite connection on a thread of its own, and how it is set up.
+
+The only module that touches names aiosqlite does not promise; a test alarms when they vanish.
+Knows nothing of what is read or written. Next to read: ``sql.py``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
+
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import PoolProxiedConnection
+
+from perdure.errors import StoreUnavailable
+
+__all__ = ["DriverConnection", "Synchronous", "create_engine", "prepare_reader", "prepare_writer"]
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
+
+BUSY_TIMEOUT_S = 5.0
+CACHE_KIB = 65_536
+CHECKPOINT_PAGES = 4_000
+WAL_KEPT_BYTES = 67_108_864
+STATEMENTS_CACHED = 512
+JOIN_TIMEOUT_S = 10.0
+
+
+def create_engine(path: str, *, read_only: bool) -> AsyncEngine:
+    """An engine whose connections leave transactions to us and keep many statements prepared."""
+    mode = "ro" if read_only else "rwc"
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    url = URL.create(
+        "sqlite+aiosqlite", database=f"file:{quoted}", query={"mode": mode, "uri": "true"}
+    )
+    return create_async_engine(
+        url,
+        pool_size=2,
+        pool_reset_on_return=None,
+        connect_args={
+            "isolation_level": None,
+            "cached_statements": STATEMENTS_CACHED,
+            "timeout": BUSY_TIMEOUT_S,
+        },
+    )
+
+
+class DriverConnection:
+    """The driver's connection of a pooled one: runs whole functions on the driver's thread.
+
+    >>> connection = await DriverConnection.connect(engine)
+    >>> await connection.run(prepare_writer, "FULL")
+    """
+
+    def __init__(self, pooled: PoolProxiedConnection) -> None:
+        self._pooled = pooled
+        self._driver: Any = pooled.driver_connection
+
+    @classmethod
+    async def connect(cls, engine: AsyncEngine) -> DriverConnection:
+        """Open a connection, and its thread. Raises SQLAlchemy's errors."""
+        return cls(await engine.raw_connection())
+
+    async def run(
+        self,
+        function: Callable[..., Result],
+        *arguments: Any,
+    ) -> Result:
+        """Call ``function(connection, *arguments)`` on the thread; calls run one after another.
+
+        Cancelling the caller abandons the answer and never the call: it was handed over whole.
+        """
+        result: Result = await self._driver._execute(function, self._driver._conn, *arguments)
+        return result
+
+    def give_back(self) -> None:
+        """Back to the pool; the engine closes it when it is disposed of."""
+        self._pooled.close()
+
+    def join(self) -> None:
+        """Wait until the thread of a closed connection has ended."""
+        getattr(self._driver, "_thread", self._driver).join(JOIN_TIMEOUT_S)
+
+
+def prepare_writer(connection: sqlite3.Connection, synchronous: Synchronous) -> None:
+    """Set the one writing connection up, and see that the settings are in force.
+
+    NORMAL does not wait for the disk at each commit: turns acknowledged since the last checkpoint
+    can be lost at power failure, though not when the process dies. Raises StoreUnavailable.
+    """
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA synchronous={synchronous}")
+    connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES}")
+    _prepare(connection)
+    mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    level = connection.execute("PRAGMA synchronous").fetchone()[0]
+    if mode != "wal" or level != {"FULL": 2, "NORMAL": 1}[synchronous]:
+        raise StoreUnavailable(
+            f"journal_mode={mode} and synchronous={level} are in force, not what was set",
+            remedy="keep the database on a local disk; WAL does not work on network file systems",
+        )
+
+
+def prepare_reader(connection: sqlite3.Connection) -> None:
+    """Set a reading connection up: it never writes, and never moves the write-ahead log."""
+    connection.execute("PRAGMA query_only=ON")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    _prepare(connection)
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+    connection.execute("PRAGMA temp_store=MEMORY")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")

@@ -1,0 +1,128 @@
+"""The statements of a write, each compiled once and each taking all its rows at once.
+
+Knows tables, not the order in which they are written.
+Next to read: ``sql_write.py``, which runs them in one transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import delete, func, null, select, tuple_, union_all
+from sqlalchemy.dialects.sqlite import insert
+
+from perdure.store import schema
+from perdure.store.rows import (
+    DEAD_LETTERS,
+    DEADLINES,
+    HEADS,
+    INBOX,
+    JOURNAL,
+    OUTBOX,
+    SNAPSHOTS,
+    RowKind,
+)
+from perdure.store.statements import PARAMETER, ManyRows, given, given_rows
+
+__all__ = [
+    "CLEAR_DEADLINES",
+    "CONSUME_INBOX",
+    "FIND_LOSERS",
+    "INSERT_DEAD_LETTERS",
+    "INSERT_JOURNAL",
+    "INSERT_OUTBOX",
+    "PRUNE_SNAPSHOTS",
+    "PUT_DEADLINES",
+    "PUT_HEADS",
+    "PUT_INBOX",
+    "PUT_SNAPSHOTS",
+]
+
+
+def _insert(kind: RowKind[Any]) -> tuple[Any, int]:
+    """INSERT … SELECT of the given rows; a row without checksum is a filler."""
+    names = [*kind.columns, *(["body"] if kind.has_body else []), "checksum"]
+    width = len(names)
+    rows = select(*(given(n + 1) for n in range(width))).select_from(given_rows)
+    return insert(kind.table).from_select(names, rows.where(given(width).is_not(None))), width
+
+
+def _append(kind: RowKind[Any]) -> ManyRows:
+    return ManyRows(*_insert(kind))
+
+
+def _upsert(kind: RowKind[Any]) -> ManyRows:
+    statement, width = _insert(kind)
+    keys = list(kind.table.primary_key.columns)
+    others = {
+        column.name: statement.excluded[column.name]
+        for column in kind.table.columns
+        if not column.primary_key
+    }
+    return ManyRows(statement.on_conflict_do_update(index_elements=keys, set_=others), width)
+
+
+def _put_if_absent(kind: RowKind[Any]) -> ManyRows:
+    statement, width = _insert(kind)
+    key = [kind.table.c.instance, kind.table.c.message_id]
+    return ManyRows(statement.on_conflict_do_nothing(index_elements=key), width)
+
+
+def _delete(kind: RowKind[Any], *columns: str) -> ManyRows:
+    key = tuple_(*(kind.table.c[name] for name in columns))
+    rows = select(*(given(n + 1) for n in range(len(columns)))).select_from(given_rows)
+    return ManyRows(delete(kind.table).where(key.in_(rows)), len(columns))
+
+
+def _newest(table: Any, instance: Any) -> Any:
+    """The highest sequence number of an instance: one step in an index, however long it is."""
+    numbered = select(table.c.sequence_nr).where(table.c.instance == instance)
+    return numbered.order_by(table.c.sequence_nr.desc()).limit(1).scalar_subquery()
+
+
+def _losers() -> ManyRows:
+    """(instance, stored number) of those whose given number is not the next one.
+
+    A first row (NULL, epoch) says that the store's epoch is another than the leading parameter.
+    An instance whose journal was archived goes on after its snapshot.
+    """
+    stored = func.coalesce(
+        _newest(schema.journal, given(1)), _newest(schema.snapshots, given(1)), 0
+    )
+    overtaken = select(null(), schema.meta.c.epoch).where(schema.meta.c.epoch != PARAMETER)
+    losing = select(given(1), stored).select_from(given_rows).where(stored != given(2) - 1)
+    return ManyRows(union_all(overtaken, losing), 2)
+
+
+def _prune_snapshots() -> ManyRows:
+    """Of the given instances, all snapshots but the newest two."""
+    snapshots, kept = schema.snapshots, schema.snapshots.alias("kept")
+    second = (
+        select(kept.c.sequence_nr)
+        .where(kept.c.instance == snapshots.c.instance)
+        .order_by(kept.c.sequence_nr.desc())
+        .limit(1)
+        .offset(1)
+        .scalar_subquery()
+        .correlate(snapshots)
+    )
+    instances = select(given(1)).select_from(given_rows)
+    return ManyRows(
+        delete(snapshots).where(
+            snapshots.c.instance.in_(instances), snapshots.c.sequence_nr < second
+        ),
+        1,
+    )
+
+
+FIND_LOSERS = _losers()
+INSERT_JOURNAL = _append(JOURNAL)
+INSERT_OUTBOX = _append(OUTBOX)
+INSERT_DEAD_LETTERS = _append(DEAD_LETTERS)
+PUT_DEADLINES = _upsert(DEADLINES)
+CLEAR_DEADLINES = _delete(DEADLINES, "instance", "name")
+PUT_HEADS = _upsert(HEADS)
+PUT_INBOX = _put_if_absent(INBOX)
+CONSUME_INBOX = _delete(INBOX, "instance", "message_id")
+PUT_SNAPSHOTS = _upsert(SNAPSHOTS)
+PRUNE_SNAPSHOTS = _prune_snapshots()
