@@ -1,7 +1,7 @@
 """perdure: long-running business processes, every saga instance a durable actor.
 
-Read ``process_manager.py`` for what a user writes, ``runtime/runtime.py`` for what a service embeds,
-``core/turn.py`` for what happens to a message.
+Read ``process_manager.py`` for what a user writes, ``runtime/runtime.py`` for what a service
+embeds, ``core/turn.py`` for what happens to a message.
 """
 
 from perdure import errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
-from datetime import UTC, datetime, time, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from perdure.errors import (
     UnregisteredType,
 )
 from perdure.messages import ExternalEvent, message
-from tests.codec.shapes import Box, Card, Cash, Line, OrderPlaced, OrderState, Status, Tree
+from tests.codec.shapes import Box, Card, Cash, Line, OrderPlaced, OrderState, Sku, Status, Tree
 
 codec = Codec(TypeRegistry([OrderState, Tree]))
 
@@ -32,7 +32,7 @@ def one_field(annotation: Any) -> Callable[[Any], Any]:
 
     @message(name="codec-test.one-field")
     class OneField:
-        field: annotation  # type: ignore[valid-type]
+        field: annotation
 
     OneField.__annotations__["field"] = annotation
     local.registry = TypeRegistry([OneField])
@@ -57,7 +57,7 @@ def order(**changed: Any) -> OrderPlaced:
         "at": datetime(2024, 1, 1, tzinfo=UTC),
         "status": Status.NEW,
         "total": Decimal(1),
-        "lines": [Line("a", 1, Decimal(1)), Line("b", 2, Decimal(2))],  # type: ignore[arg-type]
+        "lines": [Line(Sku("a"), 1, Decimal(1)), Line(Sku("b"), 2, Decimal(2))],  # type: ignore[arg-type]
         "payment": Card("1"),
     }
     return OrderPlaced(**{**given, **changed})
@@ -118,7 +118,7 @@ def test_a_wrong_value_is_refused_when_encoded(annotation: Any, value: Any, said
 
 
 def test_the_error_names_the_path_to_the_guilty_value() -> None:
-    lines = [Line("a", 1, Decimal(1)), Line("b", "2", Decimal(2))]  # type: ignore[arg-type]
+    lines = [Line(Sku("a"), 1, Decimal(1)), Line(Sku("b"), "2", Decimal(2))]  # type: ignore[arg-type]
     said = r"codec-test.order-placed.lines\[1\].quantity: expected int, got str"
     with pytest.raises(EncodeError, match=said):
         codec.encode(order(lines=lines))
@@ -136,8 +136,14 @@ def test_a_naive_datetime_is_refused_by_type_and_field(annotation: Any) -> None:
 
 def test_a_zone_that_cannot_be_named_is_refused() -> None:
     class Odd(tzinfo):
-        def utcoffset(self, _: datetime | None) -> Any:
-            return UTC.utcoffset(None)
+        def utcoffset(self, _: datetime | None) -> timedelta:
+            return timedelta(0)
+
+        def dst(self, _: datetime | None) -> timedelta:
+            return timedelta(0)
+
+        def tzname(self, _: datetime | None) -> str:
+            return "odd"
 
     with pytest.raises(EncodeError, match="whose zone is a Odd"):
         codec.encode_value(datetime(2024, 1, 1, tzinfo=Odd()))
@@ -243,7 +249,7 @@ def test_encoding_works_after_an_error() -> None:
 
 
 def test_generic_arguments_are_enforced() -> None:
-    line = Line("s", 1, Decimal(1))  # type: ignore[arg-type]
+    line = Line(Sku("s"), 1, Decimal(1))  # type: ignore[arg-type]
     assert encode_field(Box[Line], Box(line, [line]))
     with pytest.raises(EncodeError, match=r"field\.item: expected Line, got int"):
         encode_field(Box[Line], Box(1))

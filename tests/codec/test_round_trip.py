@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from dataclasses import fields, is_dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -19,125 +18,24 @@ from hypothesis import strategies as st
 from perdure.codec import Codec, TypeRegistry
 from perdure.messages import ExternalEvent, message
 from tests.codec.shapes import (
-    Box,
-    Card,
-    Cash,
     Choices,
-    Colour,
     Containers,
-    Gap,
     Line,
     OrderState,
-    Rank,
-    Right,
     Scalars,
-    Status,
-    Tree,
+    Sku,
+)
+from tests.codec.strategies import (
+    choice_messages,
+    container_messages,
+    ints,
+    lines,
+    plains,
+    scalar_messages,
+    texts,
 )
 
 codec = Codec(TypeRegistry([OrderState]))
-
-ZONES = [ZoneInfo(key) for key in ("Europe/Berlin", "America/New_York", "Asia/Kathmandu", "UTC")]
-minutes = st.integers(-1439, 1439).map(lambda m: timedelta(minutes=m))
-zones = st.one_of(
-    st.just(UTC),
-    st.sampled_from(ZONES),
-    minutes.map(timezone),
-    st.builds(timezone, minutes, st.text(st.characters(codec="utf-8"), max_size=5)),
-    st.just(timezone(timedelta(microseconds=1))),
-)
-datetimes = st.builds(
-    lambda naive, zone, fold: naive.replace(tzinfo=zone, fold=fold),
-    st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31)),
-    zones,
-    st.integers(0, 1),
-)
-ints = st.integers(-(2**63), 2**64 - 1)
-texts = st.text(st.characters(codec="utf-8"), max_size=20)
-times = st.builds(lambda t, fold: t.replace(fold=fold), st.times(), st.integers(0, 1))
-plain_scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    ints,
-    st.floats(),
-    texts,
-    st.binary(max_size=20),
-    st.uuids(),
-    st.decimals(),
-    st.just(Decimal("-sNaN12")),
-    st.just(Decimal("0E+99")),
-    st.dates(),
-    times,
-    datetimes,
-    st.timedeltas(),
-)
-keys = st.one_of(texts, ints, st.uuids(), st.binary(max_size=5), st.dates())
-plains = st.recursive(
-    plain_scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4)
-)
-lines = st.builds(Line, texts, ints, st.decimals())
-small = st.integers(-9, 9)
-trees = st.recursive(
-    st.builds(Tree, small),
-    lambda inner: st.builds(Tree, small, st.lists(inner, max_size=3).map(tuple)),
-    max_leaves=8,
-)
-payments = st.builds(Card, texts) | st.builds(Cash, texts)
-scalar_messages = st.builds(
-    Scalars,
-    st.none(),
-    st.booleans(),
-    ints,
-    st.floats() | ints,
-    texts,
-    st.binary(max_size=300),
-    st.uuids(),
-    st.decimals(),
-    st.dates(),
-    times,
-    datetimes,
-    st.timedeltas(),
-)
-container_messages = st.builds(
-    Containers,
-    st.lists(ints, max_size=20),
-    st.tuples(ints, texts),
-    st.lists(st.decimals(allow_nan=False), max_size=4).map(tuple),
-    st.sets(st.uuids(), max_size=4),
-    st.frozensets(ints, max_size=4),
-    st.dictionaries(texts, ints, max_size=4),
-    st.dictionaries(ints, texts, max_size=4),
-    st.dictionaries(st.uuids(), st.lists(ints, max_size=3), max_size=3),
-    st.dictionaries(st.sampled_from(Status), st.booleans()),
-    st.dictionaries(st.tuples(ints, texts), st.floats(), max_size=3),
-    st.dictionaries(
-        texts, st.lists(st.tuples(ints, st.sets(texts, max_size=3)), max_size=3), max_size=3
-    ),
-    st.lists(ints, max_size=3) | st.lists(ints, max_size=3).map(tuple),
-    st.dictionaries(texts, ints, max_size=3),
-)
-choice_messages = st.builds(
-    Choices,
-    st.sampled_from(Status),
-    st.sampled_from(Colour),
-    st.sampled_from(Rank),
-    st.sampled_from([Right.READ, Right.READ | Right.WRITE, Right(0)]),
-    st.none() | ints,
-    st.sampled_from([None, Gap.NOTHING, Gap.SOME]),
-    st.none() | ints | texts,
-    st.uuids() | datetimes | st.booleans() | st.floats() | ints,
-    st.none() | payments,
-    st.lists(ints, max_size=3)
-    | st.dictionaries(texts, ints, max_size=3)
-    | st.sampled_from(Status)
-    | texts,
-    st.sampled_from(["a", 1, True, Status.PAID]),
-    trees,
-    st.builds(Box, lines, st.lists(lines, max_size=2)),
-    plains,
-    st.dictionaries(keys, plains, max_size=3),
-    st.lists(plains, max_size=3),
-)
 
 
 def assert_same(left: Any, right: Any) -> None:
@@ -154,10 +52,7 @@ def assert_same(left: Any, right: Any) -> None:
         for one, other in zip(left.items(), right.items(), strict=True):
             assert_same(one, other)
     elif isinstance(left, set | frozenset):
-        assert left == right
         assert {(type(one), one) for one in left} == {(type(one), one) for one in right}
-    elif isinstance(left, float) and math.isnan(left):
-        assert math.isnan(right)
     elif isinstance(left, float | Decimal):
         assert repr(left) == repr(right)
     elif isinstance(left, datetime):
@@ -287,7 +182,7 @@ def test_many_threads_encode_at_once() -> None:
     wrong: list[object] = []
 
     def work(number: int) -> None:
-        state = OrderState(str(number), [Line(str(number), number, Decimal(number))] * 20)
+        state = OrderState(str(number), [Line(Sku(str(number)), number, Decimal(number))] * 20)
         for _ in range(200):
             if codec.decode(*codec.encode(state)) != state:
                 wrong.append(number)
@@ -301,7 +196,7 @@ def test_many_threads_encode_at_once() -> None:
 
 
 def test_viewers_see_plain_fields_without_the_class() -> None:
-    body = codec.encode(OrderState("o-1", [Line("s", 1, Decimal("2.50"))], {"m"})).body
+    body = codec.encode(OrderState("o-1", [Line(Sku("s"), 1, Decimal("2.50"))], {"m"})).body
     assert codec.decode_plain(body) == {
         "order_id": "o-1",
         "lines": [{"sku": "s", "quantity": 1, "price": Decimal("2.50")}],

@@ -110,7 +110,7 @@ def test_fields_the_class_does_not_know_are_ignored() -> None:
 
 
 def test_a_field_without_default_must_be_there() -> None:
-    with pytest.raises(DecodeError, match="codec-test.cash: field 'number' is missing"):
+    with pytest.raises(DecodeError, match=r"codec-test.cash: field 'number' is missing"):
         codec.decode("codec-test.cash", 1, pack({}))
     assert Codec(TypeRegistry([OrderState])).decode("OrderState", 1, pack({})) == OrderState()
 
@@ -118,9 +118,9 @@ def test_a_field_without_default_must_be_there() -> None:
 def test_a_wrong_type_in_stored_bytes_is_refused_with_its_path() -> None:
     with pytest.raises(DecodeError, match=r"codec-test.paid\.tags\[1\]: expected str, got int"):
         codec.decode("codec-test.paid", 4, pack({**RELEASED[4], "tags": ["a", 2]}))
-    with pytest.raises(DecodeError, match="expected a map"):
+    with pytest.raises(DecodeError, match=r"expected a map"):
         codec.decode("codec-test.paid", 1, pack([1]))
-    with pytest.raises(DecodeError, match="expected a map"):
+    with pytest.raises(DecodeError, match=r"expected a map"):
         codec.decode("codec-test.paid", 4, pack("text"))
 
 
@@ -135,7 +135,7 @@ def test_a_constructor_that_refuses_is_a_decode_error() -> None:
                 raise ValueError("negative")
 
     assert codec.decode(*codec.encode(Positive(1))) == Positive(1)
-    with pytest.raises(DecodeError, match="codec-test.positive: ValueError: negative"):
+    with pytest.raises(DecodeError, match=r"codec-test.positive: ValueError: negative"):
         codec.decode("codec-test.positive", 1, pack({"number": -1}))
 
 
@@ -166,7 +166,7 @@ def test_a_name_of_two_marked_classes_is_refused_both_ways() -> None:
         fresh.encode(first(1))
     decided = Codec(TypeRegistry([second]))
     assert type(decided.decode("codec-test.ambiguous", 1, pack({"number": 1}))) is second
-    with pytest.raises(DuplicateMessageType, match="belongs to"):
+    with pytest.raises(DuplicateMessageType, match=r"belongs to"):
         decided.encode(first(1))
 
 
@@ -175,16 +175,16 @@ def test_one_registry_holds_one_class_per_name() -> None:
     assert registry.of(Account) == TypeInfo(Account, "Account", 1)
     assert registry.add(Account) is registry.named("Account")
     other = make_dataclass("Account", [("x", int)])
-    with pytest.raises(DuplicateMessageType, match="'Account' belongs to .*Account and .*Account"):
+    with pytest.raises(DuplicateMessageType, match=r"'Account' belongs to .*Account and .*Account"):
         registry.add(other)
-    with pytest.raises(DuplicateMessageType, match="twice, with versions 1 and 4"):
+    with pytest.raises(DuplicateMessageType, match=r"twice, with versions 1 and 4"):
         registry.add(TypeInfo(Account, "Account", 4, UPCASTERS))
 
 
 def test_a_class_found_by_its_mark_keeps_its_name_from_then_on() -> None:
     registry = TypeRegistry()
     Codec(registry).encode(Cash("1"))
-    with pytest.raises(DuplicateMessageType, match="belongs to"):
+    with pytest.raises(DuplicateMessageType, match=r"belongs to"):
         registry.add(TypeInfo(Card, "codec-test.cash"))
 
 
@@ -202,7 +202,7 @@ def test_the_registrys_own_entry_comes_before_the_mark() -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(UnknownType, match="no class for type 'codec-test.never'; import"):
+    with pytest.raises(UnknownType, match=r"no class for type 'codec-test.never'; import"):
         codec.decode("codec-test.never", 1, pack({}))
     with pytest.raises(UnknownType):
         codec.decode_value(pack(["codec-test.never", 1, {}]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from perdure.errors import MailboxFull
+from perdure.errors import MailboxFull, RuntimeNotRunning
 from perdure.runtime.clock import Clock
 from perdure.runtime.delivery import Delivery
 from perdure.settings import Settings
@@ -39,6 +39,7 @@ class Admission:
         self._at_instance: dict[str, deque[_Waiting]] = {}
         self._at_common: deque[_Waiting] = deque()
         self._emptied: list[asyncio.Future[None]] = []
+        self._paused: set[str] = set()
         self.accepted = 0
 
     def enter(self, delivery: Delivery) -> bool:
@@ -84,18 +85,47 @@ class Admission:
         self._leave_instance(delivery.key)
         while self._at_common and self.accepted < self._settings.in_flight_max:
             self._let_in(self._at_common.popleft())
-        if not self.accepted and self._emptied:
+        if self._emptied:
+            self._tell_emptied()
+
+    @property
+    def is_empty(self) -> bool:
+        """Everything accepted is answered, or waits for time to pass."""
+        paused = sum(self._depth.get(key, 0) for key in self._paused) if self._paused else 0
+        return self.accepted == paused
+
+    async def emptied(self) -> None:
+        """Wait until everything accepted is answered, or waits for time to pass."""
+        while not self.is_empty:
+            done = asyncio.get_running_loop().create_future()
+            self._emptied.append(done)
+            await done
+
+    def pause(self, key: str) -> None:
+        """What is accepted for the instance now waits for time to pass, before a retry."""
+        self._paused.add(key)
+        self._tell_emptied()
+
+    def resume(self, key: str) -> None:
+        """The pause is over."""
+        self._paused.discard(key)
+
+    def close(self) -> None:
+        """Refuse whoever waits for room: the runtime stops."""
+        queues = [self._at_common, *self._at_instance.values()]
+        self._at_common, self._at_instance = deque(), {}
+        for waiting in [waiting for queue in queues for waiting in queue]:
+            if not waiting.admitted.done():
+                waiting.admitted.set_exception(
+                    RuntimeNotRunning("the runtime is stopping", remedy="send it again later")
+                )
+
+    def _tell_emptied(self) -> None:
+        if self.is_empty:
             emptied, self._emptied = self._emptied, []
             for done in emptied:
                 if not done.done():
                     done.set_result(None)
-
-    async def emptied(self) -> None:
-        """Wait until everything accepted is answered."""
-        while self.accepted:
-            done = asyncio.get_running_loop().create_future()
-            self._emptied.append(done)
-            await done
 
     def _queue(self, waiting: _Waiting) -> None:
         key = waiting.key

@@ -134,10 +134,6 @@ class Rehydration:
         if self._reading is None:
             self._reading = asyncio.get_running_loop().create_task(self._read())
 
-    def request_later(self, actor: SagaActor, delay_s: float) -> None:
-        """As ``request``, after a pause."""
-        self.services.clock.call_later(delay_s, lambda: self.request(actor))
-
     async def stop(self) -> None:
         """Give up what is still wanted."""
         self._wanted.clear()

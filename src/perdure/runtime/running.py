@@ -80,19 +80,23 @@ class Running:
         return await future
 
     async def settled(self) -> None:
-        """Wait until everything accepted is answered and written."""
-        await self.supervisor.admission.emptied()
+        """Wait until everything accepted is answered, and the next deadlines are known."""
+        admission, wakeups = self.supervisor.admission, self.supervisor.wakeups
+        while not (admission.is_empty and wakeups.is_settled):
+            await admission.emptied()
+            await wakeups.settled()
 
     async def stop(self) -> None:
         """Drain for ``shutdown_timeout_s`` at most, abandon the rest, give up the store."""
         self.is_stopping = True
         services = self.services
         await self.handoff.close()
+        self.supervisor.admission.close()
         await self.supervisor.wakeups.stop()
         limit_s = services.settings.shutdown_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                await self.settled()
+                await self.supervisor.admission.emptied()
                 await services.commit.drained()
         except TimeoutError:
             left = self.supervisor.admission.accepted

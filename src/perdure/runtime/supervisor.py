@@ -59,6 +59,7 @@ class Supervisor(Actor):
         self._rehydration = Rehydration(services, self)
         self._on_stopped = on_stopped
         self._sweep: Wake | None = None
+        self._is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.wakeups = Wakeups(services, definitions, self.admit)
 
@@ -75,6 +76,9 @@ class Supervisor(Actor):
 
     def deliver(self, delivery: Delivery) -> None:
         """Hand the delivery to the incarnation of its instance. On the loop; never waits."""
+        if self._is_closed:
+            delivery.refuse(stopped(delivery))
+            return
         key = delivery.key
         actor = self.active.get(key)
         if actor is None:
@@ -132,10 +136,10 @@ class Supervisor(Actor):
 
     def incarnation_lost(self, actor: SagaActor, error: Exception) -> None:
         """A commit failed: the next incarnation reads the journal and gets the open deliveries."""
-        if isinstance(error, Fenced):
-            logger.error("this runtime was fenced off and stops: %s", error)
-            self._on_stopped()
         deliveries = actor.unanswered()
+        if isinstance(error, Fenced):
+            self._fenced(actor, deliveries, error)
+            return
         attempts = 0
         successor = SagaActor.spawn(self, actor.definition, actor.key)
         self.active[actor.key] = successor
@@ -144,8 +148,23 @@ class Supervisor(Actor):
             attempts = max(attempts, delivery.attempts)
             delivery.last_error = error
             successor.actor_inbox.put(delivery)
-        pause_s = self.services.settings.retry_pause_s * 2 ** (attempts - 1)
-        self._rehydration.request_later(successor, pause_s)
+        pause_s = self.services.settings.retry_pause_s * 2 ** max(attempts - 1, 0)
+        self.admission.pause(actor.key)
+        self.services.clock.call_later(pause_s, lambda: self._retry(successor))
+
+    def _retry(self, actor: SagaActor) -> None:
+        self.admission.resume(actor.key)
+        if not actor.is_over:
+            self._rehydration.request(actor)
+
+    def _fenced(self, actor: SagaActor, deliveries: list[Delivery], error: Fenced) -> None:
+        """Another owner has the store: whatever this runtime still holds is not its business."""
+        logger.error("another runtime has taken the store, this one stops: %s", error)
+        self.active.pop(actor.key, None)
+        self._policy.forgotten(actor.key)
+        for delivery in deliveries:
+            delivery.refuse(error)
+        self._on_stopped()
 
     def rehydration_failed(self, actor: SagaActor, error: Exception) -> None:
         """The instance cannot be had now: refuse its mail; the next message tries again."""
@@ -207,6 +226,7 @@ class Supervisor(Actor):
 
     async def shut_down(self) -> None:
         """End all incarnations; refuse what they have not answered."""
+        self._is_closed = True
         await self.wakeups.stop()
         await self._rehydration.stop()
         if self._sweep is not None:

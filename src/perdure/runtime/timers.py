@@ -81,9 +81,15 @@ class Timer:
         """The row is gone."""
         self._queue.clear(instance, name)
 
-    def next_due_ms(self) -> int | None:
-        """When the next row is due, or None."""
-        return self._queue.next_due_ms()
+    @property
+    def is_reading(self) -> bool:
+        """The next rows are being read from the store."""
+        return self._reading is not None
+
+    async def read(self) -> None:
+        """Wait for the reading that is under way, if any."""
+        if self._reading is not None:
+            await asyncio.gather(self._reading, return_exceptions=True)
 
     def _arm(self) -> None:
         due_at_ms = self._queue.next_due_ms()
@@ -138,6 +144,8 @@ class Timer:
             self._clock.call_later(self._pause_s, self._retry)
         finally:
             self._reading = None
+        if self._is_running:
+            self._fire_due()  # the page may be used up already
 
     def _retry(self) -> None:
         if self._is_running:

@@ -59,9 +59,14 @@ class Wakeups:
         await self._deadlines.stop()
         await self._expiries.stop()
 
-    def next_due_ms(self) -> int | None:
-        """When the next deadline of the window is due (ms), or None."""
-        return self._deadlines.next_due_ms()
+    @property
+    def is_settled(self) -> bool:
+        """The next deadline to fire is known."""
+        return not self._deadlines.is_reading
+
+    async def settled(self) -> None:
+        """Wait until the next deadline to fire is known."""
+        await self._deadlines.read()
 
     def committed(self, key: str, turn: Turn) -> None:
         """A turn that changed deadlines is durable."""

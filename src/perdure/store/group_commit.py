@@ -125,23 +125,30 @@ class GroupCommit:
             outcomes = await self.store.write([entry for entry, _ in group])
         except Exception as error:
             logger.warning("writing a group of %d failed: %s", len(group), error)
-            failure = (
-                error
-                if isinstance(error, StoreError)
-                else StoreUnavailable(f"cannot write: {error}")
-            )
+            failure = _as_store_error(error)
             for _, ticket in group:
                 ticket.unknown(failure)
             return
         self.commits += 1
         for (_, ticket), outcome in zip(group, outcomes, strict=True):
-            if outcome is None:
-                ticket.written()
-            else:
-                ticket.left_out(outcome)
+            try:
+                if outcome is None:
+                    ticket.written()
+                else:
+                    ticket.left_out(outcome)
+            except Exception:  # a listener's mistake must not end the one writer
+                logger.exception("telling what became of an entry failed")
 
     def _tell_drained(self) -> None:
         waiting, self._drained = self._drained, []
         for done in waiting:
             if not done.done():
                 done.set_result(None)
+
+
+def _as_store_error(error: Exception) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    failure = StoreUnavailable(f"cannot write: {error}")
+    failure.__cause__ = error
+    return failure
