@@ -167,7 +167,7 @@ def test_the_loop_thread_is_one_per_process(monkeypatch: pytest.MonkeyPatch) -> 
     answered = threading.Event()
     second.post(answered.set)
     assert answered.wait(5)
-    second.loop.call_soon_threadsafe(second.loop.stop)
     (thread,) = (thread for thread in threading.enumerate() if thread.ident == second.thread_id)
+    second.loop.call_soon_threadsafe(second.loop.stop)
     thread.join(5)
     second.loop.close()

@@ -36,10 +36,12 @@ class Tally(Actor):
         self.counts["refused"] += 1
 
 
-def send(ref: pykka.ActorRef[Tally], start: threading.Barrier) -> tuple[Counter[str], list[Any]]:
+def send(ref: pykka.ActorRef[Tally], meet: threading.Barrier) -> tuple[Counter[str], list[Any]]:
+    """Half before the actor is stopped, the rest meanwhile, the last one afterwards."""
     counts, futures = Counter[str](), []
-    start.wait(10)
     for number in range(MESSAGES):
+        if number in (MESSAGES // 2, MESSAGES - 1):
+            meet.wait(10)
         try:
             ref.tell("tell")
             counts["told"] += 1
@@ -62,12 +64,12 @@ def test_every_message_is_accounted_for(is_spawned: bool) -> None:
     outcomes = Counter[str]()
     with ThreadPoolExecutor(SENDERS) as pool:
         for _ in range(ROUNDS):
-            counts, start = Counter[str](), threading.Barrier(SENDERS + 1)
+            counts, meet = Counter[str](), threading.Barrier(SENDERS + 1)
             ref = Tally.spawn(counts).actor_ref if is_spawned else Tally.start(counts)
-            sent = [pool.submit(send, ref, start) for _ in range(SENDERS)]
-            start.wait(10)
-            ref.ask("halfway", timeout=20)
+            sent = [pool.submit(send, ref, meet) for _ in range(SENDERS)]
+            meet.wait(10)
             ref.stop(timeout=20)
+            meet.wait(10)
             told = Counter[str]()
             for sender in sent:
                 theirs, futures = sender.result(30)
@@ -84,16 +86,16 @@ def test_every_message_is_accounted_for(is_spawned: bool) -> None:
 
 def test_ended_actors_return_the_mail_that_other_threads_sent() -> None:
     async def send_and_end(pool: ThreadPoolExecutor, counts: Counter[str]) -> None:
-        start = threading.Barrier(SENDERS + 1)
+        meet = threading.Barrier(SENDERS + 1)
         actor = Tally.spawn(counts)
         loop, ref = asyncio.get_running_loop(), actor.actor_ref
-        sending = [loop.run_in_executor(pool, send, ref, start) for _ in range(SENDERS)]
-        await loop.run_in_executor(pool, start.wait, 10)
-        await ref.ask("halfway", block=False)
+        sending = [loop.run_in_executor(pool, send, ref, meet) for _ in range(SENDERS)]
+        await loop.run_in_executor(pool, meet.wait, 10)
         for envelope in actor.end():
             counts["returned"] += envelope.reply_to is None
             if envelope.reply_to is not None:
                 envelope.reply_to.set("by the supervisor")
+        await loop.run_in_executor(pool, meet.wait, 10)
         for theirs, futures in await asyncio.gather(*sending):
             counts += theirs
             outcomes.update([await asyncio.to_thread(outcome, future) for future in futures])

@@ -57,7 +57,7 @@ def order(**changed: Any) -> OrderPlaced:
         "at": datetime(2024, 1, 1, tzinfo=UTC),
         "status": Status.NEW,
         "total": Decimal(1),
-        "lines": [Line(Sku("a"), 1, Decimal(1)), Line(Sku("b"), 2, Decimal(2))],  # type: ignore[arg-type]
+        "lines": [Line(Sku("a"), 1, Decimal(1)), Line(Sku("b"), 2, Decimal(2))],
         "payment": Card("1"),
     }
     return OrderPlaced(**{**given, **changed})
@@ -249,7 +249,7 @@ def test_encoding_works_after_an_error() -> None:
 
 
 def test_generic_arguments_are_enforced() -> None:
-    line = Line(Sku("s"), 1, Decimal(1))  # type: ignore[arg-type]
+    line = Line(Sku("s"), 1, Decimal(1))
     assert encode_field(Box[Line], Box(line, [line]))
     with pytest.raises(EncodeError, match=r"field\.item: expected Line, got int"):
         encode_field(Box[Line], Box(1))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgpack
-from perdure.codec.codec import Codec
 
+from perdure.codec.codec import Codec
 from perdure.core.commit import OutboxKind, Status
 from perdure.core.correlation import split_key
 from perdure.core.instance import Armed, Instance, ProcessedMessages, next_due

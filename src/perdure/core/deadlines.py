@@ -34,6 +34,10 @@ class DeadlineQueue:
     def __len__(self) -> int:
         return len(self._armed)
 
+    def __contains__(self, key: tuple[str, str]) -> bool:
+        """Whether (instance, name) is armed in the window."""
+        return key in self._armed
+
     def set(self, row: DeadlineRow) -> None:
         """A deadline was committed; replaces the one of the same instance and name."""
         entry = (row.due_at_ms, row.instance, row.name)

@@ -187,7 +187,7 @@ def _set_deadline(draft: Draft, effect: SetDeadline) -> None:
     elif effect.at is None or effect.at.tzinfo is None:
         raise InvalidEffect(
             f"deadline {name!r} is set to the naive datetime {effect.at}",
-            remedy="use an aware one, such as datetime.now(UTC)",
+            remedy="use an aware one, with its time zone",
         )
     else:
         due = milliseconds_of(effect.at)  # stored in whole milliseconds, rounded up

@@ -21,18 +21,15 @@ from perdure.actors import Actor, Envelope
 from perdure.core.commit import (
     DeadlineRow,
     Entry,
-    InboxReason,
-    InboxRow,
     SnapshotRow,
     TurnRecord,
 )
 from perdure.core.instance import Instance, ProcessedMessages
 from perdure.core.outcome import Outcome, Turn, VerdictKind, record_of
-from perdure.core.saga import Definition, IgnoreMissing, Park, ReplyMissing
+from perdure.core.saga import Definition
 from perdure.core.turn import failed, fired_name, step
 from perdure.errors import (
     HandlerFailed,
-    InstanceNotFound,
     InvalidEffect,
     PerdureError,
     SendError,
@@ -40,11 +37,11 @@ from perdure.errors import (
 )
 from perdure.runtime.dead_letters import dead_letter
 from perdure.runtime.delivery import Delivery
+from perdure.runtime.missing import expire, treat_missing
 from perdure.runtime.pending import (
     UNATTENDED,
     Pending,
     PendingDeadLetter,
-    PendingPark,
     PendingTurn,
 )
 
@@ -118,7 +115,7 @@ class SagaActor(Actor):
         if due is not None and due <= now_ms and not envelope.deadline_nr:
             self._take_due(now_ms)
         if envelope.expires:
-            self._expire(envelope, now_ms)
+            expire(self, envelope)
         else:
             self._take(envelope, now_ms)
 
@@ -147,7 +144,7 @@ class SagaActor(Actor):
         elif (
             not head.sequence_nr
             and delivery.kind is not VerdictKind.START
-            and self._is_missing(delivery, now_ms)
+            and treat_missing(self, delivery, now_ms)
         ):
             pass
         else:
@@ -179,9 +176,10 @@ class SagaActor(Actor):
     def _submit(self, delivery: Delivery, turn: Turn, record: TurnRecord) -> None:
         self.head = turn.after
         self.processed.add(delivery.message.message_id, turn.after.sequence_nr)
-        self._write(record, PendingTurn(self, delivery, turn))
+        self.write(record, PendingTurn(self, delivery, turn))
 
-    def _write(self, entry: Entry, pending: Pending) -> None:
+    def write(self, entry: Entry, pending: Pending) -> None:
+        """Have an entry written; ``pending`` settles when it is."""
         if self.in_flight is None:
             self.in_flight = deque()
         self.in_flight.append(pending)
@@ -198,7 +196,7 @@ class SagaActor(Actor):
         logger.warning("%s", told, exc_info=error)
         letter = dead_letter(self.supervisor.services, delivery, type(error).__name__, error)
         if not delivery.deadline_nr:
-            self._write(letter, PendingDeadLetter(self, delivery, told))
+            self.write(letter, PendingDeadLetter(self, delivery, told))
             return
         turn = failed(self.head, delivery.message, now_ms)
         record = self._record(delivery, turn)
@@ -228,67 +226,11 @@ class SagaActor(Actor):
             remedy="nothing of it was kept; send it again when the store works",
         )
 
-    def _is_missing(self, delivery: Delivery, now_ms: int) -> bool:
-        """There is no instance to continue: do as the saga says. False: let this start one."""
-        policy = self.definition.on_missing
-        if delivery.strict:
-            delivery.refuse(
-                InstanceNotFound(
-                    f"{delivery.message.type} continues strictly, but there is no instance",
-                    saga=self.definition.name,
-                    correlation_id=self.head.correlation_id,
-                    remedy="start the instance first",
-                )
-            )
-        elif isinstance(policy, Park):
-            self._park(delivery, now_ms + int(policy.for_s * 1000), now_ms)
-        elif isinstance(policy, IgnoreMissing):
-            delivery.answer(Outcome.MISSING)
-        elif isinstance(policy, ReplyMissing):
-            delivery.answer(Outcome.MISSING, reply=policy.value)
-        else:
-            return False
-        return True
-
-    def _park(self, delivery: Delivery, expires_at_ms: int, now_ms: int) -> None:
-        message = delivery.message
-        self.parked = self.parked or {}
-        known = self.parked.get(message.message_id)
-        if known is None:
-            waiting = Delivery(self.definition, self.key, message, delivery.kind)
-            waiting.waits = True
-            self.parked[message.message_id] = waiting
-        body = self.supervisor.services.journal.encode_waiting(message, delivery.kind, False)
-        row = InboxRow(
-            self.key,
-            message.message_id,
-            InboxReason.MISSING,
-            body,
-            now_ms,
-            expires_at_ms=expires_at_ms,
-        )
-        self._write(row, PendingPark(self, delivery, row))
-
     def _unpark(self, now_ms: int) -> None:
         """The instance has started: the messages that waited for it have their turns now."""
         parked, self.parked = self.parked, None
         for delivery in (parked or {}).values():
             self._take(delivery, now_ms)
-
-    def _expire(self, delivery: Delivery, now_ms: int) -> None:
-        """A parked message has waited long enough."""
-        waiting = (self.parked or {}).pop(delivery.message.message_id, None)
-        if waiting is None:
-            delivery.answer(Outcome.UNHANDLED)
-            return
-        error = InstanceNotFound(
-            f"{waiting.message.type} waited for an instance that did not start in time",
-            saga=self.definition.name,
-            correlation_id=self.head.correlation_id,
-            remedy="start the instance, then send the message again",
-        )
-        letter = dead_letter(self.supervisor.services, waiting, "expired", error)
-        self._write(letter, PendingDeadLetter(self, delivery, error))
 
     def _is_armed(self, delivery: Delivery) -> bool:
         name = fired_name(delivery.message.content)

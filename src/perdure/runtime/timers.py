@@ -54,6 +54,7 @@ class Timer:
         self._reading: asyncio.Task[None] | None = None
         self._meanwhile: list[DeadlineRow] = []  # set during a read, which may not have seen them
         self._is_running = False
+        self._is_firing = False
 
     async def start(self) -> None:
         """Read the first page and fire what is overdue."""
@@ -76,6 +77,11 @@ class Timer:
             self._meanwhile.append(row)
         self._queue.set(row)
         self._arm()
+
+    def set_once(self, row: DeadlineRow) -> None:
+        """As ``set``, but keeps the row that is there already."""
+        if (row.instance, row.name) not in self._queue:
+            self.set(row)
 
     def clear(self, instance: str, name: str) -> None:
         """The row is gone."""
@@ -112,12 +118,16 @@ class Timer:
         self._fire_due()
 
     def _fire_due(self) -> None:
+        if self._is_firing:
+            return  # answered at once, from within: the loop below goes on
+        self._is_firing = True
         now_ms = self._clock.now_ms()
         while self._is_running and len(self._in_flight) < self._in_flight_max:
             row = self._queue.pop_due(now_ms)
             if row is None:
                 break
             self._fire_one(row)
+        self._is_firing = False
         if self._queue.is_exhausted and self._reading is None and self._is_running:
             horizon = self._queue.horizon
             assert horizon is not None
@@ -141,15 +151,11 @@ class Timer:
             await self._load(after)
         except Exception as error:
             logger.warning("reading deadlines failed, trying again: %s", error)
-            self._clock.call_later(self._pause_s, self._retry)
+            self._clock.call_later(self._pause_s, self._fire_due)
+            return
         finally:
             self._reading = None
-        if self._is_running:
-            self._fire_due()  # the page may be used up already
-
-    def _retry(self) -> None:
-        if self._is_running:
-            self._fire_due()
+        self._fire_due()  # the page may be used up already
 
     async def _load(self, after: After) -> None:
         rows = await self._read(after, self._page)

@@ -78,7 +78,8 @@ class Wakeups:
     def parked(self, row: InboxRow) -> None:
         """A message waits in the inbox; if it may not do so for ever, its end is noted."""
         if row.expires_at_ms is not None:
-            self._expiries.set(DeadlineRow(row.instance, row.message_id, 0, row.expires_at_ms))
+            end = DeadlineRow(row.instance, row.message_id, 0, row.expires_at_ms)
+            self._expiries.set_once(end)  # a repeated message does not wait longer
 
     def deadline(self, definition: Definition, row: DeadlineRow) -> Delivery:
         """The delivery that tells an instance that its deadline is reached."""

@@ -119,6 +119,8 @@ class SqlStore:
             self._reader = await DriverConnection.connect(engine)
             await self._call(self._reader, prepare_reader)
             return await self._call(self._reader, read_epoch) if self._read_only else epoch
+        except sqlite3.Error as error:
+            raise store_error(error, self.path) from error
         except DBAPIError as error:
             original = error.orig if isinstance(error.orig, Exception) else error
             raise store_error(original, self.path) from original

@@ -1,0 +1,80 @@
+"""Messages for an instance that does not exist: what the saga says, and parking.
+
+Part of a saga actor, apart for its length. Next to read: ``saga_actor.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perdure.core.commit import InboxReason, InboxRow
+from perdure.core.outcome import Outcome
+from perdure.core.saga import IgnoreMissing, Park, ReplyMissing
+from perdure.errors import InstanceNotFound
+from perdure.runtime.dead_letters import dead_letter
+from perdure.runtime.delivery import Delivery
+from perdure.runtime.pending import PendingDeadLetter, PendingPark
+
+if TYPE_CHECKING:
+    from perdure.runtime.saga_actor import SagaActor
+
+__all__ = ["expire", "treat_missing"]
+
+
+def treat_missing(actor: SagaActor, delivery: Delivery, now_ms: int) -> bool:
+    """There is no instance to continue: do as the saga says. False: let this start one."""
+    policy = actor.definition.on_missing
+    if delivery.strict:
+        delivery.refuse(
+            InstanceNotFound(
+                f"{delivery.message.type} continues strictly, but there is no instance",
+                saga=actor.definition.name,
+                correlation_id=actor.head.correlation_id,
+                remedy="start the instance first",
+            )
+        )
+    elif isinstance(policy, Park):
+        _park(actor, delivery, now_ms + int(policy.for_s * 1000), now_ms)
+    elif isinstance(policy, IgnoreMissing):
+        delivery.answer(Outcome.MISSING)
+    elif isinstance(policy, ReplyMissing):
+        delivery.answer(Outcome.MISSING, reply=policy.value)
+    else:
+        return False
+    return True
+
+
+def _park(actor: SagaActor, delivery: Delivery, expires_at_ms: int, now_ms: int) -> None:
+    message = delivery.message
+    actor.parked = actor.parked or {}
+    known = actor.parked.get(message.message_id)
+    if known is None:
+        waiting = Delivery(actor.definition, actor.key, message, delivery.kind)
+        waiting.waits = True
+        actor.parked[message.message_id] = waiting
+    body = actor.supervisor.services.journal.encode_waiting(message, delivery.kind, False)
+    row = InboxRow(
+        actor.key,
+        message.message_id,
+        InboxReason.MISSING,
+        body,
+        now_ms,
+        expires_at_ms=expires_at_ms,
+    )
+    actor.write(row, PendingPark(actor, delivery, row))
+
+
+def expire(actor: SagaActor, delivery: Delivery) -> None:
+    """A parked message has waited long enough."""
+    waiting = (actor.parked or {}).pop(delivery.message.message_id, None)
+    if waiting is None:
+        delivery.answer(Outcome.UNHANDLED)
+        return
+    error = InstanceNotFound(
+        f"{waiting.message.type} waited for an instance that did not start in time",
+        saga=actor.definition.name,
+        correlation_id=actor.head.correlation_id,
+        remedy="start the instance, then send the message again",
+    )
+    letter = dead_letter(actor.supervisor.services, waiting, "expired", error)
+    actor.write(letter, PendingDeadLetter(actor, delivery, error))

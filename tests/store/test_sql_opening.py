@@ -1,0 +1,221 @@
+"""Opening and closing the SQL store: settings in force, whose file, which schema."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+
+import aiosqlite
+import pytest
+
+from perdure.errors import (
+    DefinitionError,
+    NotADatabase,
+    SchemaTooNew,
+    StoreLocked,
+    StoreNotWritable,
+    StoreUnavailable,
+)
+from perdure.store import sqlite_connection
+from perdure.store.memory import MemoryStore
+from perdure.store.schema import SCHEMA_VERSION
+from perdure.store.sql import SqlStore
+from perdure.store.urls import store_from_url
+from perdure.testing.sample_rows import turn
+from tests.store.databases import database, file_store
+
+
+def pragma(connection, name):
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+@pytest.mark.parametrize(("setting", "level"), [("FULL", 2), ("NORMAL", 1)])
+def test_settings_are_in_force(tmp_path, setting, level):
+    async def scenario():
+        store = file_store(tmp_path, synchronous=setting)
+        await store.open()
+        assert setting in store.name
+        assert sqlite3.sqlite_version in store.name
+        assert await store._writer.run(pragma, "journal_mode") == "wal"
+        assert await store._writer.run(pragma, "synchronous") == level
+        assert await store._writer.run(pragma, "busy_timeout") == 5000
+        assert await store._reader.run(pragma, "query_only") == 1
+        assert await store._reader.run(pragma, "wal_autocheckpoint") == 0
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_settings_that_do_not_take_are_refused(tmp_path):
+    with sqlite3.connect(":memory:", isolation_level=None) as connection:
+        with pytest.raises(StoreUnavailable, match="journal_mode=memory") as caught:
+            sqlite_connection.prepare_writer(connection, "FULL")
+        assert caught.value.remedy
+    connection.close()
+
+
+def test_the_driver_still_has_the_names_we_borrow():
+    assert callable(aiosqlite.Connection._execute)
+    assert isinstance(aiosqlite.Connection._conn, property)
+
+
+def test_closing_leaves_no_thread_and_no_log(tmp_path):
+    async def scenario():
+        before = set(threading.enumerate())
+        store = file_store(tmp_path)
+        epoch = await store.open()
+        await store.write([turn("Order/1", 1, epoch)])
+        assert len(set(threading.enumerate()) - before) == 2
+        await store.close()
+        assert set(threading.enumerate()) == before
+
+    asyncio.run(scenario())
+    assert not (tmp_path / "store.db-wal").exists()
+
+
+@pytest.mark.parametrize("content", [b"something else\n" * 500, b"SQLite format 4\0" * 500])
+def test_a_file_that_is_no_database(tmp_path, content):
+    (tmp_path / "store.db").write_bytes(content)
+
+    async def scenario():
+        store = file_store(tmp_path)
+        for _ in range(2):  # a failed open holds neither lock nor connection
+            with pytest.raises(NotADatabase) as caught:
+                await store.open()
+            assert caught.value.remedy
+            assert isinstance(caught.value.__cause__, sqlite3.Error)
+
+    asyncio.run(scenario())
+    assert (tmp_path / "store.db").read_bytes() == content
+
+
+def test_a_database_of_somebody_else(tmp_path):
+    with sqlite3.connect(tmp_path / "store.db") as other:
+        other.execute("CREATE TABLE journal (theirs)")
+    other.close()
+
+    async def scenario():
+        with pytest.raises(NotADatabase, match="another program"):
+            await file_store(tmp_path).open()
+
+    asyncio.run(scenario())
+
+
+def test_a_newer_schema(tmp_path):
+    connection, _ = database(tmp_path / "store.db")
+    connection.execute("UPDATE meta SET schema_version = ?", [SCHEMA_VERSION + 41])
+    connection.close()
+
+    async def scenario():
+        store = file_store(tmp_path)
+        with pytest.raises(SchemaTooNew) as caught:
+            await store.open()
+        assert str(SCHEMA_VERSION + 41) in str(caught.value)
+        assert f"knows {SCHEMA_VERSION}" in str(caught.value)
+        assert caught.value.remedy
+
+    asyncio.run(scenario())
+    unchanged = sqlite3.connect(tmp_path / "store.db")
+    assert unchanged.execute("SELECT epoch FROM meta").fetchall() == [(1,)]
+    unchanged.close()
+
+
+def test_a_path_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+
+    async def scenario():
+        for path in (tmp_path / "none" / "store.db", tmp_path / "file" / "store.db"):
+            store = SqlStore(f"sqlite+aiosqlite:///{path}")
+            with pytest.raises(StoreNotWritable):
+                await store.open()
+        (tmp_path / "store.db").mkdir()
+        with pytest.raises(StoreNotWritable):
+            await file_store(tmp_path).open()
+
+    asyncio.run(scenario())
+
+
+def test_paths_with_signs_that_mean_something_in_urls(tmp_path):
+    async def scenario():
+        directory = tmp_path / "100% #1 and more"
+        directory.mkdir()
+        store = file_store(directory)
+        await store.open()
+        await store.close()
+        assert (directory / "store.db").exists()
+
+    asyncio.run(scenario())
+
+
+def test_read_only_beside_its_owner(tmp_path):
+    async def scenario():
+        owner, watcher = file_store(tmp_path), file_store(tmp_path, read_only=True)
+        epoch = await owner.open()
+        assert await watcher.open() == epoch
+        await owner.write([turn("Order/1", 1, epoch)])
+        assert len(await watcher.journal("Order/1")) == 1
+        with pytest.raises(StoreUnavailable, match="reading only") as caught:
+            await watcher.write([turn("Order/1", 2, epoch)])
+        assert caught.value.remedy
+        await watcher.close()
+        assert list(await owner.write([turn("Order/1", 2, epoch)])) == [None]
+        await owner.close()
+
+    asyncio.run(scenario())
+
+
+def test_read_only_creates_nothing(tmp_path):
+    async def scenario():
+        with pytest.raises(StoreNotWritable):
+            await file_store(tmp_path, read_only=True).open()
+
+    asyncio.run(scenario())
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_store_open_already(tmp_path):
+    async def scenario():
+        store = file_store(tmp_path)
+        await store.open()
+        with pytest.raises(StoreLocked, match="this very store"):
+            await store.open()
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("url", ["sqlite+aiosqlite:///a.db", "sqlite:///a.db"])
+def test_urls_of_files(url):
+    store = store_from_url(url)
+    assert isinstance(store, SqlStore)
+    assert store.path.endswith("/a.db")
+
+
+def test_url_of_memory():
+    assert isinstance(store_from_url("memory://"), MemoryStore)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite+aiosqlite://",
+        "sqlite+aiosqlite:///:memory:",
+        "sqlite:///:memory:",
+        "sqlite+aiosqlite:///file:x?mode=memory&uri=true",
+        "sqlite+aiosqlite:///a.db?timeout=1",
+        "postgresql://localhost/x",
+        "a.db",
+        "",
+    ],
+)
+def test_other_urls_are_refused_with_what_is_supported(url):
+    with pytest.raises(DefinitionError) as caught:
+        store_from_url(url)
+    assert "memory://" in str(caught.value)
+    assert "sqlite+aiosqlite:///" in str(caught.value)
+
+
+def test_an_unknown_durability_is_refused(tmp_path):
+    with pytest.raises(DefinitionError, match="OFF"):
+        file_store(tmp_path, synchronous="OFF")

@@ -1,0 +1,82 @@
+"""Imports point one way, and what must stay inside a package stays there."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "perdure"
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+MAY_IMPORT = {
+    "errors": set(),
+    "messages": {"errors"},
+    "effects": {"messages"},
+    "settings": {"errors"},
+    "core": {"errors", "messages", "effects", "core"},
+    "declarations": {"errors", "messages", "core"},
+    "process_manager": {"errors", "messages", "effects", "core", "declarations"},
+    "codec": {"errors", "messages", "core", "codec"},
+    "store": {"errors", "core", "codec", "store"},
+    "actors": {"actors"},
+    "runtime": {
+        "errors", "messages", "settings", "core", "codec", "store", "actors", "process_manager",
+        "runtime",
+    },
+    "testing": {
+        "errors", "messages", "settings", "core", "codec", "store", "runtime", "testing",
+    },
+}  # fmt: skip
+
+NOT_IN_CORE = {"asyncio", "time", "random", "logging", "threading", "os", "sqlite3"}
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+
+
+def layer_of(path):
+    first = path.relative_to(SOURCE).parts[0]
+    return first.removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_point_one_way(path):
+    layer = layer_of(path)
+    if layer == "__init__":
+        return  # the front door shows everything
+    for name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == "perdure":
+            assert len(parts) > 1, f"{path} imports the front door"
+            assert parts[1] in MAY_IMPORT[layer], f"{layer} must not import {name}"
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "core").glob("*.py")), ids=lambda path: path.name)
+def test_the_core_is_pure(path):
+    for name in imports_of(path):
+        assert name.split(".")[0] not in NOT_IN_CORE, f"{path.name} imports {name}"
+    assert not re.search(r"uuid[1345]|\bnow\(|today\(", path.read_text())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_what_belongs_to_one_package_is_imported_nowhere_else(path):
+    for name in imports_of(path):
+        root = name.split(".")[0]
+        assert root not in {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
+        if root in {"msgpack", "cattrs"}:
+            assert layer_of(path) == "codec"
+        if root in {"sqlalchemy", "aiosqlite", "sqlite3", "fcntl"}:
+            assert layer_of(path) in {"store", "testing"}
+        if name.startswith("pykka._"):
+            assert layer_of(path) == "actors"
+        if root == "time":
+            assert path.name in {"clock.py", "lock.py", "future.py", "stop_flag.py"}, path
+        if root in {"random", "uuid"} and layer_of(path) == "runtime":
+            raise AssertionError("ids and randomness are injected")

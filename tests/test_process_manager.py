@@ -1,0 +1,353 @@
+"""The face a user writes: decorators fill tables, tables feed plain callbacks; mistakes are found."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from perdure import (
+    CORRELATION_ID,
+    Continue,
+    DeadlineReached,
+    ExternalEvent,
+    Fail,
+    Ignore,
+    Metadata,
+    ProcessManager,
+    Send,
+    Start,
+    Stop,
+    TimeoutReached,
+    applies,
+    compensates,
+    continues,
+    message,
+    on_deadline,
+    on_timeout,
+    starts,
+    stops,
+)
+from perdure.errors import (
+    CorrelationFailed,
+    DefinitionError,
+    DuplicateHandler,
+    NotAPlainFunction,
+)
+from perdure.process_manager import define
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@message(name="face-test.TransferRequested")
+class TransferRequested:
+    source: str
+    target: str
+    cents: int
+
+
+@message(name="face-test.Debited")
+class Debited:
+    source: str
+    target: str
+
+
+@message(name="face-test.Cancelled")
+class Cancelled:
+    source: str
+    target: str
+
+
+@message(name="face-test.Debit")
+class Debit:
+    account: str
+
+
+@message(name="face-test.Refund")
+class Refund:
+    account: str
+
+
+@dataclass(frozen=True)
+class TransferState:
+    source: str = ""
+    status: str = "new"
+
+
+class Transfer(ProcessManager[TransferState]):
+    @starts(TransferRequested, by=("source", "target"))
+    def requested(self, state, event, do):
+        do.send(Debit(event.source))
+
+    @continues(Debited, by=("source", "target"), when="requested")
+    def debited(self, state, event, do):
+        return [Send(Refund("first"))]
+
+    @continues(Debited, by=("source", "target"), when=("done", "checked"))
+    def debited_again(self, state, event, do):
+        do.send(Refund("second"))
+
+    @stops(Cancelled, by=("source", "target"), strict=True)
+    def cancelled(self, state, event, do):
+        pass
+
+    @continues("bank.Settled", by="iban")
+    def settled(self, state, event, do):
+        do.send(Refund(event.data["iban"]))
+
+    @on_deadline("slow")
+    def slow(self, state, do):
+        do.send(Refund("slow"))
+
+    @applies(TransferRequested)
+    def apply_requested(self, state, event):
+        return replace(state, source=event.source, status="requested")
+
+    @applies(Debited)
+    def apply_debited(self, state, event, metadata):
+        return replace(state, status="done")
+
+    @compensates(Debit)
+    def undo(self, state, failed):
+        return [Refund(failed.account)]
+
+
+requested = TransferRequested("a", "b", 100)
+debited = Debited("a", "b")
+metadata = Metadata("m-1", correlation_id="conversation-9")
+
+
+def test_the_plain_callbacks_work_on_plain_objects():
+    saga = Transfer()
+    assert list(saga.interested_in()) == [TransferRequested, Debited, Cancelled, "bank.Settled"]
+    assert saga.correlate(requested, metadata) == Start(("a", "b"))
+    assert saga.correlate(debited, metadata) == Continue(("a", "b"))
+    assert saga.correlate(Cancelled("a", "b"), metadata) == Stop(("a", "b"), strict=True)
+    assert saga.correlate(ExternalEvent("bank.Settled", {"iban": 7}), metadata) == Continue(7)
+    assert saga.correlate(Debit("a"), metadata) is Ignore
+    first = saga.apply(saga.initial_state(), requested)
+    assert first == TransferState("a", "requested")
+    assert list(saga.handle(first, requested, metadata)) == [Send(Debit("a"))]
+    assert list(saga.compensate(first, Debit("x"))) == [Refund("x")]
+    assert saga.compensate(first, Refund("x")) is None
+
+
+def test_a_whole_process_threads_its_state_through_events():
+    saga, state, sent = Transfer(), TransferState(), []
+    for event in (requested, debited, debited):
+        handling = saga.choose(state, event, metadata)
+        state = saga.apply(state, event, metadata)
+        sent += [effect.command for effect in handling(state, event, metadata)]
+    assert sent == [Debit("a"), Refund("first"), Refund("second")]
+
+
+def test_guards_look_at_the_state_before_the_event():
+    saga = Transfer()
+    assert not saga.accepts(TransferState(), debited, metadata)
+    assert saga.accepts(TransferState(status="requested"), debited, metadata)
+    assert saga.accepts(TransferState(status="checked"), debited, metadata)
+
+
+def test_deadlines_reach_their_handler_and_others_are_not_wanted():
+    saga = Transfer()
+    reached = DeadlineReached("slow", AT)
+    assert list(saga.handle(TransferState(), reached, metadata)) == [Send(Refund("slow"))]
+    assert not saga.accepts(TransferState(), DeadlineReached("other", AT), metadata)
+
+
+def test_a_timeout_fails_the_process_unless_it_is_handled():
+    assert list(Transfer().handle(TransferState(), TimeoutReached(AT), metadata)) == [
+        Fail("timed out")
+    ]
+
+    class Gentle(Transfer):
+        @on_timeout
+        def late(self, state, do):
+            do.send(Refund("late"))
+
+    handled = Gentle().handle(TransferState(), TimeoutReached(AT), metadata)
+    assert list(handled) == [Send(Refund("late"))]
+
+
+def test_correlation_by_function_by_metadata_and_to_several():
+    class Several(ProcessManager[TransferState]):
+        @starts(TransferRequested, by=lambda event: [event.source, event.target])
+        def both(self, state, event, do): ...
+
+        @continues(Debited, by=CORRELATION_ID)
+        def one(self, state, event, do): ...
+
+        @continues(Cancelled, by=lambda event, metadata: metadata.message_id)
+        def other(self, state, event, do): ...
+
+    saga = Several()
+    assert saga.correlate(requested, metadata) == [Start("a"), Start("b")]
+    assert saga.correlate(debited, metadata) == Continue("conversation-9")
+    assert saga.correlate(Cancelled("a", "b"), metadata) == Continue("m-1")
+    with pytest.raises(CorrelationFailed, match="without a correlation id"):
+        saga.correlate(debited, Metadata("m-1"))
+
+
+def test_an_outside_event_without_its_field_is_refused():
+    with pytest.raises(CorrelationFailed, match="'iban'"):
+        Transfer().correlate(ExternalEvent("bank.Settled", {}), metadata)
+
+
+def test_a_saga_may_be_written_by_hand():
+    class ByHand(ProcessManager[TransferState]):
+        name = "by-hand"
+
+        def interested_in(self):
+            return [TransferRequested]
+
+        def correlate(self, event, metadata):
+            return Start(event.source)
+
+        def apply(self, state, event):
+            return replace(state, source=event.source)
+
+        def handle(self, state, event, metadata):
+            return [Send(Debit(state.source))]
+
+        def timeout(self):
+            return timedelta(minutes=15)
+
+    definition = define(ByHand)
+    assert definition.name == "by-hand"
+    assert definition.interests == (TransferRequested,)
+    assert definition.timeout == timedelta(minutes=15)
+    assert definition.folds is None
+    handling = definition.choose(TransferState(), requested, metadata)
+    assert handling(TransferState("a"), requested, metadata) == [Send(Debit("a"))]
+    assert definition.apply(TransferState(), requested, metadata) == TransferState("a")
+
+
+def test_inherited_declarations_can_be_extended_and_overridden():
+    class Louder(Transfer):
+        @starts(TransferRequested, by="source")
+        def requested(self, state, event, do):
+            do.send(Debit("louder"))
+
+    saga = Louder()
+    assert saga.correlate(requested, metadata) == Start("a")
+    assert list(saga.handle(TransferState(), requested, metadata)) == [Send(Debit("louder"))]
+    assert saga.correlate(debited, metadata) == Continue(("a", "b"))
+
+
+def test_a_state_that_cannot_change_is_not_copied():
+    assert not define(Transfer).copies_state
+
+    @dataclass(frozen=True)
+    class Leaky:
+        items: list[str] = None
+
+    class Holder(ProcessManager[Leaky]): ...
+
+    assert define(Holder).copies_state
+
+
+# Mistakes
+
+
+def test_one_method_name_declared_twice_is_an_error_at_definition():
+    with pytest.raises(DuplicateHandler, match=r"'go' is declared twice"):
+
+        class Twice(ProcessManager[TransferState]):
+            @starts(TransferRequested, by="source")
+            def go(self, state, event, do): ...
+
+            @continues(Debited, by="source")
+            def go(self, state, event, do): ...  # noqa: F811
+
+
+def test_two_handlers_for_one_event_need_a_guard():
+    with pytest.raises(DuplicateHandler, match="second handler"):
+
+        class Two(ProcessManager[TransferState]):
+            @starts(TransferRequested, by="source")
+            def one(self, state, event, do): ...
+
+            @starts(TransferRequested, by="source")
+            def two(self, state, event, do): ...
+
+
+def test_an_event_cannot_both_start_and_continue():
+    with pytest.raises(DuplicateHandler, match="both start and continue"):
+
+        class Both(ProcessManager[TransferState]):
+            @starts(TransferRequested, by="source", when="new")
+            def one(self, state, event, do): ...
+
+            @continues(TransferRequested, by="source")
+            def two(self, state, event, do): ...
+
+
+def test_two_appliers_of_one_event_are_an_error():
+    with pytest.raises(DuplicateHandler, match="second function"):
+
+        class Two(ProcessManager[TransferState]):
+            @applies(Debited)
+            def one(self, state, event): ...
+
+            @applies(Debited)
+            def two(self, state, event): ...
+
+
+def test_a_field_that_the_event_has_not_is_found_at_definition():
+    with pytest.raises(DefinitionError, match=r"Missing\.go: Debited has no field 'order'"):
+
+        class Missing(ProcessManager[TransferState]):
+            @starts(Debited, by="order")
+            def go(self, state, event, do): ...
+
+
+def test_coroutines_are_refused_where_plain_functions_are_needed():
+    with pytest.raises(NotAPlainFunction, match="go"):
+
+        class Decorated(ProcessManager[TransferState]):
+            @starts(Debited, by="source")
+            async def go(self, state, event, do): ...
+
+    class Plain(ProcessManager[TransferState]):
+        async def handle(self, state, event, metadata): ...
+
+    with pytest.raises(NotAPlainFunction, match="Plain.handle"):
+        define(Plain)
+
+
+def test_a_wrong_signature_is_found_at_definition():
+    with pytest.raises(DefinitionError, match=r"\(self, state, event, do\)"):
+
+        class Wrong(ProcessManager[TransferState]):
+            @starts(Debited, by="source")
+            def go(self, event): ...
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "1st", "ü", "x" * 201, None])
+def test_a_saga_needs_a_storable_name(name):
+    saga = type("Named", (Transfer,), {"name": name})
+    with pytest.raises(DefinitionError, match="no name for a saga"):
+        define(saga)
+
+
+def test_a_state_needs_to_be_a_dataclass_with_defaults():
+    class Stateless(ProcessManager): ...
+
+    with pytest.raises(DefinitionError, match="does not say what its state is"):
+        define(Stateless)
+
+    class Text(ProcessManager[str]): ...
+
+    with pytest.raises(DefinitionError, match="no dataclass"):
+        define(Text)
+
+    class Undefaulted(ProcessManager[Debit]): ...
+
+    with pytest.raises(DefinitionError, match="no initial Debit"):
+        define(Undefaulted)
+
+
+@pytest.mark.parametrize("wrong", [timedelta(0), 15, "15 min"])
+def test_a_timeout_is_a_duration(wrong):
+    saga = type("Timed", (Transfer,), {"timeout": wrong})
+    with pytest.raises(DefinitionError, match="timeout is"):
+        define(saga)
