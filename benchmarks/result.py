@@ -66,8 +66,8 @@ def print_json(result: Result, settings: Mapping[str, object], out: TextIO) -> N
 def print_text(result: Result, out: TextIO) -> None:
     """Aligned lines for people."""
     print(f"\n{result.name}", file=out)
-    named = [*result.figures, *result.ratios]
-    width = max((len(entry.name) for entry in named), default=0)
+    labels = [figure.name for figure in result.figures] + [ratio.name for ratio in result.ratios]
+    width = max(map(len, labels), default=0)
     for figure in result.figures:
         spread = ""
         if len(figure.rounds) > 1:

@@ -136,7 +136,7 @@ BOMBS = {
     "text of 4 GB": b"\xdb\xff\xff\xff\xff",
     "bytes of 4 GB": b"\xc6\xff\xff\xff\xff",
     "ext of 4 GB": b"\xc9\xff\xff\xff\xff\x01",
-    "claims inside claims": b"\xdd\x00\x01\x00\x00" * 60,
+    "claims inside claims": b"\xdd\x00\x01\x5f\x00" * 60 + b"\xc0" * 90_000,
     "10 M empty arrays": b"\xdd\x00\x98\x96\x80" + b"\x90" * 10_000_000,
     "200 k empty maps": b"\xdd\x00\x03\x0d\x40" + b"\x80" * 200_000,
     "deep arrays": b"\x91" * 100_000 + b"\xc0",

@@ -80,6 +80,15 @@ def test_replies_and_mappings_are_upcast_too() -> None:
     assert given["data"] == {"order_id": "o-1", "amount": 3}
 
 
+def test_an_upcaster_may_change_what_it_is_given_without_harm_to_the_caller() -> None:
+    def drain(old: dict[str, Any]) -> dict[str, Any]:
+        return {"tags": [old["nested"].pop()]}
+
+    draining = Codec(TypeRegistry([TypeInfo(Account, "codec-test.drained", 2, {1: drain})]))
+    given = {"type": "codec-test.drained", "version": 1, "data": {"nested": ["a"]}}
+    assert draining.from_mapping(given) == draining.from_mapping(given) == Account(tags=["a"])
+
+
 @pytest.mark.parametrize("version", [5, 99, 0, -1])
 def test_a_version_the_code_does_not_know_is_refused(version: int) -> None:
     with pytest.raises(UnknownVersion, match=f"codec-test.paid version {version}: .* 1 to 4"):

@@ -63,7 +63,7 @@ def test_same_groups_same_answers_same_rows(groups):
     connection = sqlite3.connect(":memory:", isolation_level=None)
     assert open_schema(connection) == EPOCH
 
-    async def scenario():
+    async def scenario() -> None:
         memory = MemoryStore()
         await memory.open()
         for group in groups:

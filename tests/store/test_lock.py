@@ -50,7 +50,7 @@ def owning_process(directory: Path):
 
 
 def test_a_second_process_is_refused_and_told_whom_to_stop(tmp_path):
-    async def scenario():
+    async def scenario() -> None:
         with owning_process(tmp_path) as child:
             store = file_store(tmp_path)
             with pytest.raises(StoreLocked, match=f"pid {child.pid} on ") as caught:
@@ -62,7 +62,7 @@ def test_a_second_process_is_refused_and_told_whom_to_stop(tmp_path):
 
 
 def test_the_lock_falls_with_a_killed_process(tmp_path):
-    async def scenario():
+    async def scenario() -> None:
         with owning_process(tmp_path) as child:
             child.send_signal(signal.SIGKILL)
             child.wait()
@@ -77,7 +77,7 @@ def test_the_lock_falls_with_a_killed_process(tmp_path):
 
 
 def test_two_stores_in_one_process(tmp_path):
-    async def scenario():
+    async def scenario() -> None:
         first, second = file_store(tmp_path), file_store(tmp_path)
         await first.open()
         with pytest.raises(StoreLocked, match=f"pid {os.getpid()}"):
@@ -106,23 +106,49 @@ def test_every_path_to_a_file_is_one_lock(tmp_path):
     lock.release()
 
 
-def test_a_forked_child_does_not_keep_the_lock(tmp_path):
+def test_a_forked_child_does_not_keep_the_lock_of_a_dead_parent(tmp_path):
+    lives, telling = os.pipe()
+    waiting, letting_go = os.pipe()
+    owner = os.fork()
+    if owner == 0:
+        os.close(letting_go)
+        FileLock(tmp_path / "store.db").acquire()
+        if os.fork() == 0:
+            os.write(telling, b"!")
+            os.read(waiting, 1)  # lives until the test lets go of the pipe
+        else:
+            os.read(lives, 1)
+            os.write(telling, b"!")
+            os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(0)
+    try:
+        os.waitpid(owner, 0)
+        assert os.read(lives, 1) == b"!"
+        lock = FileLock(tmp_path / "store.db")
+        lock.acquire()
+        lock.release()
+    finally:
+        for descriptor in (lives, telling, waiting, letting_go):
+            os.close(descriptor)
+
+
+def test_releasing_does_not_wait_for_forked_children(tmp_path):
     lock = FileLock(tmp_path / "store.db")
     lock.acquire()
-    reading, writing = os.pipe()
+    waiting, letting_go = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(writing)
-        os.read(reading, 1)  # lives until the parent lets go of the pipe
+        os.close(letting_go)
+        os.read(waiting, 1)
         os._exit(0)
-    os.close(reading)
     try:
         lock.release()
         again = FileLock(tmp_path / "store.db")
         again.acquire()
         again.release()
     finally:
-        os.close(writing)
+        os.close(waiting)
+        os.close(letting_go)
         os.waitpid(child, 0)
 
 

@@ -32,7 +32,7 @@ def pragma(connection, name):
 
 @pytest.mark.parametrize(("setting", "level"), [("FULL", 2), ("NORMAL", 1)])
 def test_settings_are_in_force(tmp_path, setting, level):
-    async def scenario():
+    async def scenario() -> None:
         store = file_store(tmp_path, synchronous=setting)
         await store.open()
         assert setting in store.name
@@ -61,7 +61,7 @@ def test_the_driver_still_has_the_names_we_borrow():
 
 
 def test_closing_leaves_no_thread_and_no_log(tmp_path):
-    async def scenario():
+    async def scenario() -> None:
         before = set(threading.enumerate())
         store = file_store(tmp_path)
         epoch = await store.open()
@@ -78,7 +78,7 @@ def test_closing_leaves_no_thread_and_no_log(tmp_path):
 def test_a_file_that_is_no_database(tmp_path, content):
     (tmp_path / "store.db").write_bytes(content)
 
-    async def scenario():
+    async def scenario() -> None:
         store = file_store(tmp_path)
         for _ in range(2):  # a failed open holds neither lock nor connection
             with pytest.raises(NotADatabase) as caught:
@@ -95,7 +95,7 @@ def test_a_database_of_somebody_else(tmp_path):
         other.execute("CREATE TABLE journal (theirs)")
     other.close()
 
-    async def scenario():
+    async def scenario() -> None:
         with pytest.raises(NotADatabase, match="another program"):
             await file_store(tmp_path).open()
 
@@ -107,7 +107,7 @@ def test_a_newer_schema(tmp_path):
     connection.execute("UPDATE meta SET schema_version = ?", [SCHEMA_VERSION + 41])
     connection.close()
 
-    async def scenario():
+    async def scenario() -> None:
         store = file_store(tmp_path)
         with pytest.raises(SchemaTooNew) as caught:
             await store.open()
@@ -124,7 +124,7 @@ def test_a_newer_schema(tmp_path):
 def test_a_path_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
 
-    async def scenario():
+    async def scenario() -> None:
         for path in (tmp_path / "none" / "store.db", tmp_path / "file" / "store.db"):
             store = SqlStore(f"sqlite+aiosqlite:///{path}")
             with pytest.raises(StoreNotWritable):
@@ -137,7 +137,7 @@ def test_a_path_that_cannot_be_written(tmp_path):
 
 
 def test_paths_with_signs_that_mean_something_in_urls(tmp_path):
-    async def scenario():
+    async def scenario() -> None:
         directory = tmp_path / "100% #1 and more"
         directory.mkdir()
         store = file_store(directory)
@@ -149,7 +149,7 @@ def test_paths_with_signs_that_mean_something_in_urls(tmp_path):
 
 
 def test_read_only_beside_its_owner(tmp_path):
-    async def scenario():
+    async def scenario() -> None:
         owner, watcher = file_store(tmp_path), file_store(tmp_path, read_only=True)
         epoch = await owner.open()
         assert await watcher.open() == epoch
@@ -166,7 +166,7 @@ def test_read_only_beside_its_owner(tmp_path):
 
 
 def test_read_only_creates_nothing(tmp_path):
-    async def scenario():
+    async def scenario() -> None:
         with pytest.raises(StoreNotWritable):
             await file_store(tmp_path, read_only=True).open()
 
@@ -175,7 +175,7 @@ def test_read_only_creates_nothing(tmp_path):
 
 
 def test_a_store_open_already(tmp_path):
-    async def scenario():
+    async def scenario() -> None:
         store = file_store(tmp_path)
         await store.open()
         with pytest.raises(StoreLocked, match="this very store"):

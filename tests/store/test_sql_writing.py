@@ -205,7 +205,7 @@ def test_a_full_database_refuses_and_works_again(tmp_path):
     def limit(connection, pages):
         connection.execute(f"PRAGMA max_page_count={pages}").fetchall()
 
-    async def scenario():
+    async def scenario() -> None:
         store = file_store(tmp_path)
         epoch = await store.open()
         await store._writer.run(limit, 60)
@@ -247,7 +247,7 @@ def test_a_full_disk_refuses_and_works_again(small_disk: Path):
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(1_500_000))
 
-    async def scenario():
+    async def scenario() -> None:
         store = file_store(small_disk)
         epoch = await store.open()
         written = 0
@@ -268,7 +268,7 @@ def test_a_lock_held_elsewhere_is_named(tmp_path):
     def no_patience(connection):
         connection.execute("PRAGMA busy_timeout=0").fetchall()
 
-    async def scenario():
+    async def scenario() -> None:
         store = file_store(tmp_path)
         epoch = await store.open()
         await store._writer.run(no_patience)
@@ -291,7 +291,7 @@ def test_after_a_failed_sync_nothing_more_is_written(tmp_path, monkeypatch):
         error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
         raise error
 
-    async def scenario():
+    async def scenario() -> None:
         store = file_store(tmp_path)
         epoch = await store.open()
         with monkeypatch.context() as patched:
@@ -310,7 +310,7 @@ def test_after_a_failed_sync_nothing_more_is_written(tmp_path, monkeypatch):
 
 
 def test_a_cancelled_write_runs_to_its_end(tmp_path):
-    async def scenario():
+    async def scenario() -> None:
         store = file_store(tmp_path)
         epoch = await store.open()
         gate = threading.Event()
@@ -330,7 +330,7 @@ def test_a_cancelled_write_runs_to_its_end(tmp_path):
 
 
 def test_closing_waits_for_a_cancelled_write(tmp_path):
-    async def scenario():
+    async def scenario() -> None:
         store = file_store(tmp_path)
         epoch = await store.open()
         writing = asyncio.create_task(store.write([turn("Order/1", 1, epoch)]))

@@ -86,6 +86,14 @@ class Actor(pykka.Actor):
         actor._run_queue.schedule_threadsafe(actor)
         return actor
 
+    def enlist(self) -> None:
+        """Show a spawned actor in ``ActorRegistry``, as if it had been started; once.
+
+        For the root of a tree of actors whose maker needs the actor itself, not only its ref.
+        """
+        ActorRegistry.register(self.actor_ref)
+        self._is_registered = True
+
     @property
     def actor_urn(self) -> str:  # type: ignore[override]  # Read-only, and made when first read.
         if self._urn is None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import weakref
 from datetime import UTC, datetime
 
 from perdure.errors import StoreLocked, StoreNotWritable
@@ -71,6 +70,7 @@ class FileLock:
         if descriptor is not None:
             _held.discard(self)
             os.ftruncate(descriptor, 0)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
     def drop_in_child(self) -> None:
@@ -80,7 +80,7 @@ class FileLock:
             os.close(descriptor)
 
 
-_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
+_held: set[FileLock] = set()
 
 
 def _drop_all_in_child() -> None:

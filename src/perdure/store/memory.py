@@ -101,7 +101,8 @@ class MemoryStore:
             self._inbox.pop(inbox_key, None)
         for waiting in self._positioned(changes.inbox.values()):
             self._inbox.setdefault((waiting.instance, waiting.message_id), waiting)
-        self._dead_letters += self._positioned(changes.dead_letters)
+        letters = [replace(letter, consumes_inbox=False) for letter in changes.dead_letters]
+        self._dead_letters += self._positioned(letters)
         for snapshot in changes.snapshots.values():
             self._keep_snapshot(snapshot)
 

@@ -53,16 +53,20 @@ __all__ = [
 class Query:
     """A query for rows of one kind.
 
-    ``one_by_one`` gives per row: position (0 without one), the key columns, checksum, body.
-    ``packed`` gives one row: the same as a JSON array with the body's length in place of the
-    body, and all bodies end to end. Over given rows, both are still to be spread.
+    ``one_by_one`` gives per row: which given row asked for it, position, the key columns,
+    checksum, body; 0 for what there is not. ``packed`` gives one row: the same as a JSON array
+    with the body's length in place of the body, and all bodies end to end. Over ``width`` given
+    columns, of which the last is the given row's number, both are still to be spread.
     """
 
-    def __init__(self, kind: RowKind[Any], narrowed: Select[Any]) -> None:
+    def __init__(self, kind: RowKind[Any], narrowed: Select[Any], width: int = 0) -> None:
         self.kind = kind
-        rows = narrowed.subquery("found")
+        self.width = width
+        asked: Any = given(width) if width else literal_column("0")
+        rows = narrowed.add_columns(asked.label("asked")).subquery("found")
         body: Any = rows.c.body if kind.has_body else literal_column("x''")
         columns: list[Any] = [
+            rows.c.asked,
             rows.c.position if kind.has_position else literal_column("0"),
             *(rows.c[name] for name in kind.columns),
             rows.c.checksum,
@@ -95,7 +99,7 @@ def _journal_ranges() -> Query:
         journal.c.sequence_nr >= given(2),
         journal.c.sequence_nr <= given(3),
     )
-    return Query(JOURNAL, select(journal).select_from(given_rows).where(within))
+    return Query(JOURNAL, select(journal).select_from(given_rows).where(within), width=4)
 
 
 def _newest_snapshots() -> Query:
@@ -111,6 +115,7 @@ def _newest_snapshots() -> Query:
     return Query(
         SNAPSHOTS,
         rows.where(snapshots.c.instance == given(1), snapshots.c.sequence_nr == number),
+        width=2,
     )
 
 
@@ -122,7 +127,8 @@ def _snapshots_of() -> Query:
 
 def _inbox_of() -> Query:
     inbox = schema.inbox
-    return Query(INBOX, select(inbox).select_from(given_rows).where(inbox.c.instance == given(1)))
+    rows = select(inbox).select_from(given_rows).where(inbox.c.instance == given(1))
+    return Query(INBOX, rows, width=2)
 
 
 @cache

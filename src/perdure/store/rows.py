@@ -50,8 +50,13 @@ _REMEDY = "its bytes are kept: restore the file from a backup, or repair this in
 
 @dataclass(slots=True)
 class StoredRow:
-    """A row as it was read, not yet trusted. ``position`` is 0 for tables that have none."""
+    """A row as it was read, not yet trusted.
 
+    ``asked`` is the number of the given row that found it: its own key may be damaged.
+    ``position`` is 0 for tables that have none.
+    """
+
+    asked: int
     position: int
     key: tuple[Any, ...]
     body: Any

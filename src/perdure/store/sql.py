@@ -203,7 +203,8 @@ class SqlStore:
             raise StoreUnavailable(f"{self.path!r} is not open", remedy="open the store first")
         try:
             return await connection.run(function, *arguments)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
+            # UnicodeError: sqlite3 trips over its own message about a damaged schema.
             failure = store_error(error, self.path)
             if is_failed_sync(error):
                 # The kernel may have dropped the pages it could not write: a later sync that

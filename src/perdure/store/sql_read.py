@@ -88,40 +88,50 @@ def load_instances(
 
 
 def _load(
-    connection: sqlite3.Connection, loaded: dict[str, LoadedInstance], instances: list[str]
+    connection: sqlite3.Connection, loaded: dict[str, LoadedInstance], names: list[str]
 ) -> None:
-    for stored in _stored(connection, NEWEST_SNAPSHOTS, instances, width=1):
-        instance = loaded[stored.key[0]]
-        instance.snapshot = _sound_snapshot(connection, stored)
-    turns_max = min(PAGE_TURNS_MAX, TURNS_PER_QUERY // len(instances))
+    asked = [loaded[name] for name in names]
+    keys = [value for number, name in enumerate(names) for value in (name, number)]
+    for stored in _stored(connection, NEWEST_SNAPSHOTS, keys):
+        instance = asked[stored.asked]
+        instance.snapshot = _sound_snapshot(connection, instance.instance, stored)
+    turns_max = min(PAGE_TURNS_MAX, TURNS_PER_QUERY // len(names))
     ranges: list[Any] = []
-    for name in instances:
-        snapshot = loaded[name].snapshot
-        base = 0 if snapshot is None else snapshot.sequence_nr
-        ranges += (name, base, base + turns_max + 1)
-    tails: dict[str, list[StoredRow]] = {name: [] for name in instances}
-    for stored in _stored(connection, JOURNAL_RANGES, ranges, width=3):
-        tails[stored.key[0]].append(stored)
-    for name, tail in tails.items():
-        _add_turns(connection, loaded[name], tail, turns_max)
-    waiting = _stored(connection, INBOX_OF, instances, width=1)
+    for number, instance in enumerate(asked):
+        base = _base(instance)
+        ranges += (instance.instance, base, base + turns_max + 1, number)
+    tails: list[list[StoredRow]] = [[] for _ in names]
+    for stored in _stored(connection, JOURNAL_RANGES, ranges):
+        tails[stored.asked].append(stored)
+    for instance, tail in zip(asked, tails, strict=True):
+        _add_turns(connection, instance, tail, turns_max)
+    waiting = _stored(connection, INBOX_OF, keys)
     waiting.sort(key=lambda stored: stored.position)
     for stored in waiting:
-        instance = loaded[stored.key[0]]
         try:
-            instance.inbox.append(INBOX.open(stored))
-        except CorruptRecord as damage:
-            instance.corrupt = instance.corrupt or damage
+            asked[stored.asked].inbox.append(INBOX.open(stored))
+        except CorruptRecord:
+            problem = "an inbox row fails its checksum"
+            instance = asked[stored.asked]
+            instance.corrupt = instance.corrupt or corrupt_record(problem, instance.instance)
 
 
-def _sound_snapshot(connection: sqlite3.Connection, newest: StoredRow) -> SnapshotRow | None:
+def _base(instance: LoadedInstance) -> int:
+    return 0 if instance.snapshot is None else instance.snapshot.sequence_nr
+
+
+def _sound_snapshot(
+    connection: sqlite3.Connection, name: str, newest: StoredRow
+) -> SnapshotRow | None:
     """The newest snapshot, or the one before it, or none: the journal has everything anyway."""
     if SNAPSHOTS.is_sound(newest):
         return SNAPSHOTS.build(0, newest.key, newest.body)
-    for stored in _stored(connection, SNAPSHOTS_OF, [newest.key[0]]):
+    for stored in _stored(connection, SNAPSHOTS_OF, [name]):
         if SNAPSHOTS.is_sound(stored):
             return SNAPSHOTS.build(0, stored.key, stored.body)
-        logger.warning("%s; an older one or the journal is used", SNAPSHOTS.damage(stored))
+        logger.warning(
+            "a snapshot of %r fails its checksum; an older one or the journal is used", name
+        )
     return None
 
 
@@ -133,14 +143,13 @@ def _add_turns(
 ) -> None:
     """Fold the stored tail into the instance; stop at the first row that does not belong."""
     tail.sort(key=lambda stored: stored.key[1])
-    base = 0 if instance.snapshot is None else instance.snapshot.sequence_nr
+    base = _base(instance)
     if base and not tail and connection.execute(ANY_TURN, [instance.instance]).fetchall():
         instance.corrupt = corrupt_record(
             f"the journal ends before the snapshot of turn {base}", instance.instance
         )
     try:
-        turns = dense_turns(tail, base)
-        for turn in turns:
+        for turn in _dense_turns(tail, base, instance.instance):
             if len(instance.turns) == turns_max:
                 instance.has_more = True
                 break
@@ -149,7 +158,7 @@ def _add_turns(
         instance.corrupt = damage
 
 
-def dense_turns(tail: Sequence[StoredRow], base: int) -> Iterator[JournalRow]:
+def _dense_turns(tail: Sequence[StoredRow], base: int, name: str) -> Iterator[JournalRow]:
     """The turns after ``base``, verified: checksum, numbers without gap, epochs that never fall.
 
     Rows up to ``base`` are passed over: the snapshot stands for them.
@@ -158,39 +167,42 @@ def dense_turns(tail: Sequence[StoredRow], base: int) -> Iterator[JournalRow]:
     for stored in tail:
         if stored.key[1] <= base:
             continue
-        turn = JOURNAL.open(stored)
+        if not JOURNAL.is_sound(stored):
+            raise corrupt_record(f"journal row {expected} fails its checksum", name)
+        turn = JOURNAL.build(0, stored.key, stored.body)
         if turn.sequence_nr != expected:
-            raise corrupt_record(f"journal row {expected} is missing", turn.instance)
+            raise corrupt_record(f"journal row {expected} is missing", name)
         if turn.epoch < epoch:
             problem = f"journal row {expected} has epoch {turn.epoch} after {epoch}"
-            raise corrupt_record(problem, turn.instance)
+            raise corrupt_record(problem, name)
         expected, epoch = expected + 1, turn.epoch
         yield turn
 
 
-def _stored(
-    connection: sqlite3.Connection, query: Query, values: list[Any], width: int = 0
-) -> list[StoredRow]:
-    """The rows of a query, not yet verified; ``width`` values make one given row."""
-    packed, filled = spread(query.packed, width, values) if width else (query.packed, values)
+def _stored(connection: sqlite3.Connection, query: Query, values: list[Any]) -> list[StoredRow]:
+    """The rows of a query, not yet verified."""
+    packed, filled = _filled(query.packed, query, values)
     try:
         [(described, bodies)] = connection.execute(packed, filled).fetchall()
         return _unpacked(described, bodies or b"")
     except (sqlite3.DataError, sqlite3.OperationalError, ValueError, TypeError):
         # More than SQLite puts into one value, or a column so damaged that it cannot be packed.
         # Row by row, the damage stays with its row. An error of the disk comes up again.
-        plain, filled = (
-            spread(query.one_by_one, width, values) if width else (query.one_by_one, values)
-        )
-        return _one_by_one(connection, plain, filled)
+        return _one_by_one(connection, *_filled(query.one_by_one, query, values))
+
+
+def _filled(sql: str, query: Query, values: list[Any]) -> tuple[str, list[Any]]:
+    return spread(sql, query.width, values) if query.width else (sql, values)
 
 
 def _unpacked(described: bytes, bodies: bytes) -> list[StoredRow]:
     rows: list[StoredRow] = []
     start = 0
-    for position, *key, stored, length in json.loads(described.decode("utf-8", "surrogateescape")):
+    for asked, position, *key, stored, length in json.loads(
+        described.decode("utf-8", "surrogateescape")
+    ):
         end = start + length
-        rows.append(StoredRow(position, tuple(key), bodies[start:end], stored))
+        rows.append(StoredRow(asked, position, tuple(key), bodies[start:end], stored))
         start = end
     if start != len(bodies):
         raise ValueError("the bodies do not have the lengths of their rows")
@@ -203,7 +215,10 @@ def _one_by_one(connection: sqlite3.Connection, sql: str, values: list[Any]) -> 
         found = connection.execute(sql, values).fetchall()
     finally:
         connection.text_factory = str
-    return [StoredRow(position, tuple(key), body, sum_) for position, *key, sum_, body in found]
+    return [
+        StoredRow(asked, position, tuple(key), body, stored)
+        for asked, position, *key, stored, body in found
+    ]
 
 
 def _text_or_remains(stored: bytes) -> str:

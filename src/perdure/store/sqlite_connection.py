@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
+from threading import Thread
+from typing import Any, Literal, TypeAlias, TypeVar
 
+import aiosqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import PoolProxiedConnection
@@ -18,7 +20,6 @@ from perdure.errors import StoreUnavailable
 
 __all__ = ["DriverConnection", "Synchronous", "create_engine", "prepare_reader", "prepare_writer"]
 
-Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
@@ -33,21 +34,38 @@ JOIN_TIMEOUT_S = 10.0
 
 def create_engine(path: str, *, read_only: bool) -> AsyncEngine:
     """An engine whose connections leave transactions to us and keep many statements prepared."""
-    mode = "ro" if read_only else "rwc"
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    url = URL.create(
-        "sqlite+aiosqlite", database=f"file:{quoted}", query={"mode": mode, "uri": "true"}
-    )
+    mode = "ro" if read_only else "rwc"
+
+    async def connect() -> aiosqlite.Connection:
+        connecting = aiosqlite.connect(
+            f"file:{quoted}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            cached_statements=STATEMENTS_CACHED,
+            timeout=BUSY_TIMEOUT_S,
+            check_same_thread=False,
+        )
+        thread = _thread_of(connecting)
+        thread.daemon = True
+        try:
+            return await connecting
+        except BaseException:
+            # The driver's thread ends by telling the loop, which may be closed a moment later.
+            thread.join(JOIN_TIMEOUT_S)
+            raise
+
     return create_async_engine(
-        url,
+        URL.create("sqlite+aiosqlite", database=path),
+        async_creator=connect,
         pool_size=2,
         pool_reset_on_return=None,
-        connect_args={
-            "isolation_level": None,
-            "cached_statements": STATEMENTS_CACHED,
-            "timeout": BUSY_TIMEOUT_S,
-        },
     )
+
+
+def _thread_of(driver: Any) -> Thread:
+    thread: Thread = getattr(driver, "_thread", driver)  # before 0.22 it was the thread itself
+    return thread
 
 
 class DriverConnection:
@@ -84,7 +102,7 @@ class DriverConnection:
 
     def join(self) -> None:
         """Wait until the thread of a closed connection has ended."""
-        getattr(self._driver, "_thread", self._driver).join(JOIN_TIMEOUT_S)
+        _thread_of(self._driver).join(JOIN_TIMEOUT_S)
 
 
 def prepare_writer(connection: sqlite3.Connection, synchronous: Synchronous) -> None:

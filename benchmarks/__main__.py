@@ -1,0 +1,122 @@
+"""``python -m benchmarks NAME|all [--json] [--store-dir DIR] [--quick] [--rounds N] [--busy S]``.
+
+Exits with 1 if a ratio misses its target. Next to read: ``README.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import (
+    deadlines,
+    grown,
+    history,
+    hot,
+    latency,
+    rehydrate,
+    residents,
+    throughput,
+)
+from benchmarks.measure import Bench
+from benchmarks.result import Result, print_json, print_text
+from benchmarks.settings import settings_of
+
+__all__ = ["main"]
+
+
+def _throughput(bench: Bench, quick: bool, busy: float) -> Result:
+    sizes = throughput.QUICK if quick else throughput.Sizes()
+    return throughput.run(bench, replace(sizes, busy=busy))
+
+
+BENCHMARKS: dict[str, Callable[[Bench, bool, float], Result]] = {
+    "throughput": _throughput,
+    "hot": lambda bench, quick, _: hot.run(bench, hot.QUICK if quick else hot.Sizes()),
+    "latency": lambda bench, quick, _: latency.run(
+        bench, latency.QUICK if quick else latency.Sizes()
+    ),
+    "rehydrate": lambda bench, quick, _: rehydrate.run(
+        bench, rehydrate.QUICK if quick else rehydrate.Sizes()
+    ),
+    "residents": lambda bench, quick, _: residents.run(
+        bench, residents.QUICK if quick else residents.Sizes()
+    ),
+    "deadlines": lambda bench, quick, _: deadlines.run(
+        bench, deadlines.QUICK if quick else deadlines.Sizes()
+    ),
+    "history": lambda bench, quick, _: history.run(
+        bench, history.QUICK if quick else history.Sizes()
+    ),
+    "grown": lambda bench, quick, _: grown.run(bench, grown.QUICK if quick else grown.Sizes()),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; 0 if every target was met."""
+    options = _parser().parse_args(arguments)
+    chosen = list(BENCHMARKS) if options.name == "all" else [options.name]
+    passed = True
+    with tempfile.TemporaryDirectory(prefix="perdure-bench-", dir=options.store_dir) as directory:
+        settings = settings_of(Path(directory), options.rounds, options.quick)
+        if not options.json:
+            print("  ".join(f"{name}={value}" for name, value in settings.items()), flush=True)
+        for name in chosen:
+            with _progress(name) as tell:
+                bench = Bench(Path(directory), options.rounds, tell)
+                result = BENCHMARKS[name](bench, options.quick, options.busy)
+            if options.json:
+                print_json(result, settings, sys.stdout)
+            else:
+                print_text(result, sys.stdout)
+            passed = passed and result.passed
+    return 0 if passed else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("name", choices=[*BENCHMARKS, "all"])
+    parser.add_argument("--json", action="store_true", help="one JSON object per benchmark")
+    parser.add_argument("--store-dir", metavar="DIR", help="where the databases go, on a real disk")
+    parser.add_argument("--quick", action="store_true", help="small sizes; says little")
+    parser.add_argument("--rounds", type=_at_least_one, default=3, help="per measure (3)")
+    parser.add_argument(
+        "--busy", type=_share, default=0.5, help="share of other work on the loop (0.5; 0: none)"
+    )
+    return parser
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 0.9:
+        raise argparse.ArgumentTypeError("from 0 to 0.9")
+    return share
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[str], None]]:
+    """A line on the terminal that says what is being measured; silent where there is none."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(name) as status:
+        yield lambda text: status.update(f"{name}: {text}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

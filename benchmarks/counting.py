@@ -1,0 +1,72 @@
+"""A store that counts what is asked of it. Next to read: ``deadlines.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perdure.core.commit import (
+    DeadLetterRow,
+    DeadlineRow,
+    Entry,
+    HeadRow,
+    InboxRow,
+    JournalRow,
+    OutboxRow,
+    Status,
+)
+from perdure.errors import StoreError
+from perdure.store.protocol import LoadedInstance, Store
+
+__all__ = ["CountingStore"]
+
+
+class CountingStore:
+    """Hands everything on; ``calls`` are the operations since it was set to 0."""
+
+    def __init__(self, store: Store) -> None:
+        self.name = store.name
+        self.calls = 0
+        self._store = store
+
+    @property
+    def _counted(self) -> Store:
+        self.calls += 1
+        return self._store
+
+    async def open(self) -> int:
+        return await self._counted.open()
+
+    async def close(self) -> None:
+        await self._counted.close()
+
+    async def write(self, entries: Sequence[Entry]) -> Sequence[StoreError | None]:
+        return await self._counted.write(entries)
+
+    async def load(self, instances: Sequence[str]) -> Sequence[LoadedInstance]:
+        return await self._counted.load(instances)
+
+    async def journal(self, instance: str, after: int = 0, limit: int = 1000) -> list[JournalRow]:
+        return await self._counted.journal(instance, after, limit)
+
+    async def heads(
+        self,
+        saga: str | None = None,
+        status: Status | None = None,
+        after: str = "",
+        limit: int = 1000,
+    ) -> list[HeadRow]:
+        return await self._counted.heads(saga, status, after, limit)
+
+    async def deadlines(
+        self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
+    ) -> list[DeadlineRow]:
+        return await self._counted.deadlines(after, limit)
+
+    async def inbox(self, after: int = 0, limit: int = 1000) -> list[InboxRow]:
+        return await self._counted.inbox(after, limit)
+
+    async def outbox(self, after: int = 0, limit: int = 1000) -> list[OutboxRow]:
+        return await self._counted.outbox(after, limit)
+
+    async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
+        return await self._counted.dead_letters(after, limit)

@@ -1,0 +1,30 @@
+"""What the figures were measured on and with. Next to read: ``__main__.py``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.load import url_of
+from perdure import SqlStore
+
+__all__ = ["settings_of"]
+
+
+def settings_of(directory: Path, rounds: int, quick: bool) -> dict[str, object]:
+    """Store, versions and machine."""
+    return {
+        "store": SqlStore(url_of(directory / "any.db")).name,
+        "synchronous": "FULL",
+        "directory": str(directory),
+        "perdure": version("perdure"),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "sqlite": sqlite3.sqlite_version,
+        "sqlalchemy": version("sqlalchemy"),
+        "cpus": os.cpu_count(),
+        "rounds": rounds,
+        "quick": quick,
+    }
