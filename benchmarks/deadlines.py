@@ -45,7 +45,7 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
             ("deadlines", lambda: _fire(bench, sizes)),
         ],
     )
-    result = Result("deadlines")
+    result = Result("deadlines", rounds.disturbance())
     result.figures += [
         rounds.figure("limit", "rows/s"),
         rounds.figure("resident", "fired/s"),

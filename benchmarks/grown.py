@@ -56,6 +56,7 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
     return Result(
         "grown",
         [
+            *rounds.disturbance(),
             rounds.figure("empty", "turns/s", "empty journal"),
             rounds.figure("resident", "turns/s", f"{total:,} rows, resident"),
             rounds.figure("cold", "turns/s", f"{total:,} rows, cold"),

@@ -42,6 +42,7 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
     return Result(
         "history",
         [
+            *rounds.disturbance(),
             rounds.figure("young p50", "ms", f"message {sizes.young:,}, p50"),
             rounds.figure("old p50", "ms", f"message {sizes.old:,}, p50"),
             rounds.figure("young cpu", "us/turn", f"message {sizes.young:,}, cpu"),

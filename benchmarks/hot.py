@@ -43,6 +43,7 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
     return Result(
         "hot",
         [
+            *rounds.disturbance(),
             rounds.figure("ours", "turns/s", f"{sizes.instances:,} instances"),
             rounds.figure("hot", "turns/s", "one instance"),
             rounds.figure("hot cpu", "us/turn", "one instance, cpu"),

@@ -9,14 +9,14 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
 import msgpack
 
-from benchmarks.measure import Bench, percentile, stopwatch
+from benchmarks.measure import Bench, stopwatch
 
 __all__ = ["ROWS_PER_COMMIT", "batched_rows", "one_by_one_reads", "one_row_commits"]
 
@@ -53,17 +53,21 @@ def batched_rows(bench: Bench, rows: int, instances: int) -> dict[str, float]:
     return {"limit": watch.rate(rows), "limit cpu": watch.cpu_us(rows)}
 
 
-def one_row_commits(bench: Bench, commits: int) -> dict[str, float]:
-    """The median time of a commit of one row, in milliseconds."""
-    times: list[float] = []
+@contextmanager
+def one_row_commits(bench: Bench, most: int) -> Iterator[Callable[[], float]]:
+    """A function that commits one row, and answers with the seconds that took; ``most`` times."""
+    rows = _rows(most, 1)
     with _journal(bench) as connection:
-        for row in _rows(commits, 1):
+
+        def commit() -> float:
+            row = next(rows)
             started = time.perf_counter()
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(_INSERT, row)
             connection.execute("COMMIT")
-            times.append(time.perf_counter() - started)
-    return {"limit p50": percentile(times, 0.5) * 1e3, "limit p99": percentile(times, 0.99) * 1e3}
+            return time.perf_counter() - started
+
+        yield commit
 
 
 def one_by_one_reads(path: Path, keys: Sequence[str], name: str) -> dict[str, float]:

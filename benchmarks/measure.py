@@ -6,6 +6,7 @@ Next to read: ``limit.py`` (the limits), ``load.py`` (our side), ``result.py``.
 from __future__ import annotations
 
 import gc
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,6 +49,7 @@ class Rounds:
 
     def __init__(self) -> None:
         self.values: dict[str, list[float]] = {}
+        self.others: list[float] = []
 
     def add(self, found: Mapping[str, float]) -> None:
         """Keep what one measure found in one round."""
@@ -58,16 +60,40 @@ class Rounds:
         """The median over the rounds."""
         return statistics.median(self.values[name])
 
+    def disturbance(self) -> list[Figure]:
+        """How many cores other processes used meanwhile: the less, the more the ratios say."""
+        if not self.others:
+            return []
+        median = statistics.median(self.others)
+        return [Figure("others' load", median, "cores", tuple(self.others))]
+
     def figure(self, name: str, unit: str, label: str | None = None) -> Figure:
         """The median as a figure."""
         return Figure(label or name, self.median(name), unit, tuple(self.values[name]))
 
     def ratio(
-        self, label: str, name: str, base: str, target: float | None = None, at_least: bool = True
+        self,
+        label: str,
+        name: str,
+        base: str,
+        target: float | None = None,
+        at_least: bool = True,
+        floor: float = 0.0,
     ) -> Ratio:
         """The median of each round's ratio; the two were measured right after one another."""
         pairs = zip(self.values[name], self.values[base], strict=True)
-        return Ratio(label, statistics.median(a / b for a, b in pairs), target, at_least)
+        return Ratio(label, statistics.median(a / b for a, b in pairs), target, at_least, floor)
+
+
+def others_cpu_s() -> float | None:
+    """CPU seconds that all processes but this one have used so far; None where unknown."""
+    try:
+        fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+        ticks = os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
+    return (user + nice + system + irq + softirq + steal) / ticks - time.process_time()
 
 
 def run_rounds(bench: Bench, measures: Sequence[tuple[str, Measure]]) -> Rounds:
@@ -77,7 +103,11 @@ def run_rounds(bench: Bench, measures: Sequence[tuple[str, Measure]]) -> Rounds:
         for name, measure in measures:
             bench.tell(f"round {number + 1} of {bench.rounds}: {name}")
             gc.collect()
+            before, started = others_cpu_s(), time.perf_counter()
             rounds.add(measure())
+            after, wall_s = others_cpu_s(), time.perf_counter() - started
+            if before is not None and after is not None:
+                rounds.others.append(max(after - before, 0.0) / wall_s)
     return rounds
 
 

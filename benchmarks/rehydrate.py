@@ -49,18 +49,14 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
         for name, path in paths.items():
             bench.tell(f"filling the store ({name})")
             asyncio.run(_fill(path, sizes, _VARIANTS[name]))
-        rounds = Rounds()
-        for _ in range(bench.rounds):  # each round wakes instances as they are left by the last
-            measures = [
-                (name, partial(_measure, path, name, sizes)) for name, path in paths.items()
-            ]
-            one = run_rounds(Bench(bench.directory, 1, bench.tell), measures)
-            rounds.add({name: values[0] for name, values in one.values.items()})
+        rounds = run_rounds(
+            bench, [(name, partial(_measure, path, name, sizes)) for name, path in paths.items()]
+        )
     return _result(rounds, sizes)
 
 
 def _result(rounds: Rounds, sizes: Sizes) -> Result:
-    figures: list[Figure] = []
+    figures: list[Figure] = rounds.disturbance()
     ratios: list[Ratio] = []
     for name, label in (("events", "20 events"), ("snapshot", "snapshot + 20")):
         for what in ("limit", "wake", "cold send", "resident send", "state"):

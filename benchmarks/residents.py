@@ -51,7 +51,7 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
     )
     bench.tell("memory")
     bytes_each = _bytes_each(bench, sizes.traced)
-    result = Result("residents")
+    result = Result("residents", rounds.disturbance())
     result.figures.append(Figure("memory per resident", bytes_each, "bytes"))
     for size, count in (("few", sizes.few), ("many", sizes.many)):
         for what, unit in _UNITS.items():

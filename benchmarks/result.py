@@ -25,18 +25,29 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A value relative to another of the same run. ``target`` None: shown, not judged."""
+    """A value relative to another of the same run. ``target`` None: shown, not judged.
+
+    Below ``floor`` the value cannot be true: the limit was disturbed, and the target is not met.
+    """
 
     name: str
     value: float
     target: float | None = None
     at_least: bool = True
+    floor: float = 0.0
+
+    @property
+    def is_plausible(self) -> bool:
+        """The value is one that can be."""
+        return self.value >= self.floor
 
     @property
     def passed(self) -> bool | None:
         """Whether the target is met; None without one."""
         if self.target is None:
             return None
+        if not self.is_plausible:
+            return False
         return self.value >= self.target if self.at_least else self.value <= self.target
 
 
@@ -84,6 +95,8 @@ def print_text(result: Result, out: TextIO) -> None:
 def _verdict(ratio: Ratio) -> str:
     if ratio.target is None:
         return ""
+    if not ratio.is_plausible:
+        return f"  IMPLAUSIBLE: below {ratio.floor:g}, the limit was disturbed; run it again"
     sign = ">=" if ratio.at_least else "<="
     return f"  must be {sign} {ratio.target:g}: {'pass' if ratio.passed else 'FAIL'}"
 

@@ -43,7 +43,7 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
     if sizes.busy:
         measures.append(("busy", lambda: _busy(bench, sizes)))
     rounds = run_rounds(bench, measures)
-    result = Result("throughput")
+    result = Result("throughput", rounds.disturbance())
     result.figures += [
         rounds.figure("limit", "rows/s"),
         rounds.figure("limit cpu", "us/row"),

@@ -1,6 +1,6 @@
-"""Replays a log of expense declarations: every declaration is an instance that waits and reminds.
+"""Replays a log of expense declarations: each is an instance that waits, reminds, escalates.
 
-    python examples/declarations.py                                  # the small log beside this file
+    python examples/declarations.py                                   # the small log in data/
     python examples/declarations.py --log big.xes.gz --store sqlite+aiosqlite:///declarations.db
 
 A declaration is submitted, approved by one person after another, perhaps rejected and submitted
@@ -31,8 +31,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from xes import XesError, XesEvent, read_events
-
 from perdure import (
     Effects,
     Outcome,
@@ -47,6 +45,7 @@ from perdure import (
     starts,
 )
 from perdure.testing.clock import SimulatedClock
+from xes import XesError, XesEvent, read_events
 
 SAMPLE = Path(__file__).parent / "data" / "declarations_sample.xes"
 WEEK = timedelta(days=7)

@@ -12,18 +12,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orders import OrderFulfilment
-
 from perdure import PerdureError, Runtime
 from perdure.testing.clock import SimulatedClock
 
@@ -40,10 +37,10 @@ async def serve(url: str) -> None:
     async with Runtime(url, [OrderFulfilment]) as runtime:
         print("ready", flush=True)
         taking = asyncio.create_task(take(runtime, lines))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        taking.cancel()
-        stopping.cancel()
+        taking.add_done_callback(lambda _: stop.set())
+        await stop.wait()
+        if not taking.cancel():
+            taking.result()  # the end of the input, or an error to be seen
     print("stopped", flush=True)
 
 
@@ -79,7 +76,8 @@ def first_process(url: str) -> None:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as service:
-        assert service.stdin is not None and service.stdout is not None
+        assert service.stdin is not None
+        assert service.stdout is not None
         if service.stdout.readline() != "ready\n":
             sys.exit("the service did not start")
         for event in BEFORE:
@@ -115,7 +113,9 @@ async def second_process(url: str) -> None:
         before = runtime.residents
         await send("m-10", "ItemShipped", "o-1")
         print(f"  in memory: {before}, then {runtime.residents}")
-        print("\nFive hours later the warehouse has been asked; one order goes on, one is cancelled:")
+        print(
+            "\nFive hours later the warehouse has been asked; one order goes on, one is cancelled:"
+        )
         await clock.advance(timedelta(hours=5))
         await send("m-11", "InventoryReserved", "o-2")
         await send("m-12", "ItemShipped", "o-2")
@@ -130,20 +130,20 @@ async def second_process(url: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description="An order, through a crash in the middle.")
     parser.add_argument("--store", metavar="URL", help="default: a file in a temporary directory")
     parser.add_argument("--serve", action="store_true", help="only run the service, on stdin")
     options = parser.parse_args()
+    if options.store == "memory://" and not options.serve:
+        parser.error("memory does not outlive a process; name a file")
     with tempfile.TemporaryDirectory() as directory:
         url = options.store or f"sqlite+aiosqlite:///{directory}/orders.db"
-        if url == "memory://" and not options.serve:
-            parser.error("memory does not outlive a process; name a file")
         if options.serve:
             asyncio.run(serve(url))
-        else:
-            print(f"First process, over {url}:", flush=True)
-            first_process(url)
-            asyncio.run(second_process(url))
+            return
+        print(f"First process, over {url}:")
+        first_process(url)
+        asyncio.run(second_process(url))
 
 
 if __name__ == "__main__":

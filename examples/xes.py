@@ -27,9 +27,13 @@ from xml.parsers import expat
 __all__ = ["XesError", "XesEvent", "read_events"]
 
 CHUNK_BYTES = 64 * 1024
+TOKEN_BYTES_MAX = 1024 * 1024
+"""One tag with its attributes; the parser has to hold it whole."""
 DEPTH_MAX = 100
 """Attributes may hold attributes; a document nested deeper than this is no log."""
 
+_LEVELS = ("log", "trace", "event")
+_WANTED = frozenset(("concept:name", "time:timestamp", "id"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -61,7 +65,7 @@ def read_events(path: Path, on_progress: Callable[[int], None] | None = None) ->
     with path.open("rb") as file:
         is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         file.seek(0)
-        stream: BinaryIO = gzip.open(file) if is_gzip else file  # type: ignore[assignment]
+        stream = gzip.GzipFile(fileobj=file) if is_gzip else file
         while chunk := reader.chunk_of(stream):
             yield from reader.feed(chunk)
             if on_progress is not None:
@@ -70,7 +74,8 @@ def read_events(path: Path, on_progress: Callable[[int], None] | None = None) ->
 
 
 class _Reader:
-    """Expat's callbacks, and how far into log, trace and event they have come."""
+    """Expat's callbacks. ``_level`` counts the open ones of log, trace and event, one in another;
+    ``_depth`` all open elements, so that attributes of attributes are told from those of events."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -78,14 +83,16 @@ class _Reader:
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.StartDoctypeDeclHandler = self._doctype
-        self._tags: list[str] = []
+        self._fed = 0
+        self._depth = 0
+        self._level = 0
         self._case: str | None = None
         self._trace_line = 0
         self._attributes: dict[str, str] = {}
         self._trace: list[tuple[int, str, str]] = []
         self._ready: list[XesEvent] = []
 
-    def chunk_of(self, stream: BinaryIO) -> bytes:
+    def chunk_of(self, stream: gzip.GzipFile | BinaryIO) -> bytes:
         """The next bytes of the document, unpacked."""
         try:
             return stream.read(CHUNK_BYTES)
@@ -99,6 +106,9 @@ class _Reader:
         except expat.ExpatError as error:
             reason = expat.errors.messages[error.code]
             raise self._error(f"not well-formed XML: {reason}", error.lineno) from None
+        self._fed += len(chunk)
+        if self._fed - self._parser.CurrentByteIndex > TOKEN_BYTES_MAX:
+            raise self._error(f"a tag has more than {TOKEN_BYTES_MAX} bytes")
         ready, self._ready = self._ready, []
         return ready
 
@@ -106,41 +116,52 @@ class _Reader:
         raise self._error(f"a document type definition ({name}) is not accepted")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
-        tag = name.rpartition(" ")[2]
-        if not self._tags and tag != "log":
-            raise self._error(f"the document is a <{tag}>, not a <log>")
-        if len(self._tags) == DEPTH_MAX:
-            raise self._error(f"elements are nested deeper than {DEPTH_MAX}")
-        within = self._tags[1:]
-        if within == ["trace"]:
-            if tag == "event":
-                self._attributes = {}
-            elif attributes.get("key") == "concept:name":
-                self._case = attributes.get("value")
-        elif within == ["trace", "event"]:
-            if "key" in attributes and "value" in attributes:
-                self._attributes[attributes["key"]] = attributes["value"]
-        elif not within and tag == "trace":
+        depth = self._depth
+        self._depth = depth + 1
+        if depth != self._level:  # within something that does not concern us
+            if depth == DEPTH_MAX:
+                raise self._error(f"elements are nested deeper than {DEPTH_MAX}")
+        elif depth < len(_LEVELS) and name.rpartition(" ")[2] == _LEVELS[depth]:
+            self._level = depth + 1
+            self._open(depth)
+        elif depth == 0:
+            raise self._error(f"the document is a <{name.rpartition(' ')[2]}>, not a <log>")
+        elif depth > 1:
+            self._attribute(depth, attributes.get("key"), attributes.get("value"))
+
+    def _open(self, depth: int) -> None:
+        if depth == 1:
             self._case, self._trace, self._trace_line = None, [], self._line
-        self._tags.append(tag)
+        elif depth == 2:
+            self._attributes = {}
+
+    def _attribute(self, depth: int, key: str | None, value: str | None) -> None:
+        if key not in _WANTED or value is None:
+            return
+        if depth == len(_LEVELS):
+            self._attributes[key] = value
+        elif key == "concept:name":
+            self._case = value
 
     def _end(self, name: str) -> None:
-        if self._tags == ["log", "trace", "event"]:
-            self._trace.append(self._event())
-        elif self._tags == ["log", "trace"]:
-            self._end_trace()
-        self._tags.pop()
+        self._depth -= 1
+        if self._depth < self._level:
+            if self._level == 3:
+                self._trace.append(self._event())
+            elif self._level == 2:
+                self._end_trace()
+            self._level -= 1
 
     def _event(self) -> tuple[int, str, str]:
-        at = self._attribute("time:timestamp")
+        at = self._value("time:timestamp")
         try:
             at_ms = (datetime.fromisoformat(at) - _EPOCH) // timedelta(milliseconds=1)
         except (ValueError, TypeError, OverflowError):  # TypeError: it has no time zone
             raise self._error(f"{at[:80]!r} is no date and time with a time zone") from None
         # Activities repeat endlessly: one text for all keeps a big log small.
-        return at_ms, sys.intern(self._attribute("concept:name")), self._attribute("id")
+        return at_ms, sys.intern(self._value("concept:name")), self._value("id")
 
-    def _attribute(self, key: str) -> str:
+    def _value(self, key: str) -> str:
         value = self._attributes.get(key)
         if not value:
             raise self._error(f"an event has no {key!r}")
@@ -150,7 +171,9 @@ class _Reader:
         if not self._case:
             raise self._error("a trace has no 'concept:name'", self._trace_line)
         case = self._case
-        self._ready += [XesEvent(at_ms, case, activity, id_) for at_ms, activity, id_ in self._trace]
+        self._ready += [
+            XesEvent(at_ms, case, activity, id_) for at_ms, activity, id_ in self._trace
+        ]
 
     @property
     def _line(self) -> int:

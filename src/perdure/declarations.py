@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
 
-from perdure.core.outcome import VerdictKind
+from perdure.core.correlation import VerdictKind
 from perdure.errors import (
     CorrelationFailed,
     DefinitionError,

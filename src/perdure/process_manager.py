@@ -29,13 +29,12 @@ from functools import partial
 from itertools import chain
 from typing import Any, ClassVar, Generic, TypeVar
 
-from perdure.core.correlation import Continue, Ignore, Start, Stop, Verdicts
-from perdure.core.outcome import VerdictKind
+from perdure.core.correlation import Continue, Ignore, Start, Stop, VerdictKind, Verdicts
 from perdure.core.saga import Definition, Handling, MissingPolicy, Park, is_immutable
 from perdure.declarations import Declarations, Handler, declarations_of, event_type
 from perdure.effects import Effect, Effects, Fail
 from perdure.errors import DefinitionError, DuplicateHandler, NotAPlainFunction
-from perdure.messages import Metadata, TimeoutReached, TypeInfo, type_info_of
+from perdure.messages import ExternalEvent, Metadata, TimeoutReached, TypeInfo, type_info_of
 
 __all__ = ["ProcessManager", "define"]
 
@@ -135,14 +134,14 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
         chosen = handlers[0] if len(handlers) == 1 else self._admitted(state, event)
         if chosen is None:
             return [Fail("timed out")] if type(event) is TimeoutReached else None
-        return self._call(chosen, state, event, metadata)
+        return self.call(chosen, state, event, metadata)
 
     def choose(self, state: S, event: Any, metadata: Metadata) -> Handling | None:
         """The function that will handle the event, by the state before it; None: unwanted."""
         chosen = self._admitted(state, event)
         if chosen is None:
             return _time_out if type(event) is TimeoutReached else None
-        return partial(self._call, chosen)
+        return partial(self.call, chosen)
 
     def compensate(self, state: S, failed_command: Any) -> Iterable[Any] | None:
         """The commands that make up for one that failed for good; None or empty to skip."""
@@ -158,9 +157,10 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
                 return handler
         return None
 
-    def _call(
+    def call(
         self, handler: Handler, state: S, event: Any, metadata: Metadata
     ) -> Iterable[Effect] | None:
+        """Call a declared handler with a collector; all its effects, collected and returned."""
         do = Effects(metadata)
         returned = handler.call(self, state, event, do)
         return do.collected if returned is None else chain(do.collected, returned)
@@ -192,12 +192,13 @@ def define(saga: type[ProcessManager[Any]]) -> Definition:
         initial_state=one.initial_state,
         correlate=one.correlate,
         choose=_chooser(one),
-        apply=_folder(one) if by_hand else one.apply,
+        apply=_folder_by_hand(one) if by_hand else _folder(one),
         compensate=one.compensate,
         timeout=_timeout(one),
         on_missing=saga.on_missing,
         types=tuple(dict.fromkeys([*classes, *tables.compensators])),
         folds=None if by_hand else frozenset(k for k in tables.appliers if isinstance(k, type)),
+        kinds=_kinds(saga),
         copies_state=not is_immutable(state_class),
     )
 
@@ -206,7 +207,7 @@ def _chooser(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Handli
     """By the tables; for a saga with a ``handle`` of its own, by its ``accepts`` if it has one."""
     kind = type(saga)
     if kind.handle is ProcessManager.handle:
-        return saga.choose
+        return _chooser_by_tables(saga)
     if kind.accepts is ProcessManager.accepts:
         return lambda state, event, metadata: saga.handle
     return lambda state, event, metadata: (
@@ -214,7 +215,40 @@ def _chooser(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Handli
     )
 
 
+def _chooser_by_tables(
+    saga: ProcessManager[Any],
+) -> Callable[[Any, Any, Metadata], Handling | None]:
+    """As ``choose``, with one look-up for events that have a single handler without a guard."""
+    plain = {
+        kind: partial(saga.call, handlers[0])
+        for kind, handlers in saga.declarations.handlers.items()
+        if len(handlers) == 1 and handlers[0].admits is None and isinstance(kind, type)
+    }
+
+    def choose(state: Any, event: Any, metadata: Metadata) -> Handling | None:
+        return plain.get(type(event)) or saga.choose(state, event, metadata)
+
+    return choose
+
+
 def _folder(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Any]:
+    """As ``apply`` by the tables, with one look-up: it is called for every event ever folded."""
+    appliers = {kind: call.__get__(saga) for kind, call in saga.declarations.appliers.items()}
+
+    def fold(state: Any, event: Any, metadata: Metadata) -> Any:
+        applier = appliers.get(event.type if type(event) is ExternalEvent else type(event))
+        return state if applier is None else applier(state, event, metadata)
+
+    return fold
+
+
+def _kinds(saga: type[ProcessManager[Any]]) -> dict[type | str, tuple[VerdictKind, bool]] | None:
+    if saga.correlate is not ProcessManager.correlate:
+        return None
+    return {kind: (one.kind, one.strict) for kind, one in saga.declarations.routes.items()}
+
+
+def _folder_by_hand(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Any]:
     """``apply`` written by hand takes (state, event), and the metadata if it asks for it."""
     apply: Callable[..., Any] = saga.apply
     if len(inspect.signature(apply).parameters) > 2:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from perdure import ProcessManager, applies, message, on_deadline, starts
 from perdure.codec import Codec, TypeRegistry
 from perdure.codec.journal import JournalCodec
+from perdure.core.correlation import VerdictKind
 from perdure.core.instance import Instance, ProcessedMessages
-from perdure.core.outcome import Encoder, Outcome, VerdictKind
+from perdure.core.outcome import Encoder, Outcome
 from perdure.core.replay import replay
 from perdure.core.turn import step
 from perdure.errors import CorruptRecord, DecodeError

@@ -23,8 +23,9 @@ from perdure import (
     stops,
 )
 from perdure.core.commit import OutboxKind
+from perdure.core.correlation import VerdictKind
 from perdure.core.instance import Armed, Instance
-from perdure.core.outcome import TIMEOUT, Encoder, Outcome, VerdictKind
+from perdure.core.outcome import TIMEOUT, Encoder, Outcome
 from perdure.core.turn import failed, step
 from perdure.declarations import applies
 from perdure.errors import InvalidEffect

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from perdure.core.commit import Entry
 from perdure.store.sql import SqlStore
@@ -15,6 +16,12 @@ from perdure.store.sqlite_connection import prepare_writer
 
 def file_store(directory: Path, **settings) -> SqlStore:
     return SqlStore(f"sqlite+aiosqlite:///{directory}/store.db", **settings)
+
+
+async def on_writer(store: SqlStore, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a function on the writing connection's thread."""
+    assert store._writer is not None
+    return await store._writer.run(function, *arguments)
 
 
 def database(path: Path) -> tuple[sqlite3.Connection, int]:

@@ -55,9 +55,9 @@ def damaged(tmp_path):
     connection.close()
 
 
-def columns(table) -> list[Any]:
+def columns(table) -> list[tuple[str, str]]:
     return [
-        pytest.param(column.name, how, id=f"{column.name}-{how}")
+        (column.name, how)
         for column in table.columns
         if column.name != "position"
         for how in ("bit", "bytes")
@@ -113,7 +113,7 @@ def test_snapshots_fall_back(damaged, column, how, caplog):
         assert (hit.corrupt, hit.snapshot, len(hit.turns)) == (None, None, 5)
 
 
-PAGES = {
+PAGES: dict[str, tuple[queries.Query, list[Any]]] = {
     "outbox": (queries.OUTBOX_PAGE, [0]),
     "inbox": (queries.INBOX_PAGE, [0]),
     "dead_letters": (queries.DEAD_LETTERS_PAGE, [0]),
@@ -125,9 +125,9 @@ PAGES = {
 @pytest.mark.parametrize(
     ("table", "column", "how"),
     [
-        pytest.param(name, *case.values, id=f"{name}-{case.id}")
+        (name, column, how)
         for name in PAGES
-        for case in columns(schema.metadata.tables[name])
+        for column, how in columns(schema.metadata.tables[name])
     ],
 )
 def test_pages(damaged, table, column, how):

@@ -43,6 +43,7 @@ def owning_process(directory: Path):
     )
     with child:
         try:
+            assert child.stdout is not None
             assert child.stdout.readline() == b"1\n"
             yield child
         finally:

@@ -23,7 +23,7 @@ from perdure.store.schema import SCHEMA_VERSION
 from perdure.store.sql import SqlStore
 from perdure.store.urls import store_from_url
 from perdure.testing.sample_rows import turn
-from tests.store.databases import database, file_store
+from tests.store.databases import database, file_store, on_writer
 
 
 def pragma(connection, name):
@@ -37,9 +37,10 @@ def test_settings_are_in_force(tmp_path, setting, level):
         await store.open()
         assert setting in store.name
         assert sqlite3.sqlite_version in store.name
-        assert await store._writer.run(pragma, "journal_mode") == "wal"
-        assert await store._writer.run(pragma, "synchronous") == level
-        assert await store._writer.run(pragma, "busy_timeout") == 5000
+        assert await on_writer(store, pragma, "journal_mode") == "wal"
+        assert await on_writer(store, pragma, "synchronous") == level
+        assert await on_writer(store, pragma, "busy_timeout") == 5000
+        assert store._reader is not None
         assert await store._reader.run(pragma, "query_only") == 1
         assert await store._reader.run(pragma, "wal_autocheckpoint") == 0
         await store.close()

@@ -91,7 +91,9 @@ class JournalCodec:
                 message.headers,
                 turn.events,
                 turn.outgoing,
-                {name: armed.due_at_ms for name, armed in turn.deadlines_set.items()},
+                {name: armed.due_at_ms for name, armed in turn.deadlines_set.items()}
+                if turn.deadlines_set
+                else turn.deadlines_set,
                 turn.deadlines_cleared,
                 turn.after.status.value if status_changed else None,
                 turn.after.detail if status_changed else None,

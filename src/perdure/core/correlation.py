@@ -12,6 +12,7 @@ Knows no saga and no instance. Next to read: ``saga.py``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -23,6 +24,7 @@ __all__ = [
     "Start",
     "Stop",
     "Verdict",
+    "VerdictKind",
     "Verdicts",
     "encode_id",
     "instance_key",
@@ -32,7 +34,15 @@ __all__ = [
 ID_BYTES_MAX = 1024
 
 
-@dataclass(frozen=True, slots=True)
+class VerdictKind(IntEnum):
+    """What a verdict asks of the instance. CONTINUE is the plain case."""
+
+    START = 1
+    CONTINUE = 2
+    STOP = 3
+
+
+@dataclass(slots=True, unsafe_hash=True)
 class Start:
     """Start the instance of this id; continue it if it exists (the strict variant refuses)."""
 
@@ -40,7 +50,7 @@ class Start:
     strict: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Continue:
     """Continue the instance of this id. If there is none, the saga's ``on_missing`` decides."""
 
@@ -48,7 +58,7 @@ class Continue:
     strict: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Stop:
     """Continue the instance of this id with the message, then complete it."""
 

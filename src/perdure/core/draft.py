@@ -38,6 +38,11 @@ EFFECTS_MAX = 10_000
 DEADLINE_NAME_MAX = 200
 
 
+# Shared by all turns that have none, and never changed: making three collections a turn is dear.
+_NONE: list[Any] = []
+_NO_DEADLINES: dict[str, Armed] = {}
+
+
 class Draft:
     """The next instance in the making. Dropped whole if anything raises."""
 
@@ -68,9 +73,9 @@ class Draft:
         self.state = definition.private_copy(instance.state)
         self.status = Status.RUNNING
         self.detail: bytes | str | None = None
-        self.events: list[Stored] = []
-        self.outgoing: list[Outgoing] = []
-        self.set: dict[str, Armed] = {}
+        self.events: list[Stored] = _NONE
+        self.outgoing: list[Outgoing] = _NONE
+        self.set: dict[str, Armed] = _NO_DEADLINES
         self.deadlines = instance.deadlines  # replaced, not changed, by the first change
         self.fired: str | None = None
         self.reply: bytes | None = None
@@ -80,6 +85,8 @@ class Draft:
         self.state = fold(self.definition, self.state, event, self.metadata)
 
     def arm(self, name: str, due_at_ms: int) -> None:
+        if self.set is _NO_DEADLINES:
+            self.set = {}
         self.set[name] = Armed(due_at_ms, self.metadata.sequence_nr)
 
     def finish(self, status: Status, detail: bytes | str | None) -> None:
@@ -136,8 +143,10 @@ class Draft:
     def _settle_deadlines(self, finished: bool) -> list[str]:
         """The net change; answers the names that go: cancelled, fired, or all at the end."""
         before = self.instance.deadlines
+        if not before and not self.set:
+            return _NONE
         if finished:
-            self.deadlines, self.set = {}, {}
+            self.deadlines, self.set = {}, _NO_DEADLINES
             return list(before)
         if self.fired is not None and self.fired not in self.set:
             self.deadlines = {k: v for k, v in self.deadlines.items() if k != self.fired}
@@ -161,17 +170,25 @@ def _checked(effects: Any) -> Iterator[Effect]:
 
 
 def _record(draft: Draft, effect: Record) -> None:
+    if draft.events is _NONE:
+        draft.events = []
     draft.events.append(draft.encoder.message(effect.event))
     draft.fold(effect.event)
 
 
 def _send(draft: Draft, effect: Send) -> None:
     stored = draft.encoder.message(effect.command)
-    draft.outgoing.append(Outgoing(OutboxKind.COMMAND, effect.queue or stored[0], stored))
+    _put_out(draft, Outgoing(OutboxKind.COMMAND, effect.queue or stored[0], stored))
 
 
 def _publish(draft: Draft, effect: Publish) -> None:
-    draft.outgoing.append(Outgoing(OutboxKind.EVENT, "", draft.encoder.message(effect.event)))
+    _put_out(draft, Outgoing(OutboxKind.EVENT, "", draft.encoder.message(effect.event)))
+
+
+def _put_out(draft: Draft, outgoing: Outgoing) -> None:
+    if draft.outgoing is _NONE:
+        draft.outgoing = []
+    draft.outgoing.append(outgoing)
 
 
 def _set_deadline(draft: Draft, effect: SetDeadline) -> None:
@@ -196,8 +213,10 @@ def _set_deadline(draft: Draft, effect: SetDeadline) -> None:
 
 
 def _cancel_deadline(draft: Draft, effect: CancelDeadline) -> None:
-    draft.set.pop(effect.name, None)
-    draft.deadlines = {k: v for k, v in draft.deadlines.items() if k != effect.name}
+    if effect.name in draft.set:
+        del draft.set[effect.name]
+    if effect.name in draft.deadlines:
+        draft.deadlines = {k: v for k, v in draft.deadlines.items() if k != effect.name}
 
 
 def _reply(draft: Draft, effect: Reply) -> None:

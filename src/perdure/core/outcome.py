@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
 
 from perdure.core.commit import (
@@ -28,7 +28,6 @@ __all__ = [
     "Outgoing",
     "Stored",
     "Turn",
-    "VerdictKind",
     "record_of",
 ]
 
@@ -37,14 +36,6 @@ Stored: TypeAlias = tuple[str, int, bytes]
 
 TIMEOUT = "perdure.timeout"
 """The name of the deadline of the whole process; armed by its first turn."""
-
-
-class VerdictKind(IntEnum):
-    """What a message asks of its instance; see ``correlation.py``. CONTINUE is the plain case."""
-
-    START = 1
-    CONTINUE = 2
-    STOP = 3
 
 
 class Outcome(StrEnum):
@@ -111,15 +102,18 @@ def record_of(turn: Turn, saga: str, epoch: int, body: bytes, consumes_inbox: bo
     record = TurnRecord(JournalRow(key, number, epoch, turn.message.message_id, body))
     if turn.outgoing:
         record.outbox = tuple(
-            OutboxRow(key, number, index, kind, target, stored[0], stored[2], turn.at_ms)
-            for index, (kind, target, stored) in enumerate(turn.outgoing)
+            [
+                OutboxRow(key, number, index, kind, target, stored[0], stored[2], turn.at_ms)
+                for index, (kind, target, stored) in enumerate(turn.outgoing)
+            ]
         )
     if turn.deadlines_set:
         record.deadlines_set = tuple(
             DeadlineRow(key, name, number, armed.due_at_ms)
             for name, armed in turn.deadlines_set.items()
         )
-    record.deadlines_cleared = tuple(turn.deadlines_cleared)
+    if turn.deadlines_cleared:
+        record.deadlines_cleared = tuple(turn.deadlines_cleared)
     if turn.status_changed:
         record.head = HeadRow(
             key, saga, after.correlation_id, after.status, after.started_at_ms, after.updated_at_ms

@@ -12,13 +12,13 @@ import datetime as dt
 import enum
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
-from perdure.core.correlation import Verdicts
+from perdure.core.correlation import VerdictKind, Verdicts
 from perdure.effects import Effect
 from perdure.messages import Metadata, TypeInfo
 
@@ -73,7 +73,8 @@ class Definition:
     the function that will handle the event afterwards, returning effects; None: the event is not
     wanted in this state and is neither applied nor handled.
     ``interests`` are message classes or type names; ``types`` all classes that its rows may hold.
-    ``folds`` are the classes ``apply`` does something with, None for any.
+    ``folds`` are the classes ``apply`` does something with, None for any. ``kinds`` gives the verdict
+    on a class (and whether it is strict) where that does not depend on the message.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Definition:
     on_missing: MissingPolicy = field(default_factory=Park)
     types: Collection[type] = ()
     folds: Collection[type] | None = None
+    kinds: Mapping[type | str, tuple[VerdictKind, bool]] | None = None
     copies_state: bool = True
 
     def private_copy(self, state: Any) -> Any:

@@ -19,9 +19,10 @@ from __future__ import annotations
 from typing import Any
 
 from perdure.core.commit import Status
+from perdure.core.correlation import VerdictKind
 from perdure.core.draft import Draft, milliseconds
 from perdure.core.instance import Instance, next_due
-from perdure.core.outcome import TIMEOUT, Encoder, Outcome, Turn, VerdictKind
+from perdure.core.outcome import TIMEOUT, Encoder, Outcome, Turn
 from perdure.core.saga import Definition
 from perdure.messages import DeadlineReached, Message, Metadata, TimeoutReached
 

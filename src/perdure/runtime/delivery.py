@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from perdure.actors import Envelope, Future
-from perdure.core.outcome import Outcome, VerdictKind
+from perdure.core.correlation import VerdictKind
+from perdure.core.outcome import Outcome
 from perdure.core.saga import Definition
 from perdure.errors import (
     InstanceAlreadyExists,
@@ -22,7 +23,7 @@ from perdure.errors import (
 )
 from perdure.messages import Message
 
-__all__ = ["AskReply", "Delivery", "LoopReply", "Receipt", "Reply", "Room", "refusal"]
+__all__ = ["AskReply", "Delivery", "Receipt", "Reply", "Room", "refusal"]
 
 
 @dataclass(slots=True)
@@ -57,23 +58,6 @@ class Room(Protocol):
     def leave(self, delivery: Delivery) -> None: ...
 
 
-class LoopReply:
-    """Answers an awaiting coroutine on the runtime's loop with the receipt."""
-
-    __slots__ = ("future",)
-
-    def __init__(self, future: asyncio.Future[Receipt]) -> None:
-        self.future = future
-
-    def resolve(self, receipt: Receipt) -> None:
-        if not self.future.done():
-            self.future.set_result(receipt)
-
-    def refuse(self, error: BaseException) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
 class AskReply:
     """Answers a pykka ``ask`` with what the handler replied."""
 
@@ -92,6 +76,8 @@ class AskReply:
 class Delivery(Envelope[Message]):
     """A message for one instance.
 
+    It answers ``future`` (an awaiting coroutine on the runtime's loop) or ``reply``, if there is one.
+
     ``deadline_nr`` is the turn that armed the deadline which this message reports, 0 for other
     messages. ``waits`` says that the message has a row in the inbox. ``expires`` marks the order to
     give up a parked message. ``room`` is left when it is answered. ``attempts`` counts commits that
@@ -103,6 +89,7 @@ class Delivery(Envelope[Message]):
         "deadline_nr",
         "definition",
         "expires",
+        "future",
         "key",
         "kind",
         "last_error",
@@ -128,6 +115,7 @@ class Delivery(Envelope[Message]):
         self.key = key
         self.kind = kind
         self.strict = strict
+        self.future: asyncio.Future[Receipt] | None = None
         self.reply = reply
         self.deadline_nr = 0
         self.waits = False
@@ -150,27 +138,37 @@ class Delivery(Envelope[Message]):
         duplicate: bool = False,
     ) -> None:
         """Tell the sender how it ended; a refused message is told as an error by ``refuse``."""
-        if self.reply is not None:
-            name = self.definition.name
-            self.reply.resolve(
-                Receipt(
-                    name,
-                    self.key[len(name) + 1 :],
-                    self.message.message_id,
-                    outcome,
-                    sequence_nr,
-                    reply,
-                    duplicate,
-                )
-            )
+        future = self.future
+        if future is not None:
+            if not future.done():
+                future.set_result(self._receipt(outcome, sequence_nr, reply, duplicate))
+        elif self.reply is not None:
+            self.reply.resolve(self._receipt(outcome, sequence_nr, reply, duplicate))
         if self.room is not None:
             self.room.leave(self)
         if self.on_answer is not None:
             self.on_answer(self, None)
 
+    def _receipt(
+        self, outcome: Outcome, sequence_nr: int | None, reply: Any, duplicate: bool
+    ) -> Receipt:
+        name = self.definition.name
+        return Receipt(
+            name,
+            self.key[len(name) + 1 :],
+            self.message.message_id,
+            outcome,
+            sequence_nr,
+            reply,
+            duplicate,
+        )
+
     def refuse(self, error: BaseException) -> None:
         """Tell the sender that the message was not applied, and why."""
-        if self.reply is not None:
+        if self.future is not None:
+            if not self.future.done():
+                self.future.set_exception(error)
+        elif self.reply is not None:
             self.reply.refuse(error)
         if self.room is not None:
             self.room.leave(self)

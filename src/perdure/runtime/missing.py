@@ -61,7 +61,7 @@ def _park(actor: SagaActor, delivery: Delivery, expires_at_ms: int, now_ms: int)
         now_ms,
         expires_at_ms=expires_at_ms,
     )
-    actor.write(row, PendingPark(actor, delivery, row))
+    actor.write(PendingPark(actor, delivery, row))
 
 
 def expire(actor: SagaActor, delivery: Delivery) -> None:
@@ -77,4 +77,4 @@ def expire(actor: SagaActor, delivery: Delivery) -> None:
         remedy="start the instance, then send the message again",
     )
     letter = dead_letter(actor.supervisor.services, waiting, "expired", error)
-    actor.write(letter, PendingDeadLetter(actor, delivery, error))
+    actor.write(PendingDeadLetter(actor, delivery, letter, error))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from perdure.core.commit import InboxRow
+from perdure.core.commit import DeadLetterRow, Entry, InboxRow, TurnRecord
 from perdure.core.outcome import Outcome, Turn
 from perdure.errors import SendError, StoreError
 from perdure.runtime.delivery import Delivery, refusal
@@ -16,19 +16,20 @@ from perdure.runtime.delivery import Delivery, refusal
 if TYPE_CHECKING:
     from perdure.runtime.saga_actor import SagaActor
 
-__all__ = ["UNATTENDED", "Pending", "PendingDeadLetter", "PendingPark", "PendingTurn"]
+__all__ = ["Pending", "PendingDeadLetter", "PendingPark", "PendingTurn", "Unattended"]
 
 logger = logging.getLogger("perdure.saga")
 
 
 class Pending:
-    """An entry in flight, the delivery that led to it, and who repeated it meanwhile."""
+    """An entry in flight, and the delivery that led to it."""
 
-    __slots__ = ("actor", "delivery")
+    __slots__ = ("actor", "delivery", "entry")
 
-    def __init__(self, actor: SagaActor, delivery: Delivery) -> None:
+    def __init__(self, actor: SagaActor, delivery: Delivery, entry: Entry) -> None:
         self.actor = actor
         self.delivery = delivery
+        self.entry = entry
 
     @property
     def is_void(self) -> bool:
@@ -40,7 +41,8 @@ class Pending:
         return [self.delivery]
 
     def written(self) -> None:
-        self.actor.on_written(self)
+        if self.actor.oldest_written():
+            self.settle()
 
     def left_out(self, error: StoreError) -> None:
         self.actor.on_lost(error)
@@ -58,23 +60,31 @@ class PendingTurn(Pending):
 
     __slots__ = ("repeats", "turn")
 
-    def __init__(self, actor: SagaActor, delivery: Delivery, turn: Turn) -> None:
-        super().__init__(actor, delivery)
+    def __init__(self, actor: SagaActor, delivery: Delivery, entry: TurnRecord, turn: Turn) -> None:
+        self.actor = actor
+        self.delivery = delivery
+        self.entry = entry
         self.turn = turn
-        self.repeats: list[Delivery] = []
+        self.repeats: list[Delivery] | None = None
 
     @property
     def deliveries(self) -> list[Delivery]:
-        return [self.delivery, *self.repeats]
+        return [self.delivery, *(self.repeats or ())]
+
+    def repeat(self, delivery: Delivery) -> None:
+        """The same message again: it gets the same answer."""
+        if self.repeats is None:
+            self.repeats = []
+        self.repeats.append(delivery)
 
     def settle(self) -> None:
-        turn = self.turn
-        self.actor.on_committed(turn)
-        self._answer(self.delivery, turn, False)
-        for repeat in self.repeats:
-            self._answer(repeat, turn, True)
+        self.actor.on_committed(self.turn)
+        self._answer(self.delivery, False)
+        for repeat in self.repeats or ():
+            self._answer(repeat, True)
 
-    def _answer(self, delivery: Delivery, turn: Turn, is_repeat: bool) -> None:
+    def _answer(self, delivery: Delivery, is_repeat: bool) -> None:
+        turn = self.turn
         if turn.refused:
             delivery.refuse(refusal(delivery, turn.outcome))
         else:
@@ -84,14 +94,12 @@ class PendingTurn(Pending):
 class PendingPark(Pending):
     """A message on its way to the inbox."""
 
-    __slots__ = ("row",)
+    __slots__ = ()
 
-    def __init__(self, actor: SagaActor, delivery: Delivery, row: InboxRow) -> None:
-        super().__init__(actor, delivery)
-        self.row = row
+    entry: InboxRow
 
     def settle(self) -> None:
-        self.actor.supervisor.wakeups.parked(self.row)
+        self.actor.supervisor.wakeups.parked(self.entry)
         self.delivery.answer(Outcome.PARKED)
 
 
@@ -100,18 +108,25 @@ class PendingDeadLetter(Pending):
 
     __slots__ = ("error",)
 
-    def __init__(self, actor: SagaActor, delivery: Delivery, error: SendError) -> None:
-        super().__init__(actor, delivery)
+    def __init__(
+        self, actor: SagaActor, delivery: Delivery, entry: DeadLetterRow, error: SendError
+    ) -> None:
+        super().__init__(actor, delivery, entry)
         self.error = error
 
     def settle(self) -> None:
         self.delivery.refuse(self.error)
 
 
-class _Unattended:
+class Unattended:
     """An entry nobody waits for, such as a snapshot."""
 
+    __slots__ = ("entry",)
+
     is_void = False
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
 
     def written(self) -> None:
         """Nothing follows."""
@@ -120,6 +135,3 @@ class _Unattended:
         logger.warning("an entry was not written: %s", error)
 
     unknown = left_out
-
-
-UNATTENDED = _Unattended()

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from perdure.core.commit import InboxRow, JournalRow
-from perdure.core.correlation import split_key
+from perdure.core.correlation import VerdictKind, split_key
 from perdure.core.instance import Instance, ProcessedMessages
-from perdure.core.outcome import VerdictKind
 from perdure.core.replay import replay
 from perdure.core.saga import Definition
 from perdure.errors import CodecError, CorruptRecord, InstanceQuarantined, StoreError

@@ -10,8 +10,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from perdure.codec import Codec
-from perdure.core.correlation import Continue, Ignore, Start, Stop, Verdict, encode_id, instance_key
-from perdure.core.outcome import VerdictKind
+from perdure.core.correlation import (
+    Continue,
+    Ignore,
+    Start,
+    Stop,
+    Verdict,
+    VerdictKind,
+    encode_id,
+    instance_key,
+)
 from perdure.core.saga import Definition
 from perdure.errors import CorrelationFailed, PerdureError, UnknownMessageType, UnknownSaga
 from perdure.messages import ExternalEvent, Message, Metadata
@@ -113,6 +121,9 @@ class Routing:
                 remedy="declare one with @starts, @continues or @stops",
             )
         key = instance_key(definition.name, correlation_id)
+        if definition.kinds is not None:
+            kind, strict = definition.kinds[interest]
+            return Delivery(definition, key, message, kind, strict)
         kind, strict = VerdictKind.CONTINUE, False
         for verdict in self._addressed(definition, message, correlation_id):
             kind, strict = _KINDS[type(verdict)], verdict.strict

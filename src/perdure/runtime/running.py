@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.core.outcome import Encoder
 from perdure.errors import StoreError
 from perdure.runtime.clock import Clock
-from perdure.runtime.delivery import Delivery, LoopReply, Receipt
+from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.handoff import Handoff
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
@@ -69,15 +69,19 @@ class Running:
         self.services.clock.attach(self.settled)
         await self.supervisor.wakeups.start()
 
-    async def deliver(self, delivery: Delivery) -> Receipt:
-        """Deliver and wait for the answer: a receipt after the commit, or an error."""
-        future: asyncio.Future[Receipt] = self.loop.create_future()
-        delivery.reply = LoopReply(future)
-        admission = self.supervisor.admission
-        if not admission.enter(delivery):
-            await admission.wait_to_enter(delivery)
+    def deliver(self, delivery: Delivery) -> Awaitable[Receipt]:
+        """Deliver; the answer is a receipt after the commit, or an error."""
+        future = delivery.future = self.loop.create_future()
+        if not self.supervisor.admission.enter(delivery):
+            return self._deliver_later(delivery)
         self.supervisor.deliver(delivery)
-        return await future
+        return future
+
+    async def _deliver_later(self, delivery: Delivery) -> Receipt:
+        await self.supervisor.admission.wait_to_enter(delivery)
+        self.supervisor.deliver(delivery)
+        assert delivery.future is not None
+        return await delivery.future
 
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""

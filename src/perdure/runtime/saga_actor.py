@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 from perdure.actors import Actor, Envelope
 from perdure.core.commit import (
     DeadlineRow,
-    Entry,
     SnapshotRow,
     TurnRecord,
 )
+from perdure.core.correlation import VerdictKind
 from perdure.core.instance import Instance, ProcessedMessages
-from perdure.core.outcome import Outcome, Turn, VerdictKind, record_of
+from perdure.core.outcome import Outcome, Turn, record_of
 from perdure.core.saga import Definition
 from perdure.core.turn import failed, fired_name, step
 from perdure.errors import (
@@ -39,10 +39,10 @@ from perdure.runtime.dead_letters import dead_letter
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.missing import expire, treat_missing
 from perdure.runtime.pending import (
-    UNATTENDED,
     Pending,
     PendingDeadLetter,
     PendingTurn,
+    Unattended,
 )
 
 if TYPE_CHECKING:
@@ -176,14 +176,14 @@ class SagaActor(Actor):
     def _submit(self, delivery: Delivery, turn: Turn, record: TurnRecord) -> None:
         self.head = turn.after
         self.processed.add(delivery.message.message_id, turn.after.sequence_nr)
-        self.write(record, PendingTurn(self, delivery, turn))
+        self.write(PendingTurn(self, delivery, record, turn))
 
-    def write(self, entry: Entry, pending: Pending) -> None:
+    def write(self, pending: Pending) -> None:
         """Have an entry written; ``pending`` settles when it is."""
         if self.in_flight is None:
             self.in_flight = deque()
         self.in_flight.append(pending)
-        self.supervisor.services.commit.submit(entry, pending)
+        self.supervisor.services.commit.submit(pending)
 
     def _record(self, delivery: Delivery, turn: Turn) -> TurnRecord:
         services = self.supervisor.services
@@ -196,7 +196,7 @@ class SagaActor(Actor):
         logger.warning("%s", told, exc_info=error)
         letter = dead_letter(self.supervisor.services, delivery, type(error).__name__, error)
         if not delivery.deadline_nr:
-            self.write(letter, PendingDeadLetter(self, delivery, told))
+            self.write(PendingDeadLetter(self, delivery, letter, told))
             return
         turn = failed(self.head, delivery.message, now_ms)
         record = self._record(delivery, turn)
@@ -241,19 +241,21 @@ class SagaActor(Actor):
         """The message was processed: give the recorded answer, once that is committed."""
         for pending in self.in_flight or ():
             if isinstance(pending, PendingTurn) and pending.turn.after.sequence_nr == sequence_nr:
-                pending.repeats.append(delivery)
+                pending.repeat(delivery)
                 return
         self.supervisor.answer_from_journal(delivery, sequence_nr)
 
     # What became of what was submitted; called in the order of submission.
 
-    def on_written(self, pending: Pending) -> None:
-        """The oldest entry in flight is durable: now it may be seen."""
-        assert self.in_flight is not None
-        self.in_flight.popleft()
-        if not self.in_flight:
+    def oldest_written(self) -> bool:
+        """The oldest entry in flight is durable; False if that comes too late to matter."""
+        in_flight = self.in_flight
+        if self.is_over or in_flight is None:
+            return False
+        in_flight.popleft()
+        if not in_flight:
             self.in_flight = None
-        pending.settle()
+        return True
 
     def on_committed(self, turn: Turn) -> None:
         """A turn is durable: queries see it, its deadlines are armed, a snapshot may be due."""
@@ -272,7 +274,7 @@ class SagaActor(Actor):
             logger.warning("no snapshot of %s: %s", self.key, error)
             return
         row = SnapshotRow(self.key, instance.sequence_nr, body)
-        services.commit.submit(row, UNATTENDED)
+        services.commit.submit(Unattended(row))
 
     def on_lost(self, error: PerdureError) -> None:
         """An entry was not written, or nobody knows: this incarnation ends here."""

@@ -27,7 +27,7 @@ from perdure.runtime.admission import Admission
 from perdure.runtime.clock import Wake
 from perdure.runtime.dead_letters import dead_letter
 from perdure.runtime.delivery import Delivery, refusal
-from perdure.runtime.pending import UNATTENDED
+from perdure.runtime.pending import Unattended
 from perdure.runtime.rehydration import Rehydration
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
@@ -199,7 +199,7 @@ class Supervisor(Actor):
         """A message nobody waits for was not accepted: keep it as a dead letter."""
         services = self.services
         letter = dead_letter(services, delivery, type(error).__name__, error)
-        services.commit.submit(letter, UNATTENDED)
+        services.commit.submit(Unattended(letter))
 
     def answer_from_journal(self, delivery: Delivery, sequence_nr: int) -> None:
         """The message was processed in that turn: answer as recorded there."""
@@ -236,6 +236,7 @@ class Supervisor(Actor):
             for delivery in actor.unanswered():
                 delivery.refuse(stopped(delivery))
         self.active.clear()
+        self.services.commit.withdraw_void()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 

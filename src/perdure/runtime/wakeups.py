@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from perdure.core.commit import DeadlineRow, InboxRow
-from perdure.core.correlation import split_key
-from perdure.core.outcome import TIMEOUT, Turn, VerdictKind
+from perdure.core.correlation import VerdictKind, split_key
+from perdure.core.outcome import TIMEOUT, Turn
 from perdure.core.saga import Definition
 from perdure.errors import HandlerFailed, InstanceQuarantined
 from perdure.messages import DeadlineReached, Message, TimeoutReached, datetime_of

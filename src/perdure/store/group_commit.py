@@ -3,12 +3,12 @@
 While one transaction runs, the next group gathers; so a single sender waits for one commit, and a
 thousand share a few. Tickets are told the outcome in the order they were submitted, on the loop.
 
-    submit(entry, ticket) ─> waiting ─> store.write([…]) ─> ticket.written()
-                                                         ├> ticket.left_out(error)
-                                                         └> ticket.unknown(error): the write failed
+    submit(ticket) ─> waiting ─> store.write([…]) ─> ticket.written()
+                                                  ├> ticket.left_out(error)
+                                                  └> ticket.unknown(error): the write failed
 
-After an unknown outcome the ticket's owner is over: what it has waiting here is not written any
-more (``ticket.is_void``), so that no later turn lands on a turn that may be missing.
+After an unknown outcome the ticket's owner is over and withdraws what it has waiting here
+(``ticket.is_void``), so that no later turn lands on a turn that may be missing.
 Knows the store's protocol, nothing of actors. Next to read: ``runtime/saga_actor.py``.
 """
 
@@ -29,7 +29,12 @@ logger = logging.getLogger("perdure.store")
 
 
 class Ticket(Protocol):
-    """Who submitted an entry, and hears what became of it."""
+    """An entry to write, and who hears what became of it."""
+
+    @property
+    def entry(self) -> Entry:
+        """What to write."""
+        ...
 
     @property
     def is_void(self) -> bool:
@@ -59,7 +64,7 @@ class GroupCommit:
         self.store = store
         self.batch_max = batch_max
         self.commits = 0
-        self._waiting: deque[tuple[Entry, Ticket]] = deque()
+        self._waiting: deque[Ticket] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._work: asyncio.Future[None] | None = None
         self._drained: list[asyncio.Future[None]] = []
@@ -70,10 +75,15 @@ class GroupCommit:
         """Start the writer on the running loop."""
         self._writer = asyncio.get_running_loop().create_task(self._write_groups())
 
-    def submit(self, entry: Entry, ticket: Ticket) -> None:
-        """Have the entry written with the next group."""
-        self._waiting.append((entry, ticket))
-        self._wake()
+    def submit(self, ticket: Ticket) -> None:
+        """Have the ticket's entry written with the next group."""
+        self._waiting.append(ticket)
+        if self._work is not None:
+            self._wake()
+
+    def withdraw_void(self) -> None:
+        """Forget waiting tickets that have become void."""
+        self._waiting = deque(ticket for ticket in self._waiting if not ticket.is_void)
 
     @property
     def is_idle(self) -> bool:
@@ -115,22 +125,25 @@ class GroupCommit:
         self._waiting.clear()
         self._tell_drained()
 
-    def _take(self) -> list[tuple[Entry, Ticket]]:
+    def _take(self) -> list[Ticket]:
         waiting = self._waiting
-        count = min(len(waiting), self.batch_max)
-        return [pair for pair in (waiting.popleft() for _ in range(count)) if not pair[1].is_void]
+        if len(waiting) <= self.batch_max:
+            self._waiting = deque()
+            return list(waiting)
+        return [waiting.popleft() for _ in range(self.batch_max)]
 
-    async def _write(self, group: list[tuple[Entry, Ticket]]) -> None:
+    async def _write(self, group: list[Ticket]) -> None:
         try:
-            outcomes = await self.store.write([entry for entry, _ in group])
+            outcomes = await self.store.write([ticket.entry for ticket in group])
         except Exception as error:
             logger.warning("writing a group of %d failed: %s", len(group), error)
             failure = _as_store_error(error)
-            for _, ticket in group:
+            for ticket in group:
                 ticket.unknown(failure)
+            self.withdraw_void()
             return
         self.commits += 1
-        for (_, ticket), outcome in zip(group, outcomes, strict=True):
+        for ticket, outcome in zip(group, outcomes, strict=True):
             try:
                 if outcome is None:
                     ticket.written()
@@ -138,6 +151,8 @@ class GroupCommit:
                     ticket.left_out(outcome)
             except Exception:  # a listener's mistake must not end the one writer
                 logger.exception("telling what became of an entry failed")
+        if outcomes.count(None) < len(outcomes):
+            self.withdraw_void()
 
     def _tell_drained(self) -> None:
         waiting, self._drained = self._drained, []

@@ -56,7 +56,11 @@ HOSTILE = (
 def turn(instance: str, sequence_nr: int, epoch: int, **rest: Any) -> TurnRecord:
     """A turn whose message id and body tell where it belongs; ``rest`` are TurnRecord's fields."""
     row = JournalRow(
-        instance, sequence_nr, epoch, f"m-{sequence_nr}", f"{instance} {sequence_nr}".encode("utf-8", "replace")
+        instance,
+        sequence_nr,
+        epoch,
+        f"m-{sequence_nr}",
+        f"{instance} {sequence_nr}".encode("utf-8", "replace"),
     )
     return TurnRecord(row, **rest)
 
@@ -68,7 +72,7 @@ def turns(instance: str, first: int, last: int, epoch: int) -> list[TurnRecord]:
 
 def outbox_row(instance: str, sequence_nr: int, index: int = 0, **rest: Any) -> OutboxRow:
     """A command of a turn."""
-    values = {
+    values: dict[str, Any] = {
         "kind": OutboxKind.COMMAND,
         "target": "payments",
         "type": "ProcessPayment",
@@ -86,14 +90,14 @@ def deadline(instance: str, name: str, sequence_nr: int, due_at_ms: int) -> Dead
 def head(instance: str, status: Status = Status.RUNNING, **rest: Any) -> HeadRow:
     """The head of an instance; saga and correlation id are taken from its key."""
     saga, _, correlation_id = instance.partition("/")
-    values = {"saga": saga, "correlation_id": correlation_id, "status": status}
+    values: dict[str, Any] = {"saga": saga, "correlation_id": correlation_id, "status": status}
     times = {"started_at_ms": NOW_MS, "updated_at_ms": NOW_MS + 1}
     return HeadRow(instance, **(values | times | rest))
 
 
 def inbox_row(instance: str, message_id: str, **rest: Any) -> InboxRow:
     """A message that waits."""
-    values = {
+    values: dict[str, Any] = {
         "reason": InboxReason.MISSING,
         "body": f"waiting {message_id}".encode(),
         "created_at_ms": NOW_MS,
@@ -105,7 +109,7 @@ def inbox_row(instance: str, message_id: str, **rest: Any) -> InboxRow:
 
 def dead_letter(instance: str, message_id: str, **rest: Any) -> DeadLetterRow:
     """A message that could not be processed."""
-    values = {
+    values: dict[str, Any] = {
         "type": "PaymentReceived",
         "reason": "handler failed",
         "error": "ValueError: amount",

@@ -26,13 +26,8 @@ from perdure.testing.sample_rows import (
     turn,
     turns,
 )
-from perdure.testing.store_contract_reads import (
-    ReadContract,
-    StoreSource,
-    all_or_none,
-    refusal,
-    with_store,
-)
+from perdure.testing.store_contract_frame import StoreSource, all_or_none, refusal, with_store
+from perdure.testing.store_contract_reads import ReadContract
 
 __all__ = ["StoreContract"]
 

@@ -1,0 +1,32 @@
+"""Fixtures shared by the tests of the runtime: a store of each kind, and time that stands still."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from perdure import MemoryStore, SqlStore
+from perdure.store.protocol import Store
+from perdure.testing import FaultyStore, SimulatedClock
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> FaultyStore:
+    """One store of each kind, behind faults that a test may ask for."""
+    inner: Store = MemoryStore()
+    if request.param == "sqlite":
+        inner = SqlStore(f"sqlite+aiosqlite:///{tmp_path}/store.db", synchronous="NORMAL")
+    return FaultyStore(inner)
+
+
+@pytest.fixture
+def memory() -> FaultyStore:
+    """A store in memory, where the kind does not matter."""
+    return FaultyStore(MemoryStore())
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    """Time that stands still until a test advances it."""
+    return SimulatedClock()

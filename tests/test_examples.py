@@ -1,0 +1,500 @@
+"""The examples, run as a reader would run them: as processes, killed ones among them.
+
+With PERDURE_DECLARATIONS_LOG and PERDURE_DECLARATIONS_GOLDEN set to an event log and the figures
+expected of it (JSON), ``declarations.py`` is checked against them as well.
+"""
+
+from __future__ import annotations
+
+import doctest
+import gzip
+import hashlib
+import importlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+DECLARATIONS = EXAMPLES / "declarations.py"
+ORDERS = EXAMPLES / "order_fulfilment.py"
+SAMPLE = EXAMPLES / "data" / "declarations_sample.xes"
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, command)], capture_output=True, text=True, check=False
+    )
+
+
+def sqlite_url(path: Path) -> str:
+    return f"sqlite+aiosqlite:///{path}"
+
+
+def figures_of(*options: str | Path) -> Any:
+    ended = run(DECLARATIONS, "--json", *options)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    return json.loads(ended.stdout)
+
+
+# What the specification of declarations.py says, simulated in memory without the runtime
+
+
+class Case:
+    def __init__(self) -> None:
+        self.status = "new"
+        self.due: datetime | None = None
+        self.reminded = 0
+        self.counts: Counter[str] = Counter()
+
+
+def events_of(log: Path) -> list[tuple[datetime, str, str]]:
+    """(time, case, activity), with another parser than the example's."""
+    found = []
+    root = ElementTree.fromstring(log.read_bytes())
+    for trace in root.iterfind("{*}trace"):
+        case = trace.find("{*}string[@key='concept:name']")
+        assert case is not None
+        for event in trace.iterfind("{*}event"):
+            keys = {child.get("key"): child.get("value") for child in event}
+            at = datetime.fromisoformat(keys["time:timestamp"] or "").astimezone(UTC)
+            found.append((at, case.get("value") or "", keys["concept:name"] or ""))
+    return sorted(found, key=lambda event: event[0])
+
+
+def fire_until(cases: dict[str, Case], at: datetime, commands: list[str]) -> None:
+    """One deadline after another, the earliest first."""
+    while True:
+        due = [(case.due, name) for name, case in cases.items() if case.due and case.due <= at]
+        if not due:
+            return
+        when, name = min(due)
+        case = cases[name]
+        command = "SendReminder" if case.reminded < 3 else "Escalate"
+        case.due = when + timedelta(days=7) if case.reminded < 3 else None
+        case.reminded += 1
+        case.counts[command] += 1
+        commands.append(f"{name}|{command}|{case.counts[command]}")
+
+
+def status_of(activity: str) -> str | None:
+    words = activity.split(" by ")[0].split(" ")
+    known = {
+        "SAVED": "saved",
+        "SUBMITTED": "submitted",
+        "APPROVED": "in_approval",
+        "FINAL_APPROVED": "final_approved",
+        "REJECTED": "rejected",
+    }
+    if " by " in activity and words[-1] in known:
+        return known[words[-1]]
+    return {"Request Payment": "payment_requested", "Payment Handled": "paid"}.get(activity)
+
+
+def simulate(log: Path) -> dict[str, Any]:
+    cases: dict[str, Case] = {}
+    commands: list[str] = []
+    late = unknown = 0
+    events = events_of(log)
+    for at, name, activity in events:
+        fire_until(cases, at, commands)
+        case = cases.setdefault(name, Case())
+        status = status_of(activity)
+        if case.status == "paid":
+            late += 1
+        elif status is None:
+            unknown += 1
+        else:
+            case.status = status
+            case.counts["applied"] += 1
+            case.counts[status] += 1
+            case.reminded = 0
+            case.due = None if status == "paid" else at + timedelta(days=7)
+    counts = ("applied", "submitted", "rejected", "SendReminder", "Escalate")
+    total = sum((case.counts for case in cases.values()), Counter())
+    statuses = Counter(case.status for case in cases.values())
+    states = [
+        "|".join([name, case.status, *(str(case.counts[count]) for count in counts)])
+        for name, case in cases.items()
+    ]
+    return {
+        "instances": len(cases),
+        "events": len(events),
+        "applied": total["applied"],
+        "late_events": late,
+        "unknown": unknown,
+        "completed": statuses["paid"],
+        "open": len(cases) - statuses["paid"],
+        "reminders": total["SendReminder"],
+        "escalations": total["Escalate"],
+        "pending_deadlines": sum(case.due is not None for case in cases.values()),
+        "statuses": dict(statuses),
+        "state_digest": sha256(states),
+        "command_digest": sha256(commands),
+    }
+
+
+def sha256(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+# declarations.py
+
+
+def test_sample_log_shows_every_case() -> None:
+    figures = simulate(SAMPLE)
+    wanted = ("late_events", "unknown", "open", "reminders", "escalations", "pending_deadlines")
+    assert all(figures[name] > 0 for name in wanted)
+    assert {"new", "rejected", "paid"} <= set(figures["statuses"])
+
+
+@pytest.mark.parametrize("options", [[], ["--max-resident", "1"]], ids=["roomy", "crowded"])
+def test_declarations_in_memory(options: list[str]) -> None:
+    assert figures_of(*options) == simulate(SAMPLE)
+
+
+def test_declarations_twice_over_one_file(tmp_path: Path) -> None:
+    store = ["--store", sqlite_url(tmp_path / "declarations.db")]
+    expected = simulate(SAMPLE)
+    assert figures_of(*store) == expected
+    assert figures_of(*store, "--max-resident", "2") == expected
+
+
+def test_declarations_in_words() -> None:
+    ended = run(DECLARATIONS)
+    words = [line.split() for line in ended.stdout.splitlines()]
+    assert ["late", "events", str(simulate(SAMPLE)["late_events"])] in words
+
+
+FUSE = """
+import asyncio, os, runpy, sys
+from perdure import Runtime
+
+signum, messages, rounds, script = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+plain = Runtime.publish
+
+def burn(rounds):
+    if rounds:
+        asyncio.get_running_loop().call_soon(burn, rounds - 1)
+    else:
+        os.kill(os.getpid(), signum)
+
+async def publish(self, *arguments, **options):
+    global messages
+    messages -= 1
+    if messages == 0:
+        burn(rounds)
+    return await plain(self, *arguments, **options)
+
+Runtime.publish = publish
+sys.argv = sys.argv[4:]
+sys.path.insert(0, os.path.dirname(script))
+runpy.run_path(script, run_name="__main__")
+"""
+"""Runs a script that gets a signal some rounds of the loop after it began to publish its nth
+message: before the commit, during it or after it, and without anybody looking at a clock."""
+
+
+def run_fused(
+    signum: int, messages: int, rounds: int, *options: str | Path
+) -> subprocess.CompletedProcess[str]:
+    fuse = (str(number) for number in (int(signum), messages, rounds))
+    return run("-c", FUSE, *fuse, DECLARATIONS, "--json", *options)
+
+
+def test_declarations_killed_again_and_again(tmp_path: Path) -> None:
+    store = ["--store", sqlite_url(tmp_path / "declarations.db")]
+    rounds = [0, 1, 2, 3, 5, 8, 20, 60, 200]
+    for number, messages in enumerate(range(1, 67, 8)):
+        killed = run_fused(signal.SIGKILL, messages, rounds[number], *store)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert killed.stdout == ""
+    assert figures_of(*store) == simulate(SAMPLE)
+
+
+def test_declarations_stopped_in_order(tmp_path: Path) -> None:
+    store = ["--store", sqlite_url(tmp_path / "declarations.db")]
+    stopped = run_fused(signal.SIGTERM, 30, 0, *store)
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert stopped.stdout == ""
+    assert stopped.stderr.startswith("stopped before the end")
+    assert figures_of(*store) == simulate(SAMPLE)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--log", "no/such.xes"], "no/such.xes"),
+        (["--log", __file__], f"{__file__}, line 1: not well-formed XML"),
+        (["--store", "carrier-pigeon://"], "names no store"),
+        (["--max-resident", "0"], "residents_max"),
+    ],
+)
+def test_declarations_complain_in_one_line(options: list[str], complaint: str) -> None:
+    ended = run(DECLARATIONS, *options)
+    assert ended.returncode == 1
+    assert complaint in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_empty_log(tmp_path: Path) -> None:
+    log = tmp_path / "empty.xes"
+    log.write_text("<log/>")
+    assert figures_of("--log", log) == simulate(log)
+
+
+LOG, GOLDEN = (os.environ.get(f"PERDURE_DECLARATIONS_{name}") for name in ("LOG", "GOLDEN"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not (LOG and GOLDEN), reason="PERDURE_DECLARATIONS_LOG and _GOLDEN are not set")
+class TestRealLog:
+    golden = json.loads(Path(GOLDEN).read_text()) if LOG and GOLDEN else {}
+    log = ("--log", LOG or "")
+
+    @pytest.mark.parametrize("options", [[], ["--max-resident", "200"]], ids=["roomy", "crowded"])
+    def test_in_memory(self, options: list[str]) -> None:
+        assert figures_of(*self.log, *options) == self.golden
+
+    def test_on_sqlite_twice(self, tmp_path: Path) -> None:
+        store = ["--store", sqlite_url(tmp_path / "declarations.db")]
+        assert figures_of(*self.log, *store) == self.golden
+        assert figures_of(*self.log, *store, "--max-resident", "200") == self.golden
+
+    def test_killed_again_and_again(self, tmp_path: Path) -> None:
+        chance = random.Random(7)
+        store = ["--store", sqlite_url(tmp_path / "declarations.db")]
+        for messages in sorted(chance.sample(range(1, self.golden["events"]), 4)):
+            killed = run_fused(signal.SIGKILL, messages, chance.randrange(20), *self.log, *store)
+            assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert figures_of(*self.log, *store) == self.golden
+
+
+# order_fulfilment.py
+
+STORY = """\
+  m-1 OrderPlaced        o-1: applied
+  m-2 OrderPlaced        o-2: applied
+  m-3 OrderPlaced        o-3: applied
+  m-4 OrderPlaced        o-4: applied
+  m-5 PaymentReceived    o-1: applied
+  m-6 PaymentReceived    o-2: applied
+  m-7 InventoryReserved  o-1: applied
+  m-8 PaymentReceived    no answer: killed, exit code -9
+"""
+
+
+def test_story_of_an_order(tmp_path: Path) -> None:
+    ended = run(ORDERS, "--store", sqlite_url(tmp_path / "orders.db"))
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    first, *parts = ended.stdout.split("\n\n")
+    assert first.partition("\n")[2] + "\n" == STORY
+    after_crash, repeated, woken, hours, days, history = (part.splitlines() for part in parts)
+    assert after_crash[1:] == [
+        "  o-1 running, awaiting_shipment",
+        "  o-2 running, awaiting_inventory",
+        "  o-3 running, awaiting_inventory",
+        "  o-4 running, awaiting_payment",
+    ]
+    assert repeated[1:] == [
+        "  m-6 PaymentReceived o-2: applied, known: nothing happened",
+        "  m-9 PaymentReceived o-2: unhandled",
+    ]
+    assert woken[1:] == ["  m-10 ItemShipped o-1: applied", "  in memory: 2, then 3"]
+    assert [line.rpartition(": ")[2] for line in hours[1:]] == ["applied"] * 3
+    assert days[1:4] == [
+        "  o-1 completed, shipped",
+        "  o-2 completed, shipped",
+        "  o-3 completed, cancelled",
+    ]
+    assert days[4].startswith("  o-4 failed, awaiting_payment")
+    assert history[1:] == [
+        "  1 OrderPlaced: applied, sent ProcessPayment",
+        "  2 PaymentReceived: applied, sent ReserveInventory",
+        "  3 PaymentReceived: unhandled",
+        "  4 perdure.DeadlineReached: applied, sent AskWarehouse",
+        "  5 InventoryReserved: applied, sent ShipItem",
+        "  6 ItemShipped: applied",
+    ]
+
+
+def test_story_in_a_temporary_directory() -> None:
+    ended = run(ORDERS)
+    assert ended.returncode == 0, ended.stderr
+    path = ended.stdout.partition("///")[2].partition(":\n")[0]
+    assert path.endswith("orders.db")
+    assert not Path(path).parent.exists()
+
+
+def test_story_needs_a_file() -> None:
+    assert "name a file" in run(ORDERS, "--store", "memory://").stderr
+
+
+class Service:
+    """``order_fulfilment.py --serve``, spoken to over its pipes."""
+
+    def __init__(self, store: Path) -> None:
+        command = [sys.executable, str(ORDERS), "--serve", "--store", sqlite_url(store)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+
+    def __enter__(self) -> Service:
+        assert self.heard() == "ready"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def heard(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def told(self, line: str) -> str:
+        assert self.process.stdin is not None
+        print(line, file=self.process.stdin, flush=True)
+        return self.heard()
+
+
+def order_placed(order_id: str) -> str:
+    return json.dumps(
+        {"id": "m", "type": "OrderPlaced", "data": {"order_id": order_id, "amount": 1}}
+    )
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_service_stops_in_order(signum: signal.Signals, tmp_path: Path) -> None:
+    with Service(tmp_path / "orders.db") as service:
+        assert service.told(order_placed("o-1")) == "o-1: applied"
+        service.process.send_signal(signum)
+        assert service.heard() == "stopped"
+        assert service.process.wait() == 0
+    with Service(tmp_path / "orders.db") as again:  # the store was given up
+        assert again.told(order_placed("o-1")) == "o-1: applied"
+
+
+def test_service_survives_nonsense_and_stops_with_its_input(tmp_path: Path) -> None:
+    with Service(tmp_path / "orders.db") as service:
+        for nonsense in ("{", "[]", "{}", '{"type": "Nothing", "data": {}}', "9" * 100_000):
+            assert service.told(nonsense).startswith("refused: ")
+        assert service.told(order_placed("o-1")) == "o-1: applied"
+        assert service.process.communicate()[0] == "stopped\n"
+        assert service.process.returncode == 0
+
+
+# xes.py
+
+
+@pytest.fixture
+def xes(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module("xes")
+
+
+def event(*, leave_out: str = "", at: str = "2023-01-02T09:00:00+01:00") -> str:
+    attributes = {"id": "step 1", "concept:name": "Request Payment", "time:timestamp": at}
+    attributes.pop(leave_out, None)
+    return "<event>\n{}\n</event>".format(
+        "\n".join(f'<string key="{key}" value="{value}"/>' for key, value in attributes.items())
+    )
+
+
+def log_of(*events: str, start: str = "<log>") -> str:
+    name = '<string key="concept:name" value="case 1"/>'
+    return f"{start}\n<trace>\n{name}\n{''.join(events)}\n</trace>\n</log>"
+
+
+def read(xes: Any, tmp_path: Path, document: str | bytes) -> list[Any]:
+    path = tmp_path / "log.xes"
+    path.write_bytes(document if isinstance(document, bytes) else document.encode())
+    return list(xes.read_events(path))
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "<log>",
+        '<log xmlns="http://www.xes-standard.org/">',
+        '<?xml version="1.0"?><log version="2">',
+    ],
+)
+@pytest.mark.parametrize("pack", [str.encode, lambda text: gzip.compress(text.encode())])
+def test_xes_is_read(xes: Any, tmp_path: Path, start: str, pack: Any) -> None:
+    (only,) = read(xes, tmp_path, pack(log_of(event(), start=start)))
+    assert only == (1672646400000, "case 1", "Request Payment", "step 1")
+    assert only.at == datetime(2023, 1, 2, 8, tzinfo=UTC)
+
+
+def test_xes_with_prefixes_and_with_attributes_of_attributes(xes: Any, tmp_path: Path) -> None:
+    nested = '<x:list key="more"><x:string key="id" value="not this"/></x:list>'
+    document = log_of(event().replace("\n<", nested + "<", 1), start="<log>")
+    for tag in ("log", "trace", "event", "string"):
+        document = document.replace(f"<{tag}", f"<x:{tag}").replace(f"</{tag}", f"</x:{tag}")
+    document = document.replace("<x:log", '<x:log xmlns:x="http://www.xes-standard.org/"', 1)
+    (only,) = read(xes, tmp_path, document)
+    assert only.id == "step 1"
+
+
+def test_xes_name_of_a_trace_may_come_last(xes: Any, tmp_path: Path) -> None:
+    name = '<string key="concept:name" value="case 1"/>'
+    document = f"<log><trace>{event()}{name}</trace></log>"
+    assert [found.case for found in read(xes, tmp_path, document)] == ["case 1"]
+
+
+BOMB = """<!DOCTYPE log [<!ENTITY a "aaaaaaaaaa">
+{}]><log>&z;</log>""".format(
+    "\n".join(
+        f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefghy", "bcdefghyz", strict=True)
+    )
+)
+WIDE = f'<log>\n<trace><string key="x" value="{"x" * 3_000_000}"/></trace></log>'
+
+
+@pytest.mark.parametrize(
+    ("document", "line", "complaint"),
+    [
+        (BOMB, 1, "document type definition"),
+        ('<!DOCTYPE log SYSTEM "file:///etc/passwd"><log/>', 1, "document type definition"),
+        (log_of(event(leave_out="id")), 7, "an event has no 'id'"),
+        (log_of(event(leave_out="concept:name")), 7, "an event has no 'concept:name'"),
+        (log_of(event(leave_out="time:timestamp")), 7, "an event has no 'time:timestamp'"),
+        (log_of(event(at="yesterday")), 8, "'yesterday' is no date"),
+        (log_of(event(at="2023-01-02T09:00:00")), 8, "with a time zone"),
+        (log_of(event(at="0001-01-01T00:00:00+23:59")), 8, "is no date"),
+        (log_of(event()).replace("case 1", ""), 2, "a trace has no 'concept:name'"),
+        (log_of(event())[:-6], 10, "not well-formed XML"),
+        ("<html/>", 1, "the document is a <html>"),
+        ("", 1, "not well-formed XML"),
+        ("<log>" + "<a>" * 200, 1, "nested deeper"),
+        (WIDE, 2, "more than 1048576 bytes"),
+        (gzip.compress(WIDE.encode()), 2, "more than 1048576 bytes"),
+        (gzip.compress(log_of(event()).encode())[:-20], 1, "damaged or cut off"),
+        (gzip.compress(log_of(event()).encode())[:-4] + b"oops", 10, "damaged or cut off"),
+        (b"\x1f\x8bnonsense", 1, "damaged or cut off"),
+    ],
+)
+def test_xes_refuses(
+    xes: Any, tmp_path: Path, document: str | bytes, line: int, complaint: str
+) -> None:
+    with pytest.raises(xes.XesError) as refused:
+        read(xes, tmp_path, document)
+    assert str(refused.value).startswith(f"{tmp_path / 'log.xes'}, line {line}: ")
+    assert complaint in str(refused.value)
+
+
+def test_examples_in_docstrings(xes: Any) -> None:
+    assert doctest.testmod(importlib.import_module("declarations")).failed == 0
