@@ -106,7 +106,7 @@ def _load(
     for instance, tail in zip(asked, tails, strict=True):
         _add_turns(connection, instance, tail, turns_max)
     waiting = _stored(connection, INBOX_OF, keys)
-    pass
+    waiting.sort(key=lambda stored: stored.position)
     for stored in waiting:
         try:
             asked[stored.asked].inbox.append(INBOX.open(stored))
