@@ -181,19 +181,18 @@ async def replay(
     events: list[XesEvent],
     stop: asyncio.Event,
     on_progress: Callable[[int], None],
-) -> int:
-    """Deliver the events, each at its time, until the end or ``stop``; how many were delivered."""
+) -> None:
+    """Deliver the events, each at its time, until the end or ``stop``."""
     done = 0
     for _, moment in groupby(events, key=lambda event: event.at_ms):
         together = list(moment)
         await clock.advance_to(together[0].at)  # fires every deadline on the way
         for first in range(0, len(together), TOGETHER_MAX):
             if stop.is_set():
-                return done
+                return
             await deliver(runtime, together[first : first + TOGETHER_MAX])
-            done += len(together[first : first + TOGETHER_MAX])
+        done += len(together)
         on_progress(done)
-    return done
 
 
 async def deliver(runtime: Runtime, events: list[XesEvent]) -> None:

@@ -45,11 +45,13 @@ async def serve(url: str) -> None:
 
 
 async def take(runtime: Runtime, lines: asyncio.StreamReader) -> None:
-    while line := await lines.readline():
+    while True:
         try:
+            if not (line := await lines.readline()):
+                return
             for receipt in await runtime.publish(json.loads(line)):
                 print(f"{receipt.correlation_id}: {receipt.outcome}", flush=True)
-        except (ValueError, PerdureError) as error:  # the sender's mistake; the service goes on
+        except (ValueError, RecursionError, PerdureError) as error:  # the sender's mistake
             print(f"refused: {error}", flush=True)
 
 

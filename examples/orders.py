@@ -76,7 +76,7 @@ class RefundPayment:
 
 
 # The process manager. Appliers (@applies) change the state and do nothing else: the state is
-# rebuilt with them from the journal. Handlers are called once, and say what shall be done.
+# rebuilt with them from the journal. Handlers say what shall be done, and are not called for that.
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ class Order:
 class OrderFulfilment(ProcessManager[Order]):
     timeout = timedelta(days=15)  # for the whole process, see given_up
 
-    @starts(OrderPlaced, by="order_id")
+    @starts(OrderPlaced, by="order_id", when="new")  # an order is placed once
     def placed(self, state: Order, event: OrderPlaced, do: Effects) -> None:
         do.send(ProcessPayment(event.order_id, event.amount))
 
-    @continues(PaymentReceived, by="order_id", when="awaiting_payment")  # once, not twice
+    @continues(PaymentReceived, by="order_id", when="awaiting_payment")
     def paid(self, state: Order, event: PaymentReceived, do: Effects) -> None:
         do.send(ReserveInventory(state.order_id))
         do.deadline("pick", timedelta(hours=4))
@@ -111,13 +111,17 @@ class OrderFulfilment(ProcessManager[Order]):
     def shipped(self, state: Order, event: ItemShipped, do: Effects) -> None:
         do.complete()
 
-    @stops(OrderCancelled, by="order_id", when=("awaiting_payment", "awaiting_inventory"))
+    @stops(OrderCancelled, by="order_id", when="awaiting_payment")
     def cancelled(self, state: Order, event: OrderCancelled, do: Effects) -> None:
+        pass  # nothing to make up for
+
+    @stops(OrderCancelled, by="order_id", when="awaiting_inventory")
+    def cancelled_when_paid(self, state: Order, event: OrderCancelled, do: Effects) -> None:
         do.send(RefundPayment(state.order_id))
 
     @on_timeout
     def given_up(self, state: Order, do: Effects) -> None:
-        do.fail(f"still {state.status} after {self.timeout}")
+        do.fail("took too long")
 
     @applies(OrderPlaced)
     def on_placed(self, state: Order, event: OrderPlaced) -> Order:

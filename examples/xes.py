@@ -156,8 +156,10 @@ class _Reader:
         at = self._value("time:timestamp")
         try:
             at_ms = (datetime.fromisoformat(at) - _EPOCH) // timedelta(milliseconds=1)
-        except (ValueError, TypeError, OverflowError):  # TypeError: it has no time zone
+        except (ValueError, TypeError):  # TypeError: it has no time zone
             raise self._error(f"{at[:80]!r} is no date and time with a time zone") from None
+        if at_ms < 0:
+            raise self._error(f"{at[:80]!r} is before 1970")
         # Activities repeat endlessly: one text for all keeps a big log small.
         return at_ms, sys.intern(self._value("concept:name")), self._value("id")
 

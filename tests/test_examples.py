@@ -321,7 +321,7 @@ def test_story_of_an_order(tmp_path: Path) -> None:
         "  o-2 completed, shipped",
         "  o-3 completed, cancelled",
     ]
-    assert days[4].startswith("  o-4 failed, awaiting_payment")
+    assert days[4] == "  o-4 failed, awaiting_payment (took too long)"
     assert history[1:] == [
         "  1 OrderPlaced: applied, sent ProcessPayment",
         "  2 PaymentReceived: applied, sent ReserveInventory",
@@ -389,9 +389,12 @@ def test_service_stops_in_order(signum: signal.Signals, tmp_path: Path) -> None:
 
 def test_service_survives_nonsense_and_stops_with_its_input(tmp_path: Path) -> None:
     with Service(tmp_path / "orders.db") as service:
-        for nonsense in ("{", "[]", "{}", '{"type": "Nothing", "data": {}}', "9" * 100_000):
+        for nonsense in ("{", "[]", "{}", '{"type": "Nothing", "data": {}}', "[" * 50_000):
             assert service.told(nonsense).startswith("refused: ")
-        assert service.told(order_placed("o-1")) == "o-1: applied"
+        answer = service.told("9" * 1_000_000 + "\n" + order_placed("o-1"))  # too long a line
+        while answer.startswith("refused: "):
+            answer = service.heard()
+        assert answer == "o-1: applied"
         assert service.process.communicate()[0] == "stopped\n"
         assert service.process.returncode == 0
 
@@ -474,7 +477,7 @@ WIDE = f'<log>\n<trace><string key="x" value="{"x" * 3_000_000}"/></trace></log>
         (log_of(event(leave_out="time:timestamp")), 7, "an event has no 'time:timestamp'"),
         (log_of(event(at="yesterday")), 8, "'yesterday' is no date"),
         (log_of(event(at="2023-01-02T09:00:00")), 8, "with a time zone"),
-        (log_of(event(at="0001-01-01T00:00:00+23:59")), 8, "is no date"),
+        (log_of(event(at="0001-01-01T00:00:00+23:59")), 8, "is before 1970"),
         (log_of(event()).replace("case 1", ""), 2, "a trace has no 'concept:name'"),
         (log_of(event())[:-6], 10, "not well-formed XML"),
         ("<html/>", 1, "the document is a <html>"),
@@ -483,7 +486,7 @@ WIDE = f'<log>\n<trace><string key="x" value="{"x" * 3_000_000}"/></trace></log>
         (WIDE, 2, "more than 1048576 bytes"),
         (gzip.compress(WIDE.encode()), 2, "more than 1048576 bytes"),
         (gzip.compress(log_of(event()).encode())[:-20], 1, "damaged or cut off"),
-        (gzip.compress(log_of(event()).encode())[:-4] + b"oops", 10, "damaged or cut off"),
+        (gzip.compress(log_of(event()).encode())[:-4] + b"oops", 1, "damaged or cut off"),
         (b"\x1f\x8bnonsense", 1, "damaged or cut off"),
     ],
 )

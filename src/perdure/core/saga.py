@@ -73,8 +73,8 @@ class Definition:
     the function that will handle the event afterwards, returning effects; None: the event is not
     wanted in this state and is neither applied nor handled.
     ``interests`` are message classes or type names; ``types`` all classes that its rows may hold.
-    ``folds`` are the classes ``apply`` does something with, None for any. ``kinds`` gives the verdict
-    on a class (and whether it is strict) where that does not depend on the message.
+    ``folds`` are the classes ``apply`` does something with, None for any. ``kinds`` gives the
+    verdict on a class, and whether it is strict, where that does not depend on the message.
     """
 
     name: str

@@ -76,7 +76,7 @@ class AskReply:
 class Delivery(Envelope[Message]):
     """A message for one instance.
 
-    It answers ``future`` (an awaiting coroutine on the runtime's loop) or ``reply``, if there is one.
+    It answers ``future`` (a coroutine that waits on the runtime's loop) or ``reply``, if any.
 
     ``deadline_nr`` is the turn that armed the deadline which this message reports, 0 for other
     messages. ``waits`` says that the message has a row in the inbox. ``expires`` marks the order to

@@ -72,10 +72,15 @@ class Routing:
         Raises ``EncodeError`` or ``LimitExceeded`` for what cannot be stored, and
         ``UnknownMessageType`` for a mapping of a type nobody knows.
         """
-        if not isinstance(message_id, str) or not 0 < len(message_id) <= MESSAGE_ID_CHARS_MAX:
+        if (
+            not isinstance(message_id, str)
+            or not 0 < len(message_id) <= MESSAGE_ID_CHARS_MAX
+            or message_id.startswith("perdure.")  # the runtime's own: those of deadlines
+        ):
             raise CorrelationFailed(
                 f"{message_id!r} is no message id",
-                remedy=f"give a text of 1 to {MESSAGE_ID_CHARS_MAX} characters, or none",
+                remedy=f"give a text of 1 to {MESSAGE_ID_CHARS_MAX} characters that does not begin "
+                f"with 'perdure.', or none",
             )
         if isinstance(content, Mapping):
             content = codec.from_mapping(content)

@@ -54,11 +54,16 @@ logger = logging.getLogger("perdure.saga")
 
 
 class SagaActor(Actor):
-    """The actor of one instance. Spawned, fed and ended by the supervisor only."""
+    """The actor of one instance. Spawned, fed and ended by the supervisor only.
+
+    ``in_flight`` is all that is on its way to the store, oldest first; ``flying`` the turns of it
+    by their message ids. ``processed`` knows committed turns only.
+    """
 
     __slots__ = (
         "committed",
         "definition",
+        "flying",
         "head",
         "in_flight",
         "is_over",
@@ -80,6 +85,7 @@ class SagaActor(Actor):
         self.key = key
         self.committed = None
         self.in_flight: deque[Pending] | None = None
+        self.flying: dict[str, PendingTurn] | None = None
         self.parked: dict[str, Delivery] | None = None
         self.snapshot_nr = 0
         self.is_over = False
@@ -134,9 +140,10 @@ class SagaActor(Actor):
 
     def _take(self, delivery: Delivery, now_ms: int) -> None:
         head, message = self.head, delivery.message
-        known = self.processed.turn_of(message.message_id)
-        if known is not None:
-            self._answer_known(delivery, known)
+        if self.flying and message.message_id in self.flying:
+            self.flying[message.message_id].repeat(delivery)
+        elif (known := self.processed.turn_of(message.message_id)) is not None:
+            self.supervisor.answer_from_journal(delivery, known)
         elif delivery.attempts >= self.supervisor.services.settings.write_attempts:
             delivery.refuse(self._not_written(delivery))
         elif delivery.deadline_nr and not self._is_armed(delivery):
@@ -175,8 +182,11 @@ class SagaActor(Actor):
 
     def _submit(self, delivery: Delivery, turn: Turn, record: TurnRecord) -> None:
         self.head = turn.after
-        self.processed.add(delivery.message.message_id, turn.after.sequence_nr)
-        self.write(PendingTurn(self, delivery, record, turn))
+        pending = PendingTurn(self, delivery, record, turn)
+        if self.flying is None:
+            self.flying = {}
+        self.flying[delivery.message.message_id] = pending
+        self.write(pending)
 
     def write(self, pending: Pending) -> None:
         """Have an entry written; ``pending`` settles when it is."""
@@ -237,14 +247,6 @@ class SagaActor(Actor):
         armed = self.head.deadlines.get(name) if name is not None else None
         return armed is not None and armed.sequence_nr == delivery.deadline_nr
 
-    def _answer_known(self, delivery: Delivery, sequence_nr: int) -> None:
-        """The message was processed: give the recorded answer, once that is committed."""
-        for pending in self.in_flight or ():
-            if isinstance(pending, PendingTurn) and pending.turn.after.sequence_nr == sequence_nr:
-                pending.repeat(delivery)
-                return
-        self.supervisor.answer_from_journal(delivery, sequence_nr)
-
     # What became of what was submitted; called in the order of submission.
 
     def oldest_written(self) -> bool:
@@ -254,12 +256,15 @@ class SagaActor(Actor):
             return False
         in_flight.popleft()
         if not in_flight:
-            self.in_flight = None
+            self.in_flight = self.flying = None  # an idle incarnation owns no queue
         return True
 
     def on_committed(self, turn: Turn) -> None:
         """A turn is durable: queries see it, its deadlines are armed, a snapshot may be due."""
         self.committed = turn.after
+        self.processed.add(turn.message.message_id, turn.after.sequence_nr)
+        if self.flying is not None:
+            self.flying.pop(turn.message.message_id, None)
         if turn.deadlines_set or turn.deadlines_cleared:
             self.supervisor.wakeups.committed(self.key, turn)
         if turn.after.sequence_nr - self.snapshot_nr >= self.supervisor.snapshot_every:

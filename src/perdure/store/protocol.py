@@ -1,7 +1,8 @@
 """What a store must do: one write for a group of turns, and a few reads.
 
-Whoever writes a store runs ``perdure.testing.StoreContract`` against it. Stores here: ``sql.py``
-(SQLite through SQLAlchemy and aiosqlite) and ``memory.py``. A store knows rows, never sagas.
+Whoever writes a store runs ``perdure.testing.store_contract.StoreContract`` against it. Here are
+``sql.py`` (SQLite through SQLAlchemy and aiosqlite) and ``memory.py``. A store knows rows, never
+sagas.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Store(Protocol):
         ...
 
     async def write(self, entries: Sequence[Entry]) -> Sequence[StoreError | None]:
-        """Write a group in one transaction; answer per entry, in order: None, or why it was left out.
+        """Write a group in one transaction; answer per entry: None, or why it was left out.
 
         Checked first: a turn under an old epoch is left out as ``Fenced``; a turn whose sequence
         number is not the next of its instance as ``SequenceConflict``, with the later turns of that
@@ -73,8 +74,8 @@ class Store(Protocol):
         An inbox row whose key exists is left as it is. A snapshot replaces one of the same number;
         only the newest two of an instance are kept.
 
-        Raises StoreError (StoreFull, StoreUnavailable) if the transaction as a whole failed; whether
-        it was committed is then unknown to the caller.
+        Raises StoreError (StoreFull, StoreUnavailable) if the transaction as a whole failed;
+        whether it was committed is then unknown to the caller.
         """
         ...
 
