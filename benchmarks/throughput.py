@@ -51,6 +51,7 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
         rounds.figure("ours cpu", "us/turn"),
     ]
     result.ratios.append(rounds.ratio("ours / limit", "ours", "limit", TARGET))
+    result.ratios.append(rounds.ratio("the same by cpu", "limit cpu", "ours cpu"))
     if sizes.busy:
         result.figures.append(rounds.figure("busy", "turns/s", f"ours, loop {sizes.busy:.0%} busy"))
         result.figures.append(rounds.figure("other work", "of the time"))
@@ -58,6 +59,7 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
             rounds.ratio("busy / limit", "busy", "limit", TARGET_BUSY),
             rounds.ratio("busy / ours", "busy", "ours"),
         ]
+    result.notes.append("by cpu: limit's per row / ours per turn; depends less on who else is busy")
     result.notes.append(
         f"{sizes.instances:,} instances, one message of each in flight; the driver shares the loop"
     )

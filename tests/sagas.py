@@ -1,4 +1,4 @@
-"""Sagas that tests share. Type names begin with "runtime-test." so that they clash with nobody's."""
+"""Sagas that tests share. Type names begin with "runtime-test.", to clash with nobody's."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from perdure import (
     CORRELATION_ID,
+    Complete,
     DeadlineReached,
     Effects,
+    Fail,
     IgnoreMissing,
     Park,
     ProcessManager,
@@ -26,6 +28,7 @@ from perdure import (
     starts,
     stops,
 )
+from perdure.core.saga import MissingPolicy
 
 
 @message(name="runtime-test.opened")
@@ -70,7 +73,7 @@ def _raise(error: BaseException) -> Callable[[Effects], Any]:
         do.record(Doubled(1_000_000))
         do.send(Ship("never", 0))
         do.deadline("never", timedelta(seconds=1))
-        raise error
+        raise type(error)(*error.args)
 
     return strike
 
@@ -96,7 +99,7 @@ STRIKES: dict[str, Callable[[Effects], Any]] = {
     "text": lambda do: "effects",
     "mixed": lambda do: [object()],
     "unregistered": lambda do: do.send(object()),
-    "twice": lambda do: (do.complete(), do.fail("no")) and None,
+    "twice": lambda do: [Complete(), Fail("no")],
 }
 
 
@@ -115,7 +118,7 @@ class Ledger(ProcessManager[LedgerState]):
     """Appends numbers: whatever is lost, doubled or overtaken shows in its state."""
 
     name = "Ledger"
-    on_missing = Park(for_s=60)
+    on_missing: ClassVar[MissingPolicy] = Park(for_s=60)
 
     @starts(Opened, by="id")
     def opened(self, state: LedgerState, event: Opened, do: Effects) -> None:

@@ -163,7 +163,11 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
         """Call a declared handler with a collector; all its effects, collected and returned."""
         do = Effects(metadata)
         returned = handler.call(self, state, event, do)
-        return do.collected if returned is None else chain(do.collected, returned)
+        if returned is None:
+            return do.collected
+        # What is no iterable of effects goes on as it is: the turn refuses it, and says so.
+        is_several = isinstance(returned, Iterable) and not isinstance(returned, (str, bytes))
+        return chain(do.collected, returned if is_several else [returned])
 
 
 def _time_out(state: Any, event: Any, metadata: Metadata) -> Iterable[Effect]:

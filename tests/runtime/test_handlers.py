@@ -13,8 +13,10 @@ from tests.runtime.support import (
     items,
     ledgers,
     open_ledger,
+    parts,
     quickly,
     reopened,
+    view_of,
 )
 from tests.sagas import (
     STRIKES,
@@ -88,7 +90,7 @@ async def test_a_dead_letter_holds_the_message_whole(store):
                 ref, Struck("x", "error"), correlation_id="k", headers={"tenant": "blue"}
             )
         (letter,) = await store.inner.dead_letters()
-        waiting = runtime._running.services.journal.decode_waiting(letter.message_id, letter.body)
+        waiting = parts(runtime).services.journal.decode_waiting(letter.message_id, letter.body)
         assert waiting.message.content == Struck("x", "error")
         assert (waiting.message.correlation_id, waiting.message.headers) == (
             "k", {"tenant": "blue"},
@@ -146,7 +148,7 @@ async def test_a_fold_that_raises_or_gives_nonsense_is_refused_before_it_is_writ
             await runtime.publish(Added("x", 3))
         assert len(await store.inner.journal("BadFold/x")) == 3
     async with Runtime(reopened(store), [BadFold]) as runtime:
-        assert (await runtime.state(runtime.ref(BadFold, "x"))).state.items == (3,)
+        assert (await view_of(runtime, runtime.ref(BadFold, "x"))).state.items == (3,)
 
 
 @quickly

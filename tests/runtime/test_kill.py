@@ -60,7 +60,9 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_kills(tmp_path):
                 numbers = await items(runtime, ref)
                 found.update(numbers)
                 assert all(n % kill_child.INSTANCES == id for n in numbers)
-                assert (await state_of(runtime, ref)).doubled == sum(2 * n for n in numbers if n % 2)
+                assert (await state_of(runtime, ref)).doubled == sum(
+                    2 * n for n in numbers if n % 2
+                )
                 turns = [turn async for turn in runtime.history(ref)]
                 assert [turn.sequence_nr for turn in turns] == list(range(1, len(numbers) + 2))
                 assert len({turn.message_id for turn in turns}) == len(turns)

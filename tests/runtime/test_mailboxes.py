@@ -17,6 +17,7 @@ from tests.runtime.support import (
     items,
     ledgers,
     open_ledger,
+    parts,
     quickly,
     rounds,
     until,
@@ -106,7 +107,7 @@ async def test_a_cancelled_waiter_frees_its_place(memory):
         assert await items(runtime, ref) == [1, 3]
         for n in range(5, 9):  # neither too much nor too little room is left
             await asyncio.gather(*adding(runtime, ref, n), *adding(runtime, other, n))
-        assert runtime._running.supervisor.admission.accepted == 0
+        assert parts(runtime).supervisor.admission.accepted == 0
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -134,7 +135,7 @@ async def test_a_waiter_cancelled_at_the_moment_it_is_refused_leaves_the_count_r
         await asyncio.gather(*first)
         async with asyncio.timeout(2):
             await runtime.settled()
-        assert runtime._running.supervisor.admission.accepted == 0
+        assert parts(runtime).supervisor.admission.accepted == 0
 
 
 @quickly
@@ -152,7 +153,7 @@ async def test_a_waiter_cancelled_at_the_moment_it_is_let_in_frees_its_place(mem
         await asyncio.gather(*first, *third)
         await finished([second])
         assert await items(runtime, ref) in ([1, 3], [1, 2, 3])
-        assert runtime._running.supervisor.admission.accepted == 0
+        assert parts(runtime).supervisor.admission.accepted == 0
 
 
 @quickly
@@ -202,9 +203,7 @@ async def test_a_tell_that_was_handed_over_and_finds_no_room_is_a_dead_letter(st
 
 @quickly
 async def test_a_thread_blocks_for_room_then_is_refused(memory):
-    async with ledgers(
-        memory, mailbox_max=100, in_flight_max=2, accept_timeout_s=0.05
-    ) as runtime:
+    async with ledgers(memory, mailbox_max=100, in_flight_max=2, accept_timeout_s=0.05) as runtime:
         ref = await open_ledger(runtime)
         raised: list[Exception] = []
 
@@ -239,7 +238,7 @@ async def test_everything_sent_is_answered_and_what_is_held_is_bounded(memory):
         await memory.held()
         await rounds()
         assert len(HANDLED) <= 50
-        assert runtime._running.supervisor.admission.accepted == 50
+        assert parts(runtime).supervisor.admission.accepted == 50
         await clock.advance(timedelta(seconds=5))
         memory.release()
         outcomes = await finished(tasks)
@@ -250,9 +249,7 @@ async def test_everything_sent_is_answered_and_what_is_held_is_bounded(memory):
 
 
 @quickly
-async def test_waiting_for_a_retry_with_all_room_taken_does_not_stop_simulated_time(
-    memory, clock
-):
+async def test_waiting_for_a_retry_with_all_room_taken_does_not_stop_simulated_time(memory, clock):
     async with ledgers(memory, clock, in_flight_max=1, shutdown_timeout_s=0.1) as runtime:
         ref = await open_ledger(runtime)
         memory.fail_writes()
@@ -272,6 +269,6 @@ async def test_counts_stay_right_over_many_failures(memory, caplog):
             memory.fail_writes(1, after_commit=bool(n % 2))
             await asyncio.gather(*(t for ref in refs for t in adding(runtime, ref, n, n + 1000)))
         await runtime.settled()
-        assert runtime._running.supervisor.admission.accepted == 0
-        assert runtime._running.supervisor.admission._depth == {}
+        assert parts(runtime).supervisor.admission.accepted == 0
+        assert parts(runtime).supervisor.admission._depth == {}
         assert caplog.records == []

@@ -172,7 +172,16 @@ async def test_headers_and_causes_are_kept_with_the_turn(store):
         {"message_id": 7},
         {"message_id": "x" * 501},
     ],
-    ids=str,
+    ids=[
+        "correlation id",
+        "causation id",
+        "header",
+        "surrogate header",
+        "surrogate id",
+        "empty id",
+        "number as id",
+        "long id",
+    ],
 )
 @quickly
 async def test_what_cannot_be_stored_beside_a_message_is_refused_at_its_sender(store, given):
@@ -200,13 +209,11 @@ async def test_list_verdicts_and_ignore(store):
 
 @quickly
 async def test_what_is_wrong_with_a_message_is_told_at_its_sender_and_changes_nothing(store):
-    async with Runtime(
-        store, [Diary, Ledger, Club], Settings(message_bytes_max=10_000)
-    ) as runtime:
+    async with Runtime(store, [Diary, Ledger, Club], Settings(message_bytes_max=10_000)) as runtime:
         ref = runtime.ref(Diary, "d")
         wrong = [
-            (Meeting("d", datetime(2026, 1, 1)), errors.NaiveDatetime),  # noqa: DTZ001
-            (Meeting("x" * 20_000, datetime(2026, 1, 1)), errors.CodecError),  # noqa: DTZ001
+            (Meeting("d", datetime(2026, 1, 1)), errors.NaiveDatetime),
+            (Meeting("x" * 20_000, datetime(2026, 1, 1)), errors.CodecError),
             (Undirected(None), errors.CorrelationFailed),
             (Undirected(""), errors.CorrelationFailed),
             (Undirected("x" * 2_000), errors.CorrelationFailed),

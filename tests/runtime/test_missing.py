@@ -160,6 +160,26 @@ async def test_a_parked_message_that_fails_is_a_dead_letter_and_the_others_go_on
 
 
 @quickly
+async def test_a_parked_message_that_fails_is_buried_once_also_over_a_failed_write(store):
+    async with ledgers(store, batch_max=1, retry_pause_s=0.001) as runtime:
+        ref = runtime.ref(Ledger, "x")
+        await runtime.send(ref, Struck("x", "error"))
+        await runtime.send(ref, Closed("x"))
+        store.hold_writes()
+        opening = asyncio.create_task(runtime.send(ref, Opened("x")))
+        await store.held()
+        store.let_through()
+        await opening
+        await store.held()  # the dead letter
+        store.fail_writes()
+        store.release()
+        assert (await runtime.send(ref, Added("x", 1))).outcome is Outcome.FINISHED
+        assert len(await store.inner.dead_letters()) == 1
+        assert [row.sequence_nr for row in await store.inner.journal(ref.key)] == [1, 2, 3]
+        assert await store.inner.inbox() == []
+
+
+@quickly
 async def test_a_parked_stop_ends_the_instance_as_soon_as_it_starts(store):
     async with ledgers(store) as runtime:
         ref = runtime.ref(Ledger, "x")

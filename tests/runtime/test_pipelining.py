@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from functools import partial
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.runtime.support import (
     reopened,
     rounds,
     until,
+    view_of,
 )
 from tests.sagas import HANDLED, Added, Ledger, Struck
 
@@ -34,9 +36,13 @@ async def test_a_hundred_messages_are_turned_while_the_first_write_is_held(store
         HANDLED.clear()
         store.hold_writes()
         answered: list[int] = []
+
+        def note(n: int, _) -> None:
+            answered.append(n)
+
         tasks = adding(runtime, ref, *range(100))
         for n, task in enumerate(tasks):
-            task.add_done_callback(lambda _, n=n: answered.append(n))
+            task.add_done_callback(partial(note, n))
         await store.held()
         await until(lambda: len(HANDLED) == 100)
         assert await items(runtime, ref) == [1000]  # queries see what is committed
@@ -85,7 +91,7 @@ async def test_eight_senders_over_failing_writes_append_each_number_once_in_thei
 ):
     chance = random.Random(seed)
 
-    async def send_all(runtime, ref, sender):
+    async def send_all(runtime, ref, sender) -> None:
         for n in range(25):
             number = sender * 1000 + n
             await runtime.send(ref, Added("x", number), message_id=str(number))
@@ -105,7 +111,7 @@ async def test_eight_senders_over_failing_writes_append_each_number_once_in_thei
         for sender in range(8):
             mine = [n for n in found if n // 1000 == sender]
             assert mine == sorted(mine)
-        assert (await runtime.state(ref)).state.doubled == sum(2 * n for n in found if n % 2)
+        assert (await view_of(runtime, ref)).state.doubled == sum(2 * n for n in found if n % 2)
     async with ledgers(reopened(store)) as runtime:
         assert await items(runtime, runtime.ref(Ledger, "x")) == found
 

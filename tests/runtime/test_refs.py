@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pykka
 import pytest
@@ -28,7 +29,7 @@ async def test_tell_and_ask_on_the_loop(store):
 async def test_tell_and_ask_from_other_threads_keep_each_threads_order(store):
     async with ledgers(store) as runtime:
         ref = await open_ledger(runtime)
-        replies: list[int] = []
+        replies: list[Any] = []
 
         def work(sender: int) -> None:
             for n in range(50):
@@ -51,8 +52,8 @@ async def test_an_ask_can_be_awaited_on_another_loop(store):
     async with ledgers(store) as runtime:
         ref = await open_ledger(runtime)
 
-        def other_loop() -> int:
-            async def ask() -> int:
+        def other_loop() -> Any:
+            async def ask() -> Any:
                 ref.tell(Added("x", 1))
                 return await ref.ask(Added("x", 2), block=False)
 

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,16 @@ from perdure import (
     starts,
 )
 from perdure.messages import type_info_of
-from tests.runtime.support import add, adding, items, ledgers, open_ledger, quickly, reopened
+from tests.runtime.support import (
+    add,
+    adding,
+    items,
+    ledgers,
+    open_ledger,
+    quickly,
+    reopened,
+    view_of,
+)
 from tests.sagas import HANDLED, Added, Basket, Closed, Filled, Ledger, Opened, OtherBasket
 
 
@@ -125,7 +135,7 @@ async def test_snapshots_follow_every_so_many_turns(memory):
         assert seen[1] - seen[0] == 3
         async with asyncio.timeout(1):
             ref.stop(block=False)
-            assert (await runtime.state(ref)).sequence_nr == 19
+            assert (await view_of(runtime, ref)).sequence_nr == 19
 
 
 @quickly
@@ -195,9 +205,10 @@ async def test_a_type_this_code_does_not_know_stops_its_instance_only(store):
         await open_ledger(runtime, "x", Older)
         await open_ledger(runtime, "y", Older)
         await runtime.publish(Forgotten("x"))
+    forgotten: Any = Forgotten
     info = type_info_of(Forgotten)
     assert info is not None
-    del Forgotten.__perdure_type__  # as if the class were gone
+    del forgotten.__perdure_type__  # as if the class were gone
     try:
         async with Runtime(reopened(store), [Newer]) as runtime:
             with pytest.raises(errors.InstanceQuarantined, match=r"runtime-test\.forgotten"):
@@ -208,7 +219,7 @@ async def test_a_type_this_code_does_not_know_stops_its_instance_only(store):
             history = [turn.type async for turn in runtime.history(runtime.ref(Newer, "x"))]
             assert history == ["runtime-test.opened", "runtime-test.forgotten"]
     finally:
-        Forgotten.__perdure_type__ = info
+        forgotten.__perdure_type__ = info
     async with Runtime(reopened(store), [Older]) as runtime:
         await runtime.publish(Added("x", 1))
 
@@ -271,7 +282,7 @@ async def test_events_and_states_of_old_versions_are_upcast(store):
         tips = {}
         for id in ("one", "two", "three"):
             await runtime.publish(new_event(id, 7, 3))
-            tips[id] = (await runtime.state(runtime.ref(new_saga, id))).state.tips
+            tips[id] = (await view_of(runtime, runtime.ref(new_saga, id))).state.tips
         assert tips == {"one": 1 + 3, "two": 100 + 3, "three": 100 + 1 + 3}
 
 
@@ -298,7 +309,7 @@ async def test_a_handler_that_changes_its_message_changes_nothing_else(store):
         await publishing
         for saga in (Basket, OtherBasket):
             ref = runtime.ref(saga, "b")
-            live = await runtime.state(ref)
+            live = await view_of(runtime, ref)
             ref.stop(block=False)
             assert live == await runtime.state(ref)
             assert live.state.items == [1]
@@ -310,7 +321,7 @@ async def test_a_message_that_is_turned_again_is_as_it_was_sent(store, written):
     async with Runtime(store, [Basket], Settings(retry_pause_s=0.001)) as runtime:
         store.fail_writes(after_commit=written)
         await runtime.publish(Filled("b", [1]))
-        assert (await runtime.state(runtime.ref(Basket, "b"))).state.items == [1]
+        assert (await view_of(runtime, runtime.ref(Basket, "b"))).state.items == [1]
 
 
 @quickly
@@ -323,5 +334,5 @@ async def test_a_long_history_is_read_page_by_page(store):
         ref = runtime.ref(Ledger, "x")
         assert await items(runtime, ref) == list(range(2_500))
         await add(runtime, ref, -1)
-        assert (await runtime.state(ref)).sequence_nr == 2_502
+        assert (await view_of(runtime, ref)).sequence_nr == 2_502
         assert len([turn async for turn in runtime.history(ref)]) == 2_502

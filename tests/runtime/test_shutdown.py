@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from typing import Any
 
 import pykka
 import pytest
@@ -19,6 +20,7 @@ from tests.runtime.support import (
     quickly,
     reopened,
     rounds,
+    until,
 )
 from tests.sagas import Added, Ledger
 
@@ -86,10 +88,13 @@ async def test_stopping_twice_and_without_a_start(store):
 
 @quickly
 async def test_an_error_inside_the_block_still_stops_the_runtime(store):
-    with pytest.raises(ZeroDivisionError):
+    async def failing() -> None:
         async with ledgers(store) as runtime:
             await open_ledger(runtime)
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await failing()
     async with ledgers(reopened(store)) as runtime:
         await add(runtime, runtime.ref(Ledger, "x"), 1)
 
@@ -190,15 +195,14 @@ async def test_a_retry_that_waits_is_finished_or_told_when_stopping(store):
     ref = await open_ledger(runtime)
     store.fail_writes()
     (task,) = adding(runtime, ref, 1)
-    while not store.calls["write"] >= 2:
-        await asyncio.sleep(0)
+    await until(lambda: store.writes >= 2)
     await rounds(3)
     await runtime.stop()
-    (outcome,) = await asyncio.gather(task, return_exceptions=True)
+    outcomes = await asyncio.gather(task, return_exceptions=True)
     async with ledgers(reopened(store)) as runtime:
         kept = await items(runtime, runtime.ref(Ledger, "x"))
-        if isinstance(outcome, errors.RuntimeNotRunning):
-            assert "same message id" in str(outcome)
+        if isinstance(outcomes[0], errors.RuntimeNotRunning):
+            assert "same message id" in str(outcomes[0])
             assert kept == []
         else:
             assert kept == [1]
@@ -216,7 +220,7 @@ async def test_the_same_runtime_may_run_again(store):
     assert epochs == {1, 2, 3}
 
 
-async def _rows(store):
+async def _rows(store) -> Any:
     await store.inner.open()
     try:
         return await store.inner.journal("Ledger/x")

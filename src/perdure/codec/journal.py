@@ -17,13 +17,13 @@ from perdure.codec.codec import Codec
 from perdure.core.commit import OutboxKind, Status
 from perdure.core.correlation import split_key
 from perdure.core.instance import Armed, Instance, ProcessedMessages, next_due
-from perdure.core.outcome import Outcome, Outgoing, Stored, Turn
+from perdure.core.outcome import Outcome, Stored, Turn
 from perdure.core.replay import JournalEntry
 from perdure.core.saga import Definition
 from perdure.errors import DecodeError
 from perdure.messages import Message, Metadata
 
-__all__ = ["JournalCodec", "WaitingMessage"]
+__all__ = ["JournalCodec", "Outgoing", "WaitingMessage"]
 
 FORMAT = 1
 
@@ -35,6 +35,14 @@ _OUTCOMES = {
     Outcome.FAILED: 5,
 }
 _OUTCOME_OF = {number: outcome for outcome, number in _OUTCOMES.items()}
+
+
+class Outgoing(NamedTuple):
+    """A command or event that a stored turn sent; ``target`` is the command's queue."""
+
+    kind: OutboxKind
+    target: str
+    stored: Stored
 
 
 class TurnBody(NamedTuple):
@@ -90,7 +98,12 @@ class JournalCodec:
                 message.causation_id,
                 message.headers,
                 turn.events,
-                turn.outgoing,
+                [
+                    (row.kind.value, row.target, (row.type, row.version, row.body))
+                    for row in turn.outgoing
+                ]
+                if turn.outgoing
+                else turn.outgoing,
                 {name: armed.due_at_ms for name, armed in turn.deadlines_set.items()}
                 if turn.deadlines_set
                 else turn.deadlines_set,

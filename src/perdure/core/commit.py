@@ -103,6 +103,7 @@ class OutboxRow:
     kind: OutboxKind
     target: str
     type: str
+    version: int
     body: bytes
     created_at_ms: int
     position: int = 0

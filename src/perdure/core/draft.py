@@ -7,13 +7,13 @@ Next to read: ``turn.py``, which opens a draft and closes it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
-from perdure.core.commit import OutboxKind, Status
+from perdure.core.commit import OutboxKind, OutboxRow, Status
 from perdure.core.instance import Armed, Instance, next_due
-from perdure.core.outcome import Encoder, Outcome, Outgoing, Stored, Turn
+from perdure.core.outcome import Encoder, Outcome, Stored, Turn
 from perdure.core.replay import fold
 from perdure.core.saga import Definition
 from perdure.effects import (
@@ -74,7 +74,7 @@ class Draft:
         self.status = Status.RUNNING
         self.detail: bytes | str | None = None
         self.events: list[Stored] = _NONE
-        self.outgoing: list[Outgoing] = _NONE
+        self.outgoing: list[OutboxRow] = _NONE
         self.set: dict[str, Armed] = _NO_DEADLINES
         self.deadlines = instance.deadlines  # replaced, not changed, by the first change
         self.fired: str | None = None
@@ -100,13 +100,17 @@ class Draft:
     def carry_out(self, effects: Iterable[Effect] | None) -> None:
         if effects is None:
             return
-        for effect in _checked(effects):
+        if isinstance(effects, (str, bytes)) or not isinstance(effects, Iterable):
+            raise _nonsense(effects)
+        for count, effect in enumerate(effects):
+            if count >= EFFECTS_MAX:
+                raise InvalidEffect(
+                    f"more than {EFFECTS_MAX} effects in one turn",
+                    remedy="split the work over turns",
+                )
             carry = _CARRY_OUT.get(type(effect))
             if carry is None:
-                raise InvalidEffect(
-                    f"the handler returned {effect!r} of type {type(effect).__name__}",
-                    remedy="return None or an iterable of effects (Send, Record, SetDeadline, …)",
-                )
+                raise _nonsense(effect)
             carry(self, effect)
 
     def turn(self, message: Message, now_ms: int) -> Turn:
@@ -155,40 +159,46 @@ class Draft:
         return [name for name in before if name not in self.deadlines]
 
 
-def _checked(effects: Any) -> Iterator[Effect]:
-    if isinstance(effects, (str, bytes)) or not isinstance(effects, Iterable):
-        raise InvalidEffect(
-            f"the handler returned {effects!r} of type {type(effects).__name__}",
-            remedy="return None or an iterable of effects (Send, Record, SetDeadline, …)",
-        )
-    for count, effect in enumerate(effects):
-        if count >= EFFECTS_MAX:
-            raise InvalidEffect(
-                f"more than {EFFECTS_MAX} effects in one turn", remedy="split the work over turns"
-            )
-        yield effect
+def _nonsense(returned: object) -> InvalidEffect:
+    return InvalidEffect(
+        f"the handler returned {returned!r} of type {type(returned).__name__}",
+        remedy="return None or an iterable of effects (Send, Record, SetDeadline, …)",
+    )
 
 
 def _record(draft: Draft, effect: Record) -> None:
     if draft.events is _NONE:
         draft.events = []
     draft.events.append(draft.encoder.message(effect.event))
-    draft.fold(effect.event)
+    draft.fold(draft.definition.private_event(effect.event))
 
 
 def _send(draft: Draft, effect: Send) -> None:
     stored = draft.encoder.message(effect.command)
-    _put_out(draft, Outgoing(OutboxKind.COMMAND, effect.queue or stored[0], stored))
+    _put_out(draft, OutboxKind.COMMAND, effect.queue or stored[0], stored)
 
 
 def _publish(draft: Draft, effect: Publish) -> None:
-    _put_out(draft, Outgoing(OutboxKind.EVENT, "", draft.encoder.message(effect.event)))
+    _put_out(draft, OutboxKind.EVENT, "", draft.encoder.message(effect.event))
 
 
-def _put_out(draft: Draft, outgoing: Outgoing) -> None:
+def _put_out(draft: Draft, kind: OutboxKind, target: str, stored: Stored) -> None:
     if draft.outgoing is _NONE:
         draft.outgoing = []
-    draft.outgoing.append(outgoing)
+    metadata = draft.metadata
+    draft.outgoing.append(
+        OutboxRow(
+            draft.instance.key,
+            metadata.sequence_nr,
+            len(draft.outgoing),
+            kind,
+            target,
+            stored[0],
+            stored[1],
+            stored[2],
+            metadata.occurred_at_ms,
+        )
+    )
 
 
 def _set_deadline(draft: Draft, effect: SetDeadline) -> None:

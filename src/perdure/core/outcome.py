@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from perdure.core.commit import (
     DeadlineRow,
     HeadRow,
     JournalRow,
-    OutboxKind,
     OutboxRow,
     TurnRecord,
 )
@@ -25,7 +24,6 @@ __all__ = [
     "TIMEOUT",
     "Encoder",
     "Outcome",
-    "Outgoing",
     "Stored",
     "Turn",
     "record_of",
@@ -69,14 +67,6 @@ class Encoder:
         self.value = value
 
 
-class Outgoing(NamedTuple):
-    """A command to send or an event to publish."""
-
-    kind: OutboxKind
-    target: str
-    stored: Stored
-
-
 @dataclass(slots=True)
 class Turn:
     """What one message did: the instance afterwards and what must be written with it."""
@@ -87,7 +77,7 @@ class Turn:
     after: Instance
     refused: bool = False
     events: list[Stored] = field(default_factory=list)
-    outgoing: list[Outgoing] = field(default_factory=list)
+    outgoing: list[OutboxRow] = field(default_factory=list)
     deadlines_set: dict[str, Armed] = field(default_factory=dict)
     deadlines_cleared: list[str] = field(default_factory=list)
     status_changed: bool = False
@@ -101,12 +91,7 @@ def record_of(turn: Turn, saga: str, epoch: int, body: bytes, consumes_inbox: bo
     number = after.sequence_nr
     record = TurnRecord(JournalRow(key, number, epoch, turn.message.message_id, body))
     if turn.outgoing:
-        record.outbox = tuple(
-            [
-                OutboxRow(key, number, index, kind, target, stored[0], stored[2], turn.at_ms)
-                for index, (kind, target, stored) in enumerate(turn.outgoing)
-            ]
-        )
+        record.outbox = tuple(turn.outgoing)
     if turn.deadlines_set:
         record.deadlines_set = tuple(
             DeadlineRow(key, name, number, armed.due_at_ms)

@@ -92,6 +92,16 @@ class Definition:
     kinds: Mapping[type | str, tuple[VerdictKind, bool]] | None = None
     copies_state: bool = True
 
+    _frozen: dict[type, bool] = field(default_factory=dict, repr=False, compare=False)
+
+    def private_event(self, event: Any) -> Any:
+        """The event for one function of the saga: a copy, unless it cannot be changed."""
+        kind = type(event)
+        is_frozen = self._frozen.get(kind)
+        if is_frozen is None:
+            is_frozen = self._frozen[kind] = is_immutable(kind)
+        return event if is_frozen else copy.deepcopy(event)
+
     def private_copy(self, state: Any) -> Any:
         """The state for user code to look at or change: a copy, unless it cannot be changed."""
         return copy.deepcopy(state) if self.copies_state else state

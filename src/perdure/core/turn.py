@@ -68,11 +68,13 @@ def step(
     if handling is None:
         return _nothing(instance, message, Outcome.UNHANDLED, now_ms, strict)
     draft = Draft(definition, instance, metadata, encoder)
-    draft.fold(content)
+    draft.fold(definition.private_event(content))
     if not instance.sequence_nr and definition.timeout is not None:
         draft.arm(TIMEOUT, now_ms + milliseconds(definition.timeout))
     draft.fired = fired_name(content)
-    effects = handling(definition.private_copy(draft.state), content, metadata)
+    effects = handling(
+        definition.private_copy(draft.state), definition.private_event(content), metadata
+    )
     draft.carry_out(effects)
     if kind is VerdictKind.STOP and draft.status is Status.RUNNING:
         draft.finish(Status.COMPLETED, None)

@@ -14,7 +14,7 @@ from perdure.runtime.services import Services
 __all__ = ["dead_letter"]
 
 ERROR_CHARS_MAX = 8_000
-"""So much of the end of an error chain is kept."""
+"""So much of an error chain is kept: its beginning, and the larger part of its end."""
 
 
 def dead_letter(
@@ -27,9 +27,16 @@ def dead_letter(
         message.message_id,
         message.type,
         reason,
-        "".join(traceback.format_exception(error))[-ERROR_CHARS_MAX:],
+        _chain(error),
         1,
         services.journal.encode_waiting(message, delivery.kind, delivery.strict),
         services.clock.now_ms(),
         delivery.waits,
     )
+
+
+def _chain(error: BaseException) -> str:
+    text = "".join(traceback.format_exception(error))
+    if len(text) > ERROR_CHARS_MAX:
+        text = f"{text[: ERROR_CHARS_MAX // 4]}\n…\n{text[-ERROR_CHARS_MAX * 3 // 4 :]}"
+    return text.encode("utf-8", "backslashreplace").decode()  # whatever was raised, it is stored

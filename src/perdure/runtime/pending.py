@@ -41,8 +41,11 @@ class Pending:
         return [self.delivery]
 
     def written(self) -> None:
-        if self.actor.oldest_written():
+        actor = self.actor
+        if actor.oldest_written():
             self.settle()
+            if actor.in_flight is None:
+                actor.supervisor.on_quiet()
 
     def left_out(self, error: StoreError) -> None:
         self.actor.on_lost(error)

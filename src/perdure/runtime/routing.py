@@ -20,7 +20,7 @@ from perdure.core.correlation import (
     encode_id,
     instance_key,
 )
-from perdure.core.saga import Definition
+from perdure.core.saga import Definition, is_immutable
 from perdure.errors import CorrelationFailed, PerdureError, UnknownMessageType, UnknownSaga
 from perdure.messages import ExternalEvent, Message, Metadata
 from perdure.runtime.delivery import Delivery
@@ -41,10 +41,18 @@ class Routing:
 
     def __init__(self, definitions: Mapping[str, Definition]) -> None:
         self.definitions = definitions
+        self._frozen: dict[type, bool] = {}
         self._interested: dict[type | str, list[Definition]] = {}
         for definition in definitions.values():
             for interest in definition.interests:
                 self._interested.setdefault(interest, []).append(definition)
+
+    def _is_frozen(self, kind: type) -> bool:
+        """The sender cannot change such a message after it was sent."""
+        found = self._frozen.get(kind)
+        if found is None:
+            found = self._frozen[kind] = is_immutable(kind)
+        return found
 
     def definition(self, saga: Any) -> Definition:
         """The definition of a saga class or name. Raises ``UnknownSaga``."""
@@ -86,7 +94,7 @@ class Routing:
             content = codec.from_mapping(content)
         name, version, body = codec.encode(content)
         return Message(
-            content,
+            content if self._is_frozen(type(content)) else codec.decode(name, version, body),
             name,
             version,
             body,

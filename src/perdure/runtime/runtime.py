@@ -174,7 +174,7 @@ class Runtime:
         definition = self._routing.definition(ref.saga)
         made = self._message(message, message_id, correlation_id, causation_id, headers)
         delivery = self._routing.delivery_to(definition, ref.correlation_id, made)
-        running = self._parts()
+        running = self._on_loop()
         if timeout_s is None:
             return await running.deliver(delivery)
         try:
@@ -207,7 +207,7 @@ class Runtime:
         """
         made = self._message(message, message_id, correlation_id, causation_id, headers)
         deliveries = self._routing.deliveries(made)
-        running = self._parts()
+        running = self._on_loop()
         if len(deliveries) == 1:
             return [await running.deliver(deliveries[0])]
         return await _deliver_all(running, made, deliveries)
@@ -217,7 +217,7 @@ class Runtime:
     async def state(self, ref: SagaRef) -> InstanceView | None:
         """The instance as last committed, or None if there is none. Wakes nobody."""
         definition = self._routing.definition(ref.saga)
-        return await self._parts().views.state(definition, ref.key)
+        return await self._on_loop().views.state(definition, ref.key)
 
     def instances(
         self, saga: Saga | str, *, status: Status | str | None = None, after: str = ""
@@ -228,11 +228,11 @@ class Runtime:
         """
         definition = self._routing.definition(saga)
         wanted = None if status is None else Status(status)
-        return self._parts().views.instances(definition, wanted, after)
+        return self._on_loop().views.instances(definition, wanted, after)
 
     def history(self, ref: SagaRef, *, after: int = 0) -> AsyncIterator[HistoryEntry]:
         """The turns of an instance above a sequence number, oldest first."""
-        return self._parts().views.history(ref.key, after)
+        return self._on_loop().views.history(ref.key, after)
 
     @property
     def residents(self) -> int:
@@ -244,6 +244,15 @@ class Runtime:
         await self._parts().settled()
 
     # Within
+
+    def _on_loop(self) -> Running:
+        running = self._parts()
+        if asyncio.get_running_loop() is not running.loop:
+            raise RuntimeNotRunning(
+                "the runtime runs on another event loop",
+                remedy="from other loops and threads use a ref: await ref.ask(…, block=False)",
+            )
+        return running
 
     def _parts(self) -> Running:
         running = self._running

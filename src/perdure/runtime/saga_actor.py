@@ -36,7 +36,7 @@ from perdure.errors import (
     StoreUnavailable,
 )
 from perdure.runtime.dead_letters import dead_letter
-from perdure.runtime.delivery import Delivery
+from perdure.runtime.delivery import Delivery, refusal
 from perdure.runtime.missing import expire, treat_missing
 from perdure.runtime.pending import (
     Pending,
@@ -170,7 +170,7 @@ class SagaActor(Actor):
                 self.supervisor.services.encoder,
             )
             if not head.sequence_nr and turn.outcome is not Outcome.APPLIED:
-                delivery.answer(turn.outcome)  # it would have started the instance: still none
+                self._decline(delivery, turn)
                 return
             record = self._record(delivery, turn)
         except BaseException as error:  # whatever user code raises stays in this turn
@@ -179,6 +179,13 @@ class SagaActor(Actor):
         self._submit(delivery, turn, record)
         if not head.sequence_nr and self.parked:
             self._unpark(now_ms)
+
+    def _decline(self, delivery: Delivery, turn: Turn) -> None:
+        """A message that would have started the instance was not wanted: there is still none."""
+        if turn.refused:
+            delivery.refuse(refusal(delivery, turn.outcome))
+        else:
+            delivery.answer(turn.outcome)
 
     def _submit(self, delivery: Delivery, turn: Turn, record: TurnRecord) -> None:
         self.head = turn.after

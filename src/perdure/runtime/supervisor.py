@@ -81,20 +81,14 @@ class Supervisor(Actor):
             return
         key = delivery.key
         actor = self.active.get(key)
-        if actor is None:
-            actor = self._spawn(delivery.definition, key)
-            self._rehydration.request(actor)
         self._policy.touched(key, self.services.clock.monotonic_s())
+        if actor is None:
+            actor = self.active[key] = SagaActor.spawn(self, delivery.definition, key)
+            self._rehydration.request(actor)
+            if self._sweep is None:
+                self._arm_sweep()
+            self.on_quiet()
         actor.actor_inbox.put(delivery)
-
-    def _spawn(self, definition: Definition, key: str) -> SagaActor:
-        actor = SagaActor.spawn(self, definition, key)
-        self.active[key] = actor
-        if len(self.active) > self._policy.residents_max:
-            self.passivate_due()
-        elif self._sweep is None:
-            self._arm_sweep()
-        return actor
 
     # Passivation
 
@@ -110,6 +104,11 @@ class Supervisor(Actor):
         actor.is_over = True
         actor.end()
         return True
+
+    def on_quiet(self) -> None:
+        """An instance came, or has nothing more to do: somebody may have to leave memory."""
+        if len(self.active) > self._policy.residents_max:
+            self.passivate_due()
 
     def passivate_due(self) -> None:
         """Passivate those that are idle for long enough, and the surplus."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from perdure.core.commit import JournalRow, OutboxKind, Status
+from perdure.core.commit import HeadRow, JournalRow, OutboxKind, Status
 from perdure.core.instance import Instance
 from perdure.core.outcome import Outcome, Stored
 from perdure.core.saga import Definition
-from perdure.errors import CodecError
+from perdure.errors import CodecError, InstanceQuarantined
 from perdure.messages import datetime_of
 from perdure.runtime.rehydration import fold_loaded
 from perdure.runtime.services import Services
@@ -30,7 +30,8 @@ class InstanceView:
     """An instance as it was last committed. ``state`` is the looker's own to keep.
 
     ``result`` is what it completed with, ``failure`` why it failed; ``deadlines`` are the armed
-    ones and when they are due (the whole process's is called "perdure.timeout").
+    ones and when they are due (the whole process's is called "perdure.timeout"). In a listing, an
+    instance that cannot be rehydrated is shown with the reason in ``quarantined`` and no state.
     """
 
     saga: str
@@ -43,6 +44,7 @@ class InstanceView:
     deadlines: dict[str, datetime] = field(default_factory=dict)
     result: Any = None
     failure: str | None = None
+    quarantined: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +88,12 @@ class Views:
         self._supervisor = supervisor
 
     async def state(self, definition: Definition, key: str) -> InstanceView | None:
-        """The instance, or None if there is none."""
-        async for view in self._states(definition, [key]):
-            return view
-        return None
+        """The instance, or None if there is none. Raises ``InstanceQuarantined``."""
+        instance = self._supervisor.committed(key)
+        if instance is None:
+            (loaded,) = await self._services.store.load([key])
+            instance = (await fold_loaded(self._services, definition, loaded)).instance
+        return self._view(definition, instance) if instance.exists else None
 
     async def instances(
         self, definition: Definition, status: Status | None, after: str
@@ -98,7 +102,7 @@ class Views:
         last = f"{definition.name}/{after}" if after else ""
         while True:
             heads = await self._services.store.heads(definition.name, status, last, PAGE)
-            async for view in self._states(definition, [head.instance for head in heads]):
+            async for view in self._page(definition, heads):
                 if status is None or view.status is status:
                     yield view
             if len(heads) < PAGE:
@@ -115,19 +119,22 @@ class Views:
                 return
             after = rows[-1].sequence_nr
 
-    async def _states(
-        self, definition: Definition, keys: Sequence[str]
+    async def _page(
+        self, definition: Definition, heads: Sequence[HeadRow]
     ) -> AsyncIterator[InstanceView]:
-        resident = {key: self._supervisor.committed(key) for key in keys}
+        resident = {head.instance: self._supervisor.committed(head.instance) for head in heads}
         passive = [key for key, instance in resident.items() if instance is None]
-        loaded = await self._services.store.load(passive) if passive else ()
-        folded = {rows.instance: rows for rows in loaded}
-        for key in keys:
-            instance = resident[key]
-            if instance is None:
-                instance = (await fold_loaded(self._services, definition, folded[key])).instance
-            if instance.exists:
+        found = await self._services.store.load(passive) if passive else ()
+        loaded = {rows.instance: rows for rows in found}
+        for head in heads:
+            instance = resident[head.instance]
+            try:
+                if instance is None:
+                    rows = loaded[head.instance]
+                    instance = (await fold_loaded(self._services, definition, rows)).instance
                 yield self._view(definition, instance)
+            except InstanceQuarantined as error:
+                yield _quarantined(head, error)
 
     def _view(self, definition: Definition, instance: Instance) -> InstanceView:
         detail = instance.detail
@@ -182,3 +189,17 @@ class Views:
             return self._services.codec.decode(*stored)
         except CodecError:
             return self._services.codec.decode_plain(stored[2])
+
+
+def _quarantined(head: HeadRow, error: InstanceQuarantined) -> InstanceView:
+    """What is known of an instance without its journal."""
+    return InstanceView(
+        head.saga,
+        head.correlation_id,
+        head.status,
+        None,
+        0,
+        datetime_of(head.started_at_ms),
+        datetime_of(head.updated_at_ms),
+        quarantined=error.problem,
+    )

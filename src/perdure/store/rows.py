@@ -136,7 +136,7 @@ def corrupt_record(problem: str, instance: object) -> CorruptRecord:
 
 
 def _outbox_row(position: int, key: tuple[Any, ...], body: bytes) -> OutboxRow:
-    instance, sequence_nr, index, kind, target, type_, created_at_ms = key
+    instance, sequence_nr, index, kind, target, type_, version, created_at_ms = key
     return OutboxRow(
         instance,
         sequence_nr,
@@ -144,6 +144,7 @@ def _outbox_row(position: int, key: tuple[Any, ...], body: bytes) -> OutboxRow:
         OutboxKind(kind),
         target,
         type_,
+        version,
         body,
         created_at_ms,
         position,
@@ -220,7 +221,7 @@ INBOX = _kind(
 )
 OUTBOX = _kind(
     schema.outbox,
-    "instance sequence_nr index kind.value target type created_at_ms",
+    "instance sequence_nr index kind.value target type version created_at_ms",
     _outbox_row,
     "sequence_nr",
 )

@@ -136,6 +136,7 @@ outbox = Table(
     _integer("kind"),
     _text("target"),
     _text("type"),
+    _integer("version"),
     _integer("created_at_ms"),
     _body(),
     _integer("checksum"),

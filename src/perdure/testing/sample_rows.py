@@ -76,6 +76,7 @@ def outbox_row(instance: str, sequence_nr: int, index: int = 0, **rest: Any) -> 
         "kind": OutboxKind.COMMAND,
         "target": "payments",
         "type": "ProcessPayment",
+        "version": 3,
         "body": f"command {sequence_nr}.{index}".encode(),
         "created_at_ms": NOW_MS,
     }
