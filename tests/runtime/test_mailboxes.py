@@ -271,4 +271,4 @@ async def test_counts_stay_right_over_many_failures(memory, caplog):
         await runtime.settled()
         assert parts(runtime).supervisor.admission.accepted == 0
         assert parts(runtime).supervisor.admission._depth == {}
-        assert caplog.records == []
+        assert [r for r in caplog.records if r.name.startswith("perdure")] == []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from perdure.core.commit import OutboxKind, OutboxRow, Status
@@ -36,6 +36,7 @@ EFFECTS_MAX = 10_000
 """So many effects of one turn at most: a runaway loop fails its turn, not the store."""
 
 DEADLINE_NAME_MAX = 200
+LATEST_MS = milliseconds_of(datetime(9999, 12, 31, tzinfo=UTC))
 
 
 # Shared by all turns that have none, and never changed: making three collections a turn is dear.
@@ -219,7 +220,11 @@ def _set_deadline(draft: Draft, effect: SetDeadline) -> None:
     else:
         due = milliseconds_of(effect.at)  # stored in whole milliseconds, rounded up
         due += milliseconds(effect.at - datetime_of(due))
-    draft.arm(name, max(due, 0))
+    if not 0 <= due <= LATEST_MS:
+        raise InvalidEffect(
+            f"deadline {name!r} is set beyond the calendar", remedy="set it between 1970 and 9999"
+        )
+    draft.arm(name, due)
 
 
 def _cancel_deadline(draft: Draft, effect: CancelDeadline) -> None:

@@ -64,8 +64,10 @@ class Admission:
         try:
             await waiting.admitted
         except asyncio.CancelledError:
-            if waiting.admitted.done() and not waiting.admitted.cancelled():
-                self.leave(delivery)  # it was let in, and nobody is there to enter
+            admitted = waiting.admitted
+            if admitted.done() and not admitted.cancelled():
+                if admitted.exception() is None:
+                    self.leave(delivery)  # it was let in, and nobody is there to enter
             elif waiting.has_passed_first:
                 self._leave_instance(delivery.key)
             raise
@@ -91,8 +93,11 @@ class Admission:
     @property
     def is_empty(self) -> bool:
         """Everything accepted is answered, or waits for time to pass."""
-        paused = sum(self._depth.get(key, 0) for key in self._paused) if self._paused else 0
-        return self.accepted == paused
+        if not self._paused:
+            return self.accepted == 0
+        counted = sum(self._depth.get(key, 0) for key in self._paused)
+        not_yet_in = sum(waiting.key in self._paused for waiting in self._at_common)
+        return self.accepted == counted - not_yet_in
 
     async def emptied(self) -> None:
         """Wait until everything accepted is answered, or waits for time to pass."""

@@ -11,7 +11,7 @@ from perdure.core.commit import DeadLetterRow
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.services import Services
 
-__all__ = ["dead_letter"]
+__all__ = ["dead_letter", "described"]
 
 ERROR_CHARS_MAX = 8_000
 """So much of an error chain is kept: its beginning, and the larger part of its end."""
@@ -35,8 +35,17 @@ def dead_letter(
     )
 
 
+def described(error: BaseException) -> str:
+    """The error in a line, "ValueError: no such account", even if it cannot be printed."""
+    return _storable("".join(traceback.format_exception_only(error)).strip())
+
+
 def _chain(error: BaseException) -> str:
     text = "".join(traceback.format_exception(error))
     if len(text) > ERROR_CHARS_MAX:
         text = f"{text[: ERROR_CHARS_MAX // 4]}\n…\n{text[-ERROR_CHARS_MAX * 3 // 4 :]}"
-    return text.encode("utf-8", "backslashreplace").decode()  # whatever was raised, it is stored
+    return _storable(text)
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.actors import Envelope, Future, is_stop
-from perdure.codec import Codec
 from perdure.errors import MailboxFull, RuntimeNotRunning
 from perdure.runtime.delivery import AskReply, Delivery
 from perdure.runtime.ref import SagaRef
@@ -35,14 +34,11 @@ class Handoff:
         services: Services,
         routing: Routing,
         supervisor: Supervisor,
-        make_codec: Callable[[], Codec],
     ) -> None:
         self._services = services
         self._routing = routing
         self._supervisor = supervisor
-        self._make_codec = make_codec
         self._loop = asyncio.get_running_loop()
-        self._local = threading.local()
         self._changed = threading.Condition()
         self._arrivals: deque[Delivery] = deque()
         self._outstanding = 0
@@ -52,11 +48,13 @@ class Handoff:
 
     def put(self, ref: SagaRef, envelope: Envelope[Any]) -> None:
         """Send on an envelope. Raises the errors of a bad message, and ``MailboxFull``."""
+        if self._loop.is_closed():
+            raise RuntimeNotRunning("the runtime's event loop is closed", remedy="start it again")
         on_loop = asyncio._get_running_loop() is self._loop
         if is_stop(envelope):
             self._passivate(ref, envelope, on_loop)
             return
-        delivery = self._delivery(ref, envelope, on_loop)
+        delivery = self._delivery(ref, envelope)
         if not on_loop:
             self._hand_over(delivery)
         elif self._supervisor.admission.enter(delivery):
@@ -81,12 +79,13 @@ class Handoff:
             task.cancel()
         await asyncio.gather(*self._waiting, return_exceptions=True)
 
-    def _delivery(self, ref: SagaRef, envelope: Envelope[Any], on_loop: bool) -> Delivery:
+    def _delivery(self, ref: SagaRef, envelope: Envelope[Any]) -> Delivery:
         services = self._services
         message = self._routing.message(
-            services.codec if on_loop else self._codec_of_thread(),
+            services.codec,
             envelope.message,
-            services.new_id(),
+            None,
+            services.new_id,
             services.clock.now_ms(),
         )
         definition = self._routing.definition(ref.saga)
@@ -95,13 +94,6 @@ class Handoff:
             assert isinstance(envelope.reply_to, Future)
             delivery.reply = AskReply(envelope.reply_to)
         return delivery
-
-    def _codec_of_thread(self) -> Codec:
-        """Packing is not safe across threads: each sending thread has a codec of its own."""
-        codec: Codec | None = getattr(self._local, "codec", None)
-        if codec is None:
-            codec = self._local.codec = self._make_codec()
-        return codec
 
     def _hand_over(self, delivery: Delivery) -> None:
         settings = self._services.settings
@@ -150,24 +142,26 @@ class Handoff:
             self._changed.notify_all()
 
     def _wait(self, delivery: Delivery, handed_over: bool = False) -> None:
-        task = self._loop.create_task(self._enter(delivery, handed_over))
+        task = self._loop.create_task(self._enter(delivery))
         self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
+        task.add_done_callback(lambda _: self._entered(task, delivery, handed_over))
 
-    async def _enter(self, delivery: Delivery, handed_over: bool) -> None:
-        try:
-            await self._supervisor.admission.wait_to_enter(delivery)
-            self._supervisor.deliver(delivery)
-        except MailboxFull as error:
-            if delivery.reply is None:
+    async def _enter(self, delivery: Delivery) -> None:
+        await self._supervisor.admission.wait_to_enter(delivery)
+        self._supervisor.deliver(delivery)
+
+    def _entered(self, task: asyncio.Task[None], delivery: Delivery, handed_over: bool) -> None:
+        """The wait is over; it may have been cancelled before it began."""
+        self._waiting.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled():
+            delivery.refuse(_closed(delivery))
+        elif error is not None:
+            if delivery.reply is None and isinstance(error, MailboxFull):
                 self._supervisor.bury(delivery, error)
             delivery.refuse(error)
-        except asyncio.CancelledError:
-            delivery.refuse(_closed(delivery))
-            raise
-        finally:
-            if handed_over:
-                self._release(1)
+        if handed_over:
+            self._release(1)
 
     def _passivate(self, ref: SagaRef, envelope: Envelope[Any], on_loop: bool) -> None:
         def passivate() -> None:

@@ -5,20 +5,25 @@ Part of a saga actor, apart for its length. Next to read: ``saga_actor.py``.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from perdure.core.commit import InboxReason, InboxRow
+from perdure.core.correlation import VerdictKind
 from perdure.core.outcome import Outcome
-from perdure.core.saga import IgnoreMissing, Park, ReplyMissing
-from perdure.errors import InstanceNotFound
+from perdure.core.saga import Definition, IgnoreMissing, Park, ReplyMissing
+from perdure.errors import CodecError, InstanceNotFound
 from perdure.runtime.dead_letters import dead_letter
 from perdure.runtime.delivery import Delivery
-from perdure.runtime.pending import PendingDeadLetter, PendingPark
+from perdure.runtime.pending import PendingExpiry, PendingPark
+from perdure.runtime.services import Services
 
 if TYPE_CHECKING:
     from perdure.runtime.saga_actor import SagaActor
 
-__all__ = ["expire", "treat_missing"]
+__all__ = ["expire", "treat_missing", "waiting"]
+
+logger = logging.getLogger("perdure.saga")
 
 
 def treat_missing(actor: SagaActor, delivery: Delivery, now_ms: int) -> bool:
@@ -77,4 +82,19 @@ def expire(actor: SagaActor, delivery: Delivery) -> None:
         remedy="start the instance, then send the message again",
     )
     letter = dead_letter(actor.supervisor.services, waiting, "expired", error)
-    actor.write(PendingDeadLetter(actor, delivery, letter, error))
+    actor.write(PendingExpiry(actor, delivery, letter))
+
+
+def waiting(services: Services, definition: Definition, row: InboxRow) -> Delivery | None:
+    """The delivery of a message that waits in the inbox; None if it cannot be read (any more)."""
+    try:
+        found = services.journal.decode_waiting(row.message_id, row.body)
+    except CodecError as error:
+        logger.warning(
+            "message %s waits for %s and cannot be read: %s", row.message_id, row.instance, error
+        )
+        return None
+    kind = VerdictKind(found.kind)
+    delivery = Delivery(definition, row.instance, found.message, kind, found.strict)
+    delivery.waits = True
+    return delivery

@@ -16,7 +16,14 @@ from perdure.runtime.delivery import Delivery, refusal
 if TYPE_CHECKING:
     from perdure.runtime.saga_actor import SagaActor
 
-__all__ = ["Pending", "PendingDeadLetter", "PendingPark", "PendingTurn", "Unattended"]
+__all__ = [
+    "Pending",
+    "PendingDeadLetter",
+    "PendingExpiry",
+    "PendingPark",
+    "PendingTurn",
+    "Unattended",
+]
 
 logger = logging.getLogger("perdure.saga")
 
@@ -119,6 +126,15 @@ class PendingDeadLetter(Pending):
 
     def settle(self) -> None:
         self.delivery.refuse(self.error)
+
+
+class PendingExpiry(Pending):
+    """A parked message on its way to the dead letters, since it waited for too long."""
+
+    __slots__ = ()
+
+    def settle(self) -> None:
+        self.delivery.answer(Outcome.MISSING)
 
 
 class Unattended:

@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from perdure.core.commit import InboxRow, JournalRow
-from perdure.core.correlation import VerdictKind, split_key
+from perdure.core.commit import JournalRow
+from perdure.core.correlation import split_key
 from perdure.core.instance import Instance, ProcessedMessages
 from perdure.core.replay import replay
 from perdure.core.saga import Definition
 from perdure.errors import CodecError, CorruptRecord, InstanceQuarantined, StoreError
-from perdure.runtime.delivery import Delivery
+from perdure.runtime.missing import waiting
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
 from perdure.store.protocol import LoadedInstance
@@ -158,21 +158,9 @@ class Rehydration:
         for actor, loaded in zip(actors, found, strict=True):
             try:
                 folded = await fold_loaded(self.services, actor.definition, loaded)
-                parked = [self._parked(actor.definition, row) for row in loaded.inbox]
+                parked = [waiting(self.services, actor.definition, row) for row in loaded.inbox]
                 actor.rehydrated(
                     folded.instance, folded.processed, filter(None, parked), folded.snapshot_nr
                 )
             except Exception as error:
                 self.owner.rehydration_failed(actor, error)
-
-    def _parked(self, definition: Definition, row: InboxRow) -> Delivery | None:
-        try:
-            waiting = self.services.journal.decode_waiting(row.message_id, row.body)
-        except CodecError as error:
-            logger.warning("message %s waits for %s and cannot be read: %s",
-                           row.message_id, row.instance, error)  # fmt: skip
-            return None
-        kind = VerdictKind(waiting.kind)
-        delivery = Delivery(definition, row.instance, waiting.message, kind, waiting.strict)
-        delivery.waits = True
-        return delivery

@@ -6,7 +6,7 @@ cannot be stored, a missing correlation field. Next to read: ``supervisor.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from perdure.codec import Codec
@@ -33,7 +33,7 @@ _KINDS = {
     Stop: VerdictKind.STOP,
 }
 
-MESSAGE_ID_CHARS_MAX = 500
+TEXT_CHARS_MAX = 500
 
 
 class Routing:
@@ -69,7 +69,8 @@ class Routing:
         self,
         codec: Codec,
         content: Any,
-        message_id: str,
+        message_id: str | None,
+        new_id: Callable[[], str],
         now_ms: int,
         correlation_id: str | None = None,
         causation_id: str | None = None,
@@ -77,21 +78,16 @@ class Routing:
     ) -> Message:
         """The message for a content: an object of a message class, or a mapping with a type name.
 
+        Without ``message_id`` a mapping's "id" counts, else a new one is made.
+
         Raises ``EncodeError`` or ``LimitExceeded`` for what cannot be stored, and
         ``UnknownMessageType`` for a mapping of a type nobody knows.
         """
-        if (
-            not isinstance(message_id, str)
-            or not 0 < len(message_id) <= MESSAGE_ID_CHARS_MAX
-            or message_id.startswith("perdure.")  # the runtime's own: those of deadlines
-        ):
-            raise CorrelationFailed(
-                f"{message_id!r} is no message id",
-                remedy=f"give a text of 1 to {MESSAGE_ID_CHARS_MAX} characters that does not begin "
-                f"with 'perdure.', or none",
-            )
         if isinstance(content, Mapping):
+            if message_id is None:
+                message_id = content.get("id")
             content = codec.from_mapping(content)
+        message_id = new_id() if message_id is None else _checked_id(message_id)
         name, version, body = codec.encode(content)
         return Message(
             content if self._is_frozen(type(content)) else codec.decode(name, version, body),
@@ -100,9 +96,9 @@ class Routing:
             body,
             message_id,
             now_ms,
-            correlation_id,
-            causation_id,
-            dict(headers) if headers else None,
+            None if correlation_id is None else _checked_text("correlation_id", correlation_id),
+            None if causation_id is None else _checked_text("causation_id", causation_id),
+            _checked_headers(headers) if headers else None,
         )
 
     def deliveries(self, message: Message) -> list[Delivery]:
@@ -112,7 +108,7 @@ class Routing:
         found: list[Delivery] = []
         for definition in self._interested.get(interest, ()):
             for verdict in self._verdicts(definition, message):
-                kind, id_ = _KINDS[type(verdict)], encode_id(verdict.id)
+                kind, id_ = _KINDS[type(verdict)], _encoded(definition, verdict)
                 key = instance_key(definition.name, id_)
                 found.append(Delivery(definition, key, message, kind, verdict.strict))
         return found
@@ -149,7 +145,7 @@ class Routing:
             verdicts = self._verdicts(definition, message)
         except CorrelationFailed:  # the sender said which instance; the message need not
             return ()
-        same = [v for v in verdicts if encode_id(v.id) == correlation_id]
+        same = [v for v in verdicts if _encoded(definition, v) == correlation_id]
         return same[:1] or verdicts[:1]
 
     def _verdicts(self, definition: Definition, message: Message) -> list[Verdict]:
@@ -181,3 +177,45 @@ class Routing:
                     remedy="answer Start(id), Continue(id), Stop(id), a list of them, or Ignore",
                 )
         return verdicts
+
+
+def _encoded(definition: Definition, verdict: Verdict) -> str:
+    try:
+        return encode_id(verdict.id)
+    except CorrelationFailed as error:
+        error.about(definition.name)
+        raise
+
+
+def _checked_id(message_id: object) -> str:
+    text = _checked_text("message_id", message_id)
+    if not text or text.startswith("perdure."):  # the runtime's own: those of deadlines
+        raise CorrelationFailed(
+            f"{text!r} is no message id",
+            remedy="give a text that does not begin with 'perdure.', or none",
+        )
+    return text
+
+
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    return {
+        _checked_text("header name", name): _checked_text(f"header {name!r}", value)
+        for name, value in headers.items()
+    }
+
+
+def _checked_text(what: str, text: object) -> str:
+    """What is stored beside the content: short, valid Unicode."""
+    if type(text) is not str or len(text) > TEXT_CHARS_MAX:
+        raise CorrelationFailed(
+            f"{what} {str(text)[:40]!r} is no text of up to {TEXT_CHARS_MAX} characters",
+            remedy="give a short text",
+        )
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise CorrelationFailed(
+                f"{what} {text!r} is not valid Unicode", remedy="clean the text first"
+            ) from None
+    return text

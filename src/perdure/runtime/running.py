@@ -59,7 +59,7 @@ class Running:
         self.routing = routing
         self.supervisor = Supervisor.spawn(self.services, routing.definitions, on_stopped)
         self.supervisor.enlist()
-        self.handoff = Handoff(self.services, routing, self.supervisor, make_codec)
+        self.handoff = Handoff(self.services, routing, self.supervisor)
         self.views = Views(self.services, self.supervisor)
         self.is_stopping = False
 

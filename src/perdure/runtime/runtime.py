@@ -271,12 +271,11 @@ class Runtime:
         headers: Mapping[str, str] | None,
     ) -> Message:
         running = self._parts()
-        if message_id is None and isinstance(content, Mapping):
-            message_id = content.get("id")
         return self._routing.message(
             running.services.codec,
             content,
-            self._new_id() if message_id is None else message_id,
+            message_id,
+            self._new_id,
             self.clock.now_ms(),
             correlation_id,
             causation_id,

@@ -35,7 +35,7 @@ from perdure.errors import (
     SendError,
     StoreUnavailable,
 )
-from perdure.runtime.dead_letters import dead_letter
+from perdure.runtime.dead_letters import dead_letter, described
 from perdure.runtime.delivery import Delivery, refusal
 from perdure.runtime.missing import expire, treat_missing
 from perdure.runtime.pending import (
@@ -67,6 +67,7 @@ class SagaActor(Actor):
         "head",
         "in_flight",
         "is_over",
+        "is_successor",
         "key",
         "parked",
         "processed",
@@ -89,6 +90,7 @@ class SagaActor(Actor):
         self.parked: dict[str, Delivery] | None = None
         self.snapshot_nr = 0
         self.is_over = False
+        self.is_successor = False
         self.actor_inbox.suspend()
 
     def rehydrated(
@@ -104,6 +106,8 @@ class SagaActor(Actor):
         self.snapshot_nr = snapshot_nr
         waiting = {delivery.message.message_id: delivery for delivery in parked}
         self.parked = waiting or None
+        if self.is_successor:
+            self.supervisor.wakeups.rearm(self.key, instance)
         if instance.exists:  # it started, but the process ended before its mail was taken
             self._unpark(self.supervisor.services.clock.now_ms())
         self.actor_inbox.resume()
@@ -226,7 +230,7 @@ class SagaActor(Actor):
             error.about(saga, correlation_id)
             return error
         told = HandlerFailed(
-            f"handling {delivery.message.type} raised {type(error).__name__}: {error}",
+            f"handling {delivery.message.type} raised {described(error)}",
             saga=saga,
             correlation_id=correlation_id,
             remedy="nothing of the turn was kept; mend the handler and send the message again",

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 
 from perdure.actors import Actor
 from perdure.core.instance import Instance
+from perdure.core.outcome import Outcome
 from perdure.core.passivation import PassivationPolicy
 from perdure.core.saga import Definition
 from perdure.errors import Fenced, OutcomeUnknown, RuntimeNotRunning, StoreError
@@ -142,7 +143,11 @@ class Supervisor(Actor):
         attempts = 0
         successor = SagaActor.spawn(self, actor.definition, actor.key)
         self.active[actor.key] = successor
+        successor.is_successor = True
         for delivery in deliveries:
+            if delivery.waits:  # the next incarnation finds it in the inbox, if it is still there
+                delivery.answer(Outcome.PARKED)
+                continue
             delivery.attempts += 1
             attempts = max(attempts, delivery.attempts)
             delivery.last_error = error

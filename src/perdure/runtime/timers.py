@@ -141,7 +141,7 @@ class Timer:
         def done(again: bool) -> None:
             self._in_flight.discard(key)
             if again and self._is_running:
-                self._clock.call_later(self._pause_s, lambda: self.set(row))
+                self._clock.call_later(self._pause_s, lambda: self.set_once(row))
             self._fire_due()
 
         self._fire(row, done)

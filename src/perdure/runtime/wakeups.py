@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from perdure.core.commit import DeadlineRow, InboxRow
 from perdure.core.correlation import VerdictKind, split_key
+from perdure.core.instance import Instance
 from perdure.core.outcome import TIMEOUT, Turn
 from perdure.core.saga import Definition
 from perdure.errors import HandlerFailed, InstanceQuarantined
 from perdure.messages import DeadlineReached, Message, TimeoutReached, datetime_of
 from perdure.runtime.delivery import Delivery
+from perdure.runtime.missing import waiting
 from perdure.runtime.services import Services
 from perdure.runtime.timers import After, Timer
 
@@ -51,8 +53,20 @@ class Wakeups:
         while rows := await self._services.store.inbox(position, PAGE):
             for row in rows:
                 self.parked(row)
+            await self._wake_started(rows)
             position = rows[-1].position
         await self._deadlines.start()
+
+    async def _wake_started(self, rows: Sequence[InboxRow]) -> None:
+        """Instances that started just before the process ended, with mail not yet taken."""
+        first = {row.instance: row for row in reversed(rows)}
+        for loaded in await self._services.store.load(list(first)):
+            definition = self._definitions.get(split_key(loaded.instance)[0])
+            if definition is None or not (loaded.turns or loaded.snapshot):
+                continue
+            delivery = waiting(self._services, definition, first[loaded.instance])
+            if delivery is not None:
+                self._admit(delivery)
 
     async def stop(self) -> None:
         """Fire nothing more."""
@@ -73,6 +87,11 @@ class Wakeups:
         for name in turn.deadlines_cleared:
             self._deadlines.clear(key, name)
         for name, armed in turn.deadlines_set.items():
+            self._deadlines.set(DeadlineRow(key, name, armed.sequence_nr, armed.due_at_ms))
+
+    def rearm(self, key: str, instance: Instance) -> None:
+        """A commit's outcome was unknown; now the journal says what the instance has armed."""
+        for name, armed in instance.deadlines.items():
             self._deadlines.set(DeadlineRow(key, name, armed.sequence_nr, armed.due_at_ms))
 
     def parked(self, row: InboxRow) -> None:

@@ -110,11 +110,13 @@ class SimulatedClock:
         return entry
 
     def _wake_now(self, wake: Callable[[], None]) -> _SimulatedWake:
-        entry = _SimulatedWake(self._now_ms, next(self._numbers), wake)
-
-        def run() -> None:
-            if not entry.is_cancelled:
-                entry.wake()
-
-        asyncio.get_running_loop().call_soon(run)
+        """Woken in the loop's next round, or by an advance if that comes first."""
+        entry = self._push(self._now_ms, wake)
+        asyncio.get_running_loop().call_soon(self._wake_due)
         return entry
+
+    def _wake_due(self) -> None:
+        while self._wakes and self._wakes[0].at_ms <= self._now_ms:
+            due = heapq.heappop(self._wakes)
+            if not due.is_cancelled:
+                due.wake()
