@@ -1,7 +1,8 @@
-"""The face a user writes: decorators fill tables, tables feed plain callbacks; mistakes are found."""
+"""The face a user writes: decorators fill tables, tables feed callbacks; mistakes are found."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,7 @@ metadata = Metadata("m-1", correlation_id="conversation-9")
 
 
 def test_the_plain_callbacks_work_on_plain_objects():
-    saga = Transfer()
+    saga: Any = Transfer()
     assert list(saga.interested_in()) == [TransferRequested, Debited, Cancelled, "bank.Settled"]
     assert saga.correlate(requested, metadata) == Start(("a", "b"))
     assert saga.correlate(debited, metadata) == Continue(("a", "b"))
@@ -132,7 +133,8 @@ def test_the_plain_callbacks_work_on_plain_objects():
 
 
 def test_a_whole_process_threads_its_state_through_events():
-    saga, state, sent = Transfer(), TransferState(), []
+    saga: Any = Transfer()
+    state, sent = TransferState(), []
     for event in (requested, debited, debited):
         handling = saga.choose(state, event, metadata)
         state = saga.apply(state, event, metadata)
@@ -141,21 +143,21 @@ def test_a_whole_process_threads_its_state_through_events():
 
 
 def test_guards_look_at_the_state_before_the_event():
-    saga = Transfer()
+    saga: Any = Transfer()
     assert not saga.accepts(TransferState(), debited, metadata)
     assert saga.accepts(TransferState(status="requested"), debited, metadata)
     assert saga.accepts(TransferState(status="checked"), debited, metadata)
 
 
 def test_deadlines_reach_their_handler_and_others_are_not_wanted():
-    saga = Transfer()
+    saga: Any = Transfer()
     reached = DeadlineReached("slow", AT)
     assert list(saga.handle(TransferState(), reached, metadata)) == [Send(Refund("slow"))]
     assert not saga.accepts(TransferState(), DeadlineReached("other", AT), metadata)
 
 
 def test_a_timeout_fails_the_process_unless_it_is_handled():
-    assert list(Transfer().handle(TransferState(), TimeoutReached(AT), metadata)) == [
+    assert list(Transfer().handle(TransferState(), TimeoutReached(AT), metadata) or ()) == [
         Fail("timed out")
     ]
 
@@ -164,7 +166,7 @@ def test_a_timeout_fails_the_process_unless_it_is_handled():
         def late(self, state, do):
             do.send(Refund("late"))
 
-    handled = Gentle().handle(TransferState(), TimeoutReached(AT), metadata)
+    handled: Any = Gentle().handle(TransferState(), TimeoutReached(AT), metadata)
     assert list(handled) == [Send(Refund("late"))]
 
 
@@ -179,7 +181,7 @@ def test_correlation_by_function_by_metadata_and_to_several():
         @continues(Cancelled, by=lambda event, metadata: metadata.message_id)
         def other(self, state, event, do): ...
 
-    saga = Several()
+    saga: Any = Several()
     assert saga.correlate(requested, metadata) == [Start("a"), Start("b")]
     assert saga.correlate(debited, metadata) == Continue("conversation-9")
     assert saga.correlate(Cancelled("a", "b"), metadata) == Continue("m-1")
@@ -202,13 +204,13 @@ def test_a_saga_may_be_written_by_hand():
         def correlate(self, event, metadata):
             return Start(event.source)
 
-        def apply(self, state, event):
+        def apply(self, state, event):  # type: ignore[override]
             return replace(state, source=event.source)
 
         def handle(self, state, event, metadata):
             return [Send(Debit(state.source))]
 
-        def timeout(self):
+        def timeout(self):  # type: ignore[override]
             return timedelta(minutes=15)
 
     definition = define(ByHand)
@@ -216,7 +218,7 @@ def test_a_saga_may_be_written_by_hand():
     assert definition.interests == (TransferRequested,)
     assert definition.timeout == timedelta(minutes=15)
     assert definition.folds is None
-    handling = definition.choose(TransferState(), requested, metadata)
+    handling: Any = definition.choose(TransferState(), requested, metadata)
     assert handling(TransferState("a"), requested, metadata) == [Send(Debit("a"))]
     assert definition.apply(TransferState(), requested, metadata) == TransferState("a")
 
@@ -227,7 +229,7 @@ def test_inherited_declarations_can_be_extended_and_overridden():
         def requested(self, state, event, do):
             do.send(Debit("louder"))
 
-    saga = Louder()
+    saga: Any = Louder()
     assert saga.correlate(requested, metadata) == Start("a")
     assert list(saga.handle(TransferState(), requested, metadata)) == [Send(Debit("louder"))]
     assert saga.correlate(debited, metadata) == Continue(("a", "b"))
@@ -238,7 +240,7 @@ def test_a_state_that_cannot_change_is_not_copied():
 
     @dataclass(frozen=True)
     class Leaky:
-        items: list[str] = None
+        items: list[str] = field(default_factory=list)
 
     class Holder(ProcessManager[Leaky]): ...
 
@@ -255,7 +257,7 @@ def test_one_method_name_declared_twice_is_an_error_at_definition():
             @starts(TransferRequested, by="source")
             def go(self, state, event, do): ...
 
-            @continues(Debited, by="source")
+            @continues(Debited, by="source")  # type: ignore[no-redef]
             def go(self, state, event, do): ...  # noqa: F811
 
 
@@ -308,9 +310,9 @@ def test_coroutines_are_refused_where_plain_functions_are_needed():
             async def go(self, state, event, do): ...
 
     class Plain(ProcessManager[TransferState]):
-        async def handle(self, state, event, metadata): ...
+        async def handle(self, state, event, metadata): ...  # type: ignore[override]
 
-    with pytest.raises(NotAPlainFunction, match="Plain.handle"):
+    with pytest.raises(NotAPlainFunction, match=r"Plain\.handle"):
         define(Plain)
 
 

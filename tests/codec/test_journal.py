@@ -150,6 +150,7 @@ def test_a_turn_keeps_what_history_shows():
     assert turn.correlation_id == "conversation"
     assert turn.causation_id == "cause"
     assert turn.headers == {"k": "v"}
+    assert turn.reply is not None
     assert CODEC.decode_value(turn.reply) == {"answer": 42}
     assert CODEC.decode(*turn.message) == Plan("rsda")
     assert [CODEC.decode(*out.stored) for out in JOURNAL.outgoing_of(turn)] == [Noted("command")]

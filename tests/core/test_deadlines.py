@@ -22,7 +22,7 @@ def test_it_fires_what_a_plain_dict_would(changes):
     queue, model = DeadlineQueue(), {}
     for number, (what, key, at) in enumerate(changes):
         if what == "set":
-            queue.set(DeadlineRow(*key, number, at))
+            queue.set(DeadlineRow(key[0], key[1], number, at))
             model[key] = at
         elif what == "clear":
             queue.clear(*key)
@@ -43,11 +43,15 @@ def test_beyond_the_horizon_it_keeps_nothing():
     queue.set(DeadlineRow("c", "x", 1, 30))
     queue.set(DeadlineRow("a", "x", 2, 40))  # moved out of the window
     assert len(queue) == 1
-    assert queue.pop_due(100).instance == "b"
+    popped = queue.pop_due(100)
+    assert popped is not None
+    assert popped.instance == "b"
     assert queue.is_exhausted
     assert queue.horizon == (20, "b", "x")
     queue.page_loaded([DeadlineRow("c", "x", 1, 30)], complete=True)
-    assert queue.pop_due(100).instance == "c"
+    popped = queue.pop_due(100)
+    assert popped is not None
+    assert popped.instance == "c"
     assert not queue.is_exhausted
 
 
