@@ -64,6 +64,19 @@ async def test_a_deadline_is_told_once_at_its_time_and_is_gone(store, clock):
 
 
 @quickly
+async def test_no_deadline_is_told_early_also_beside_one_that_is_due(store, clock):
+    async with alarms(store, clock) as runtime:
+        await runtime.publish(Armed("x", "a", 10))
+        await runtime.publish(Armed("x", "b", 10.003))
+        await runtime.publish(Armed("y", "b", 10.001))
+        await clock.advance(seconds(11))
+        for id in "xy":
+            turns = [turn async for turn in runtime.history(runtime.ref(Alarm, id))]
+            told = [turn for turn in turns if turn.type == "perdure.DeadlineReached"]
+            assert [turn.at for turn in told] == [turn.message.due_at for turn in told]
+
+
+@quickly
 async def test_a_deadline_of_the_same_name_replaces_and_cancelling_removes(store, clock):
     async with alarms(store, clock) as runtime:
         await runtime.publish(Armed("x", "a", 10))
@@ -138,7 +151,7 @@ async def test_one_that_arms_itself_again_at_once_takes_one_turn_each_and_lets_o
 
 @in_loop(60)
 async def test_twenty_thousand_at_once_fire_once_each_in_due_order(memory, clock):
-    instances, names = 5_000, ["a", "b", "again", "nobody handles this"]
+    instances, names = 5_000, ["a", "b", "nobody", "handles these"]
     async with alarms(
         memory, clock, deadline_page=1_000, deadlines_in_flight_max=200, residents_max=500
     ) as runtime:
@@ -158,9 +171,8 @@ async def test_twenty_thousand_at_once_fire_once_each_in_due_order(memory, clock
         await clock.settle()
         assert await again.inner.deadlines() == []
         for n in range(0, instances, 97):
-            told = await heard(runtime, str(n))
-            assert [name for name in told if name != "again"] == ["b", "a"]
-            assert told.count("again") >= 3  # until it has heard of five
+            assert await heard(runtime, str(n)) == ["b", "a"]
+            assert (await view_of(runtime, runtime.ref(Alarm, str(n)))).sequence_nr == 8
         assert again.calls["deadlines"] >= 20_000 // 1_000
 
 

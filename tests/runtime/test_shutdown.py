@@ -39,6 +39,18 @@ async def test_stopping_finishes_what_was_accepted(store):
         assert await items(runtime, runtime.ref(Ledger, "x")) == list(range(200))
 
 
+@quickly
+async def test_stopping_finishes_also_what_has_not_been_read_yet(store):
+    runtime = Runtime(store, [Ledger])
+    await runtime.start()
+    ref = await open_ledger(runtime)
+    ref.stop(block=False)
+    tasks = adding(runtime, ref, 1, 2)
+    await asyncio.sleep(0)
+    await runtime.stop()
+    assert {r.outcome for r in await asyncio.gather(*tasks)} == {Outcome.APPLIED}
+
+
 @pytest.mark.parametrize("released", [False, True])
 @quickly
 async def test_what_cannot_be_finished_in_time_is_handed_back(memory, caplog, released):

@@ -15,7 +15,9 @@ Next to read: ``saga_actor.py``.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import math
 from collections.abc import Callable, Mapping
 
 from perdure.actors import Actor
@@ -37,6 +39,9 @@ from perdure.runtime.wakeups import Wakeups
 __all__ = ["Supervisor"]
 
 logger = logging.getLogger("perdure.supervisor")
+
+FREEZE_FROM = 1_000
+"""Fewer residents than twice this are not worth a collection."""
 
 
 class Supervisor(Actor):
@@ -61,6 +66,9 @@ class Supervisor(Actor):
         self._on_stopped = on_stopped
         self._sweep: Wake | None = None
         self._is_closed = False
+        self._freeze_above = math.inf
+        if services.settings.freeze_residents:
+            self._freeze()
         self._tasks: set[asyncio.Task[None]] = set()
         self.wakeups = Wakeups(services, definitions, self.admit)
 
@@ -86,10 +94,17 @@ class Supervisor(Actor):
         if actor is None:
             actor = self.active[key] = SagaActor.spawn(self, delivery.definition, key)
             self._rehydration.request(actor)
+            if len(self.active) > self._freeze_above:
+                self._freeze()
             if self._sweep is None:
                 self._arm_sweep()
             self.on_quiet()
         actor.actor_inbox.put(delivery)
+
+    def _freeze(self) -> None:
+        self._freeze_above = 2 * max(len(self.active), FREEZE_FROM)
+        gc.collect()
+        gc.freeze()
 
     # Passivation
 
@@ -231,6 +246,8 @@ class Supervisor(Actor):
     async def shut_down(self) -> None:
         """End all incarnations; refuse what they have not answered."""
         self._is_closed = True
+        if self.services.settings.freeze_residents:
+            gc.unfreeze()
         await self.wakeups.stop()
         await self._rehydration.stop()
         if self._sweep is not None:
