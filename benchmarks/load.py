@@ -39,9 +39,7 @@ async def runtime_over(
 ) -> AsyncIterator[Runtime]:
     """A running runtime of the measured sagas. Instances leave memory only when asked to."""
     where = url_of(store) if isinstance(store, Path) else store
-    chosen = settings or Settings(
-        idle_after_s=None, residents_max=1_000_000, freeze_residents=True
-    )
+    chosen = settings or Settings(idle_after_s=None, residents_max=1_000_000, freeze_residents=True)
     async with Runtime(where, [Order, Nap], chosen, clock=clock) as runtime:
         yield runtime
 

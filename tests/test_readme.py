@@ -13,7 +13,12 @@ def test_the_complete_example_prints_what_the_readme_says(tmp_path: Path) -> Non
     program = BLOCKS[0][1]
     printed = next(text for language, text in BLOCKS if language == "")
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.stderr == ""
     assert done.stdout == printed
@@ -24,7 +29,12 @@ def test_the_snippet_for_tests_is_a_test_that_passes(tmp_path: Path) -> None:
     snippet = next(text for _, text in BLOCKS if "SimulatedClock()" in text)
     program = f"{definitions}\n{snippet}\nasyncio.run(test_an_unpaid_order_fails())\n"
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -110,7 +110,10 @@ def continues(
 
 
 def stops(*events: EventType, by: By, when: When = None, strict: bool = False) -> Callable[[F], F]:
-    """As ``continues``; the instance is completed after the handler. See ``starts``."""
+    """As ``continues``; the instance is completed after the handler. See ``starts``.
+
+    A message that no guard admits stops nothing.
+    """
     return _noting(_Note("stops", events, by, when, strict))
 
 
@@ -136,7 +139,10 @@ def on_timeout(function: F) -> F:
 
 
 def compensates(*commands: type) -> Callable[[F], F]:
-    """Makes up for a command that failed for good: ``def f(self, state, failed_command)``."""
+    """Makes up for a command that failed for good: ``def f(self, state, failed_command)``.
+
+    The runtime calls it once it performs commands; today they wait in the outbox.
+    """
     return _noting(_Note("compensates", commands))
 
 

@@ -15,7 +15,7 @@
     │   ├── InstanceFinished       strict message for an instance that has ended
     │   ├── MessageNotHandled      strict message that no handler accepts in the present state
     │   ├── HandlerFailed          the saga's code raised; the message is a dead letter now
-    │   ├── InvalidEffect          the saga's code returned something that is not an effect
+    │   │   └── InvalidEffect      … or returned something that is not an effect, or no state
     │   ├── MailboxFull            waited for room, found none; nothing was kept
     │   ├── SendTimeout            no answer within timeout_s; repeat under the same id
     │   ├── OutcomeUnknown         the store failed while committing; repeat under the same id
@@ -48,6 +48,7 @@ Next to read: ``messages.py`` and ``effects.py``, the values that sagas exchange
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = [
     "CodecError",
@@ -194,7 +195,7 @@ class HandlerFailed(SendError):
     """
 
 
-class InvalidEffect(SendError):
+class InvalidEffect(HandlerFailed):
     """The saga's code returned something that is not an effect."""
 
 
@@ -225,7 +226,7 @@ class PublishFailed(SendError):
     message id is safe.
     """
 
-    def __init__(self, problem: str, outcomes: Sequence[object], *, remedy: str) -> None:
+    def __init__(self, problem: str, outcomes: Sequence[Any], *, remedy: str) -> None:
         super().__init__(problem, remedy=remedy)
         self.outcomes = list(outcomes)
 

@@ -212,11 +212,18 @@ def _chooser(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Handli
     kind = type(saga)
     if kind.handle is ProcessManager.handle:
         return _chooser_by_tables(saga)
-    if kind.accepts is ProcessManager.accepts:
-        return lambda state, event, metadata: saga.handle
-    return lambda state, event, metadata: (
-        saga.handle if saga.accepts(state, event, metadata) else None
-    )
+    accepts_all = kind.accepts is ProcessManager.accepts
+
+    def choose(state: Any, event: Any, metadata: Metadata) -> Handling | None:
+        if type(event) is TimeoutReached:
+            return _failing_by_default
+        return saga.handle if accepts_all or saga.accepts(state, event, metadata) else None
+
+    def _failing_by_default(state: Any, event: Any, metadata: Metadata) -> Iterable[Effect]:
+        effects = saga.handle(state, event, metadata)
+        return _time_out(state, event, metadata) if effects is None else effects
+
+    return choose
 
 
 def _chooser_by_tables(

@@ -60,7 +60,7 @@ class Continue:
 
 @dataclass(slots=True, unsafe_hash=True)
 class Stop:
-    """Continue the instance of this id with the message, then complete it."""
+    """Continue the instance of this id with the message, then complete it (if a guard admits)."""
 
     id: Any
     strict: bool = False

@@ -3,7 +3,7 @@
 It takes turns one after another without waiting for their commits, so it has two heads: ``head``,
 from which the next turn starts, and ``committed``, which queries see. Outputs wait for the commit:
 
-    mailbox ─> due deadlines ─> known? ─> no instance? ─> step ─> submit ─> (commit) ─> answer
+    mailbox ─> known? ─> due deadlines ─> no instance? ─> step ─> submit ─> (commit) ─> answer
 
 If a commit fails, nobody knows here what was written: the incarnation is over. Its unanswered
 deliveries go, in order, to the next one, which has read the journal; there the duplicate check
@@ -120,6 +120,8 @@ class SagaActor(Actor):
     def receive_envelope(self, envelope: Envelope[Any]) -> None:
         """Let the instance take its turn with a delivery (and, before, with what is overdue)."""
         assert isinstance(envelope, Delivery)
+        if self._is_known(envelope):
+            return
         now_ms = self.supervisor.services.clock.now_ms()
         due = self.head.next_due_ms
         if due is not None and due <= now_ms and not envelope.deadline_nr:
@@ -142,13 +144,21 @@ class SagaActor(Actor):
             row = DeadlineRow(self.key, name, armed.sequence_nr, armed.due_at_ms)
             self._take(self.supervisor.wakeups.deadline(self.definition, row), now_ms)
 
-    def _take(self, delivery: Delivery, now_ms: int) -> None:
-        head, message = self.head, delivery.message
-        if self.flying and message.message_id in self.flying:
-            self.flying[message.message_id].repeat(delivery)
-        elif (known := self.processed.turn_of(message.message_id)) is not None:
+    def _is_known(self, delivery: Delivery) -> bool:
+        """Answer a message that was processed before as it was then, once that is committed."""
+        message_id = delivery.message.message_id
+        if self.flying and message_id in self.flying:
+            self.flying[message_id].repeat(delivery)
+            return True
+        known = self.processed.turn_of(message_id)
+        if known is not None and not delivery.expires:
             self.supervisor.answer_from_journal(delivery, known)
-        elif delivery.attempts >= self.supervisor.services.settings.write_attempts:
+            return True
+        return False
+
+    def _take(self, delivery: Delivery, now_ms: int) -> None:
+        head = self.head
+        if delivery.attempts >= self.supervisor.services.settings.write_attempts:
             delivery.refuse(self._not_written(delivery))
         elif delivery.deadline_nr and not self._is_armed(delivery):
             delivery.answer(Outcome.UNHANDLED)
@@ -251,7 +261,8 @@ class SagaActor(Actor):
         """The instance has started: the messages that waited for it have their turns now."""
         parked, self.parked = self.parked, None
         for delivery in (parked or {}).values():
-            self._take(delivery, now_ms)
+            if not self._is_known(delivery):
+                self._take(delivery, now_ms)
 
     def _is_armed(self, delivery: Delivery) -> bool:
         name = fired_name(delivery.message.content)
