@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from perdure import MemoryStore, SqlStore
 from perdure.store.protocol import Store
 from perdure.testing import FaultyStore, SimulatedClock
+
+# A fresh clone builds Hypothesis's table of characters inside the first test that draws text, and a
+# busy machine is slow: neither is a failure.
+settings.register_profile("perdure", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("perdure")
 
 
 @pytest.fixture(params=["memory", "sqlite"])

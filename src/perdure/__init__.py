@@ -9,8 +9,8 @@ from perdure.core.commit import Status
 from perdure.core.correlation import Continue, Ignore, Start, Stop
 from perdure.core.outcome import Outcome
 from perdure.core.saga import IgnoreMissing, Park, ReplyMissing, StartMissing
+from perdure.correlating import CORRELATION_ID
 from perdure.declarations import (
-    CORRELATION_ID,
     applies,
     compensates,
     continues,

@@ -14,16 +14,14 @@ class into tables and refuses what cannot work. Next to read: ``process_manager.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from perdure.core.correlation import VerdictKind
+from perdure.correlating import CORRELATION_ID, By, EventType, key_of, name_of
 from perdure.errors import (
-    CorrelationFailed,
     DefinitionError,
     DuplicateHandler,
     NotAPlainFunction,
@@ -44,18 +42,8 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
-EventType: TypeAlias = type | str
 
 
-class _ByCorrelationId:
-    def __repr__(self) -> str:
-        return "CORRELATION_ID"
-
-
-CORRELATION_ID: Final = _ByCorrelationId()
-"""``by=CORRELATION_ID``: the instance is named by the correlation id of the message's metadata."""
-
-By: TypeAlias = str | tuple[str, ...] | Callable[..., Any] | _ByCorrelationId
 When: TypeAlias = str | tuple[str, ...] | Callable[[Any], bool] | None
 
 
@@ -127,6 +115,8 @@ def applies(*events: EventType) -> Callable[[F], F]:
 
 def on_deadline(name: str, *, when: When = None) -> Callable[[F], F]:
     """Handles a reached deadline: ``def f(self, state, do)``."""
+    if not isinstance(name, str):
+        raise DefinitionError("@on_deadline without a name", remedy='as @on_deadline("payment")')
     return _noting(_Note("on_deadline", (name,), when=when))
 
 
@@ -237,11 +227,11 @@ def _enter_route(
     found: Declarations, note: _Note, event: EventType, function: Callable[..., Any]
 ) -> None:
     assert note.by is not None
-    route = Route(_KINDS[note.role], note.strict, _key_of(event, note.by))
+    route = Route(_KINDS[note.role], note.strict, key_of(event, note.by))
     known = found.routes.get(event)
     if known is not None and (known.kind, known.strict) != (route.kind, route.strict):
         raise DuplicateHandler(
-            f"{_name(event)} cannot both {known.kind.name.lower()} and {route.kind.name.lower()}",
+            f"{name_of(event)} cannot both {known.kind.name.lower()} and {route.kind.name.lower()}",
             remedy="declare it once; a start continues an instance that exists",
         )
     found.routes[event] = known or route
@@ -251,7 +241,7 @@ def _enter_route(
 def _add(handlers: list[Handler], note: _Note, call: Callable[..., Any]) -> None:
     if any(handler.admits is None for handler in handlers):
         raise DuplicateHandler(
-            f"a second handler for {', '.join(map(_name, note.what)) or 'the timeout'}",
+            f"a second handler for {', '.join(map(name_of, note.what)) or 'the timeout'}",
             remedy="guard the first with when=, or join the two",
         )
     handlers.append(Handler(call, _guard(note.when)))
@@ -259,7 +249,7 @@ def _add(handlers: list[Handler], note: _Note, call: Callable[..., Any]) -> None
 
 def _once(table: dict[Any, Callable[..., Any]], key: Any, function: Callable[..., Any]) -> None:
     if key in table:
-        raise DuplicateHandler(f"a second function for {_name(key)}", remedy="join the two")
+        raise DuplicateHandler(f"a second function for {name_of(key)}", remedy="join the two")
     table[key] = function
 
 
@@ -286,60 +276,3 @@ def _guard(when: When) -> Callable[[Any], bool] | None:
         return when
     wanted = frozenset((when,) if isinstance(when, str) else when)
     return lambda state: state.status in wanted
-
-
-def _key_of(event: EventType, by: By) -> Callable[[Any, Metadata], Any]:
-    if isinstance(by, _ByCorrelationId):
-        return _correlation_id
-    if isinstance(by, str):
-        _has_fields(event, (by,))
-        if isinstance(event, str):
-            return lambda found, _: _outside_field(found, by)
-        get = operator.attrgetter(by)
-        return lambda found, _: get(found)
-    if isinstance(by, tuple) and by:
-        _has_fields(event, by)
-        parts = tuple(_key_of(event, part) for part in by)
-        return lambda found, metadata: tuple(part(found, metadata) for part in parts)
-    if callable(by):
-        if len(inspect.signature(by).parameters) > 1:
-            return by
-        return lambda found, _: by(found)
-    raise DefinitionError(
-        f"by={by!r} for {_name(event)}", remedy="give a field, fields, or a function of the event"
-    )
-
-
-def _has_fields(event: EventType, names: tuple[str, ...]) -> None:
-    if isinstance(event, str) or not dataclasses.is_dataclass(event):
-        return
-    missing = [name for name in names if not hasattr(event, name.split(".")[0])]
-    known = {f.name for f in dataclasses.fields(event)}
-    missing = [name for name in missing if name.split(".")[0] not in known]
-    if missing:
-        raise DefinitionError(
-            f"{_name(event)} has no field {missing[0]!r}",
-            remedy=f"correlate by one of {sorted(known)}",
-        )
-
-
-def _outside_field(event: ExternalEvent, name: str) -> Any:
-    data: Mapping[str, Any] = event.data
-    if name not in data:
-        raise CorrelationFailed(
-            f"event {event.type!r} has no field {name!r}", remedy="send the field that correlates"
-        )
-    return data[name]
-
-
-def _correlation_id(event: Any, metadata: Metadata) -> str:
-    if not metadata.correlation_id:
-        raise CorrelationFailed(
-            f"{type(event).__name__} came without a correlation id",
-            remedy="publish it with correlation_id=",
-        )
-    return metadata.correlation_id
-
-
-def _name(event: Any) -> str:
-    return event.__name__ if isinstance(event, type) else repr(event)

@@ -63,9 +63,11 @@ class Settings:
     def __post_init__(self) -> None:
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if isinstance(value, bool) or (value is None and entry.name == "idle_after_s"):
+            if value is None and entry.name == "idle_after_s":
                 continue
-            if not isinstance(value, (int, float)) or value <= 0:
+            kinds = (int, float) if entry.name.endswith("_s") else (type(entry.default),)
+            if type(value) not in kinds or (type(value) is not bool and value <= 0):
                 raise DefinitionError(
-                    f"setting {entry.name} is {value!r}", remedy="give a number above zero"
+                    f"setting {entry.name} is {value!r}",
+                    remedy=f"give a {' or '.join(k.__name__ for k in kinds)} above zero",
                 )

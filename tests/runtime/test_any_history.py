@@ -93,6 +93,14 @@ def content_of(kind: str, instance: str, n: int):
             return Closed(instance)
 
 
+LATER = {"parked": {"parked", "applied", "raised", "finished"}, "raised": {"raised", "finished"}}
+
+
+def turns_of(ids) -> Counter[str]:
+    """How often each id has a turn, but for those that fail: see ``LATER``."""
+    return Counter(id for id in ids if not id.startswith("strike"))
+
+
 async def told(sending) -> str:
     try:
         (receipt,) = await sending
@@ -122,8 +130,9 @@ class Play:
             expected.append(self.models[instance].take(id, content))
         outcomes = await asyncio.gather(*tasks)
         for outcome, hoped in zip(outcomes, expected, strict=True):
-            # Parked, and turned before its sender could be told: it is told the latter.
-            assert outcome == hoped or (hoped == "parked" and outcome in ("applied", "raised"))
+            # An answer that was lost may be found out later: a parked message may have been turned
+            # by then, and one that is a dead letter is handled again, maybe after the end.
+            assert outcome in LATER.get(hoped, {hoped})
 
     async def step(self, step) -> None:
         match step:
@@ -155,7 +164,7 @@ class Play:
             assert view.status is model.status
             rows = await self.store.inner.journal(f"Ledger/{id}", 0, 10_000)
             assert [row.sequence_nr for row in rows] == list(range(1, len(rows) + 1))
-            assert Counter(row.message_id for row in rows) == Counter(list(model.seen))
+            assert turns_of(row.message_id for row in rows) == turns_of(model.seen)
             assert view.sequence_nr == len(rows)
         waiting = {(row.instance, row.message_id) for row in await self.store.inner.inbox()}
         assert waiting == {

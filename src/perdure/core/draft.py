@@ -211,6 +211,10 @@ def _set_deadline(draft: Draft, effect: SetDeadline) -> None:
             f"deadline {name!r} needs exactly one of after= and at=", remedy="give one"
         )
     if effect.after is not None:
+        if not isinstance(effect.after, timedelta):
+            raise InvalidEffect(
+                f"deadline {name!r} is set after {effect.after!r}", remedy="give a timedelta"
+            )
         due = draft.metadata.occurred_at_ms + milliseconds(effect.after)
     elif effect.at is None or effect.at.tzinfo is None:
         raise InvalidEffect(

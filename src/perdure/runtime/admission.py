@@ -55,10 +55,15 @@ class Admission:
         self.count(delivery)
         return True
 
-    async def wait_to_enter(self, delivery: Delivery) -> None:
-        """Wait for room. Raises ``MailboxFull`` after ``accept_timeout_s``."""
+    def queue(self, delivery: Delivery) -> _Waiting:
+        """A place in the queue for room, taken now, so that nobody who comes later is before."""
         waiting = _Waiting(delivery.key)
         self._queue(waiting)
+        return waiting
+
+    async def wait_to_enter(self, delivery: Delivery, place: _Waiting | None = None) -> None:
+        """Wait for room. Raises ``MailboxFull`` after ``accept_timeout_s``."""
+        waiting = place or self.queue(delivery)
         timeout_s = self._settings.accept_timeout_s
         limit = self._clock.call_later(timeout_s, lambda: self._refuse(waiting, delivery))
         try:

@@ -142,12 +142,13 @@ class Handoff:
             self._changed.notify_all()
 
     def _wait(self, delivery: Delivery, handed_over: bool = False) -> None:
-        task = self._loop.create_task(self._enter(delivery))
+        place = self._supervisor.admission.queue(delivery)
+        task = self._loop.create_task(self._enter(delivery, place))
         self._waiting.add(task)
         task.add_done_callback(lambda _: self._entered(task, delivery, handed_over))
 
-    async def _enter(self, delivery: Delivery) -> None:
-        await self._supervisor.admission.wait_to_enter(delivery)
+    async def _enter(self, delivery: Delivery, place: Any) -> None:
+        await self._supervisor.admission.wait_to_enter(delivery, place)
         self._supervisor.deliver(delivery)
 
     def _entered(self, task: asyncio.Task[None], delivery: Delivery, handed_over: bool) -> None:

@@ -10,6 +10,7 @@ supervisor. Knows no store. Next to read: ``handoff.py`` (from other threads), `
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, NoReturn, Protocol
 
 import pykka
@@ -67,6 +68,15 @@ class SagaRef(pykka.ActorRef[SagaActor]):
     def key(self) -> str:
         """The name of the instance in the store."""
         return f"{self.saga}/{self.correlation_id}"
+
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
+        """As pykka's; refused *before* sending where waiting would block an event loop."""
+        if block and asyncio._get_running_loop() is not None:
+            raise RuntimeError(
+                f"asking {self.saga} {self.correlation_id!r} would block the event loop, nothing "
+                f"was sent; use await ref.ask(…, block=False), or await runtime.send(ref, …)"
+            )
+        return super().ask(message, block=block, timeout=timeout)
 
     def proxy(self) -> NoReturn:
         raise TypeError(

@@ -39,12 +39,11 @@ class Running:
         clock: Clock,
         settings: Settings,
         routing: Routing,
-        make_codec: Callable[[], Codec],
+        codec: Codec,
         new_id: Callable[[], str],
         on_stopped: Callable[[], None],
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        codec = make_codec()
         self.services = Services(
             store,
             clock,

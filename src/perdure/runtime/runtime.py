@@ -15,22 +15,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
-from perdure.codec import Codec, Limits, TypeRegistry
 from perdure.core.commit import Status
 from perdure.core.correlation import encode_id
-from perdure.core.saga import Definition
 from perdure.errors import (
-    DefinitionError,
-    DuplicateSaga,
+    PerdureError,
     PublishFailed,
     RuntimeNotRunning,
     SendTimeout,
 )
-from perdure.messages import DeadlineReached, Message, TimeoutReached
-from perdure.process_manager import ProcessManager, define
+from perdure.messages import Message
 from perdure.runtime.clock import Clock, SystemClock
+from perdure.runtime.definitions import Saga, codec_of, definitions_of
 from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.ids import unique_ids
 from perdure.runtime.ref import SagaRef
@@ -39,13 +36,11 @@ from perdure.runtime.running import Running
 from perdure.runtime.views import HistoryEntry, InstanceView
 from perdure.settings import Settings
 from perdure.store.protocol import Store
-from perdure.store.urls import store_from_url
+from perdure.store.urls import store_of
 
-__all__ = ["Runtime", "Saga"]
+__all__ = ["Runtime"]
 
 logger = logging.getLogger("perdure")
-
-Saga: TypeAlias = type[ProcessManager[Any]]
 
 
 class Runtime:
@@ -70,13 +65,15 @@ class Runtime:
         clock: Clock | None = None,
         new_id: Callable[[], str] | None = None,
     ) -> None:
-        self.store: Store = store_from_url(store) if isinstance(store, str) else store
+        self.store: Store = store_of(store)
         self.settings = settings or Settings()
         self.clock: Clock = clock or SystemClock()
         self._new_id = new_id or unique_ids()
-        self._messages = tuple(messages)
-        self._routing = Routing(_definitions(sagas))
-        self._make_codec()  # finds two types of one name now, not at the first message
+        messages = tuple(messages)
+        self._routing = Routing(definitions_of(sagas))
+        self._codec = codec_of(
+            self._routing.definitions.values(), messages, self.settings.message_bytes_max
+        )
         self._running: Running | None = None
         self._stopping: asyncio.Task[None] | None = None
 
@@ -110,7 +107,7 @@ class Runtime:
                 self.clock,
                 self.settings,
                 self._routing,
-                self._make_codec,
+                self._codec,
                 self._new_id,
                 self._stop_soon,
             )
@@ -153,6 +150,14 @@ class Runtime:
             running.supervisor.actor_ref,
         )
 
+    def ref_to(self, seen: InstanceView | Receipt) -> SagaRef:
+        """The address of an instance seen in a listing or a receipt, whose id is encoded text."""
+        running = self._parts()
+        definition = self._routing.definition(seen.saga)
+        return SagaRef(
+            definition.name, seen.correlation_id, running.handoff, running.supervisor.actor_ref
+        )
+
     async def send(
         self,
         ref: SagaRef,
@@ -164,7 +169,7 @@ class Runtime:
         causation_id: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Receipt:
-        """Send to one instance; the receipt comes after the commit.
+        """Send to one instance; the receipt comes after the commit. The ref decides which one.
 
         A message repeated under its ``message_id`` is answered as it was the first time.
 
@@ -172,7 +177,10 @@ class Runtime:
         be stored, ``SendTimeout`` after ``timeout_s`` (it may still be applied).
         """
         definition = self._routing.definition(ref.saga)
-        made = self._message(message, message_id, correlation_id, causation_id, headers)
+        try:
+            made = self._message(message, message_id, correlation_id, causation_id, headers)
+        except PerdureError as error:
+            raise error.about(definition.name, ref.correlation_id) from error.__cause__
         delivery = self._routing.delivery_to(definition, ref.correlation_id, made)
         running = self._on_loop()
         if timeout_s is None:
@@ -281,35 +289,6 @@ class Runtime:
             causation_id,
             headers,
         )
-
-    def _make_codec(self) -> Codec:
-        registry = TypeRegistry([DeadlineReached, TimeoutReached, *self._messages])
-        for definition in self._routing.definitions.values():
-            registry.add(definition.state_type)
-            for kind in definition.types:
-                registry.add(kind)
-            for interest in definition.interests:
-                if isinstance(interest, str):
-                    registry.add_external(interest)
-        return Codec(registry, Limits(bytes_max=self.settings.message_bytes_max))
-
-
-def _definitions(sagas: Iterable[Saga]) -> dict[str, Definition]:
-    found: dict[str, Definition] = {}
-    for saga in sagas:
-        if not (isinstance(saga, type) and issubclass(saga, ProcessManager)):
-            raise DefinitionError(
-                f"{saga!r} is no saga", remedy="give classes that inherit from ProcessManager"
-            )
-        definition = define(saga)
-        if definition.name in found:
-            raise DuplicateSaga(
-                f"two sagas are named {definition.name!r}",
-                saga=definition.name,
-                remedy="give one of them another `name`",
-            )
-        found[definition.name] = definition
-    return found
 
 
 async def _deliver_all(

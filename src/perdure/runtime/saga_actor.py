@@ -190,6 +190,8 @@ class SagaActor(Actor):
         except BaseException as error:  # whatever user code raises stays in this turn
             self._reject(delivery, error, now_ms)
             return
+        if delivery.deadline_nr and turn.outcome is Outcome.UNHANDLED:
+            logger.warning("%s: nobody handles %s", self.key, delivery.message.content)
         self._submit(delivery, turn, record)
         if not head.sequence_nr and self.parked:
             self._unpark(now_ms)
@@ -243,7 +245,8 @@ class SagaActor(Actor):
             f"handling {delivery.message.type} raised {described(error)}",
             saga=saga,
             correlation_id=correlation_id,
-            remedy="nothing of the turn was kept; mend the handler and send the message again",
+            remedy="nothing of the turn was kept; mend the handler, then "
+            + ("set the deadline again" if delivery.deadline_nr else "send the message again"),
         )
         told.__cause__ = error
         return told

@@ -40,6 +40,9 @@ __all__ = ["Supervisor"]
 
 logger = logging.getLogger("perdure.supervisor")
 
+RETRY_DOUBLINGS_MAX = 6
+"""The pause before a retry grows no further: the instance's other mail waits, too."""
+
 FREEZE_FROM = 1_000
 """Fewer residents than twice this are not worth a collection."""
 
@@ -167,7 +170,8 @@ class Supervisor(Actor):
             attempts = max(attempts, delivery.attempts)
             delivery.last_error = error
             successor.actor_inbox.put(delivery)
-        pause_s = self.services.settings.retry_pause_s * 2 ** max(attempts - 1, 0)
+        doublings = min(max(attempts - 1, 0), RETRY_DOUBLINGS_MAX)
+        pause_s = self.services.settings.retry_pause_s * 2**doublings
         self.admission.pause(actor.key)
         self.services.clock.call_later(pause_s, lambda: self._retry(successor))
 

@@ -151,6 +151,7 @@ class Timer:
             await self._load(after)
         except Exception as error:
             logger.warning("reading deadlines failed, trying again: %s", error)
+            self._meanwhile.clear()  # the next read sees what was set until now
             self._clock.call_later(self._pause_s, self._fire_due)
             return
         finally:

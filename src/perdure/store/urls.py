@@ -10,7 +10,7 @@ from perdure.store.memory import MemoryStore
 from perdure.store.protocol import Store
 from perdure.store.sql import SqlStore
 
-__all__ = ["store_from_url"]
+__all__ = ["store_from_url", "store_of"]
 
 
 def store_from_url(url: str) -> Store:
@@ -30,3 +30,14 @@ def store_from_url(url: str) -> Store:
         f"{url!r} names no store",
         remedy='supported are "sqlite+aiosqlite:///path/to/file.db" and "memory://"',
     )
+
+
+def store_of(given: str | Store) -> Store:
+    """The store itself, or the one its URL names."""
+    if isinstance(given, str):
+        return store_from_url(given)
+    if not hasattr(given, "journal"):  # a Path, say, which has an open() too
+        raise DefinitionError(
+            f"{given!r} is no store", remedy='give a URL, "sqlite+aiosqlite:///path/to/file.db"'
+        )
+    return given

@@ -1,0 +1,68 @@
+"""What a runtime makes of the sagas it is given: their definitions, and the codec for their types.
+
+Finds here, before anything runs, what cannot run together. Next to read: ``routing.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any, TypeAlias
+
+from perdure.codec import Codec, Limits, TypeRegistry
+from perdure.core.saga import Definition
+from perdure.errors import CodecError, DefinitionError, DuplicateSaga
+from perdure.messages import DeadlineReached, TimeoutReached
+from perdure.process_manager import ProcessManager, define
+
+__all__ = ["Saga", "codec_of", "definitions_of"]
+
+Saga: TypeAlias = type[ProcessManager[Any]]
+
+
+def definitions_of(sagas: Iterable[Saga]) -> dict[str, Definition]:
+    """The definitions by name. Raises ``DefinitionError``, ``DuplicateSaga``."""
+    if isinstance(sagas, type):
+        raise DefinitionError(f"{sagas.__name__} is no list of sagas", remedy="put it in a list")
+    found: dict[str, Definition] = {}
+    for saga in sagas:
+        if not (isinstance(saga, type) and issubclass(saga, ProcessManager)):
+            raise DefinitionError(
+                f"{saga!r} is no saga", remedy="give classes that inherit from ProcessManager"
+            )
+        definition = define(saga)
+        if definition.name in found:
+            raise DuplicateSaga(
+                f"two sagas are named {definition.name!r}",
+                saga=definition.name,
+                remedy="give one of them another `name`",
+            )
+        found[definition.name] = definition
+    return found
+
+
+def codec_of(
+    definitions: Collection[Definition], messages: Iterable[type], bytes_max: int
+) -> Codec:
+    """The codec for the types of these sagas, and further messages.
+
+    Raises ``DuplicateMessageType``, and ``DefinitionError`` for a state that cannot be stored.
+    """
+    registry = TypeRegistry([DeadlineReached, TimeoutReached, *messages])
+    for definition in definitions:
+        registry.add(definition.state_type)
+        for kind in definition.types:
+            registry.add(kind)
+        for interest in definition.interests:
+            if isinstance(interest, str):
+                registry.add_external(interest)
+    codec = Codec(registry, Limits(bytes_max=bytes_max))
+    for definition in definitions:
+        try:
+            codec.encode(definition.initial_state())
+        except CodecError as error:
+            raise DefinitionError(
+                f"the initial state cannot be stored: {error}",
+                saga=definition.name,
+                remedy="mend the fields of the state class",
+            ) from error
+    return codec
