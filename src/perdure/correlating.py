@@ -12,10 +12,10 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from perdure.errors import CorrelationFailed, DefinitionError
+from perdure.errors import CorrelationFailed, DefinitionError, NotAPlainFunction
 from perdure.messages import ExternalEvent, Metadata
 
-__all__ = ["CORRELATION_ID", "By", "EventType", "key_of", "name_of"]
+__all__ = ["CORRELATION_ID", "By", "EventType", "key_of", "name_of", "refuse_coroutine"]
 
 EventType: TypeAlias = type | str
 """An event class, or the name of an event from outside."""
@@ -50,6 +50,7 @@ def key_of(event: EventType, by: By) -> Callable[[Any, Metadata], Any]:
         parts = tuple(key_of(event, part) for part in by)
         return lambda found, metadata: tuple(part(found, metadata) for part in parts)
     if callable(by):
+        refuse_coroutine(by, "by=")
         if len(inspect.signature(by).parameters) > 1:
             return by
         return lambda found, _: by(found)
@@ -91,3 +92,9 @@ def _correlation_id(event: Any, metadata: Metadata) -> str:
 def name_of(event: Any) -> str:
     """How errors call an event type or a deadline."""
     return event.__name__ if isinstance(event, type) else repr(event)
+
+
+def refuse_coroutine(function: Callable[..., Any], where: str) -> None:
+    """Raise ``NotAPlainFunction`` for a coroutine: its answer would always count as true."""
+    if inspect.iscoroutinefunction(function):
+        raise NotAPlainFunction(f"{where} is given a coroutine", remedy="make it a plain function")

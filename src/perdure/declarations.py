@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from perdure.core.correlation import VerdictKind
-from perdure.correlating import CORRELATION_ID, By, EventType, key_of, name_of
+from perdure.correlating import CORRELATION_ID, By, EventType, key_of, name_of, refuse_coroutine
 from perdure.errors import (
     DefinitionError,
     DuplicateHandler,
@@ -273,6 +273,7 @@ def _guard(when: When) -> Callable[[Any], bool] | None:
     if when is None:
         return None
     if callable(when):
+        refuse_coroutine(when, "when=")
         return when
     wanted = frozenset((when,) if isinstance(when, str) else when)
     return lambda state: state.status in wanted

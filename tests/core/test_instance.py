@@ -23,5 +23,5 @@ def test_items_are_oldest_first_and_only_up_to_a_turn():
 def test_the_first_due_deadline_is_by_time_then_by_age_then_by_name():
     deadlines = {"b": Armed(5, 2), "c": Armed(5, 1), "a": Armed(5, 2), "z": Armed(9, 1)}
     instance = Instance("k", "k", None, deadlines=deadlines, next_due_ms=next_due(deadlines))
-    assert instance.due_deadline(4) is None
-    assert instance.due_deadline(5) == ("c", Armed(5, 1))
+    assert instance.due_deadline(4, 9) is None
+    assert instance.due_deadline(5, 9) == ("c", Armed(5, 1))

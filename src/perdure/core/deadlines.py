@@ -57,6 +57,13 @@ class DeadlineQueue:
     def page_loaded(self, rows: Sequence[DeadlineRow], complete: bool) -> None:
         """Take in the next page from the store; ``complete``: nothing lies beyond it."""
         self._horizon = None if complete else (rows[-1].due_at_ms, rows[-1].instance, rows[-1].name)
+        horizon = self._horizon
+        if horizon is not None:  # what was set before the horizon was known may lie beyond it
+            self._armed = {
+                key: row
+                for key, row in self._armed.items()
+                if (row.due_at_ms, row.instance, row.name) <= horizon
+            }
         for row in rows:
             self.set(row)
 

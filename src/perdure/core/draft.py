@@ -13,7 +13,7 @@ from typing import Any
 
 from perdure.core.commit import OutboxKind, OutboxRow, Status
 from perdure.core.instance import Armed, Instance, next_due
-from perdure.core.outcome import Encoder, Outcome, Stored, Turn
+from perdure.core.outcome import TIMEOUT, Encoder, Outcome, Stored, Turn
 from perdure.core.replay import fold
 from perdure.core.saga import Definition
 from perdure.effects import (
@@ -125,7 +125,7 @@ class Draft:
             self.metadata.sequence_nr,
             self.status,
             self.deadlines,
-            next_due(self.deadlines) if self.deadlines else None,
+            before.next_due_ms if self.deadlines is before.deadlines else next_due(self.deadlines),
             before.started_at_ms or now_ms,
             now_ms,
             self.detail,
@@ -148,8 +148,8 @@ class Draft:
     def _settle_deadlines(self, finished: bool) -> list[str]:
         """The net change; answers the names that go: cancelled, fired, or all at the end."""
         before = self.instance.deadlines
-        if not before and not self.set:
-            return _NONE
+        if not finished and not self.set and self.fired is None and self.deadlines is before:
+            return _NONE  # nothing was touched, however many are armed
         if finished:
             self.deadlines, self.set = {}, _NO_DEADLINES
             return list(before)
@@ -206,6 +206,10 @@ def _set_deadline(draft: Draft, effect: SetDeadline) -> None:
     name = effect.name
     if not isinstance(name, str) or not 0 < len(name) <= DEADLINE_NAME_MAX:
         raise InvalidEffect(f"{name!r} is no name for a deadline", remedy="use a short text")
+    if name.startswith("perdure.") and name != TIMEOUT:
+        raise InvalidEffect(
+            f"deadline name {name!r} begins with 'perdure.'", remedy="use another name"
+        )
     if (effect.after is None) == (effect.at is None):
         raise InvalidEffect(
             f"deadline {name!r} needs exactly one of after= and at=", remedy="give one"

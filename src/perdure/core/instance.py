@@ -46,13 +46,21 @@ class Instance:
         """At least one turn was taken."""
         return self.sequence_nr > 0
 
-    def due_deadline(self, now_ms: int) -> tuple[str, Armed] | None:
-        """The first deadline due at ``now_ms`` in the order of (due, armed, name), or None."""
+    def due_deadline(self, now_ms: int, armed_by: int) -> tuple[str, Armed] | None:
+        """The first deadline due at ``now_ms``, in the order of (due, armed, name), or None.
+
+        Only those that were armed by turn ``armed_by`` or before count.
+        """
         if self.next_due_ms is None or self.next_due_ms > now_ms:
             return None
         return min(
-            self.deadlines.items(),
+            (
+                item
+                for item in self.deadlines.items()
+                if item[1].due_at_ms <= now_ms and item[1].sequence_nr <= armed_by
+            ),
             key=lambda item: (item[1].due_at_ms, item[1].sequence_nr, item[0]),
+            default=None,
         )
 
 

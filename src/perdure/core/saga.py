@@ -20,6 +20,7 @@ from uuid import UUID
 
 from perdure.core.correlation import VerdictKind, Verdicts
 from perdure.effects import Effect
+from perdure.errors import DefinitionError
 from perdure.messages import Metadata, TypeInfo
 
 __all__ = [
@@ -33,11 +34,23 @@ __all__ = [
 ]
 
 
+PARKED_S_MAX = 100 * 366 * 86_400
+
+
 @dataclass(frozen=True, slots=True)
 class Park:
-    """Keep the message in the inbox until the instance starts; dead letter after ``for_s``."""
+    """Keep the message in the inbox until the instance starts; dead letter after ``for_s``.
 
-    for_s: float = 3600.0
+    None: it waits for ever. Raises ``DefinitionError`` for what is no time.
+    """
+
+    for_s: float | None = 3600.0
+
+    def __post_init__(self) -> None:
+        if self.for_s is not None and not 0 < self.for_s <= PARKED_S_MAX:
+            raise DefinitionError(
+                f"Park(for_s={self.for_s!r})", remedy="give seconds above zero, or None: for ever"
+            )
 
 
 @dataclass(frozen=True, slots=True)

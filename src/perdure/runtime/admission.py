@@ -8,7 +8,8 @@ Counts only; knows no actor. Next to read: ``supervisor.py``.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
+from collections.abc import Callable
 
 from perdure.errors import MailboxFull, RuntimeNotRunning
 from perdure.runtime.clock import Clock
@@ -18,26 +19,36 @@ from perdure.settings import Settings
 __all__ = ["Admission"]
 
 
-class _Waiting:
-    """Who waits for room for ``key``; ``admitted`` resolves when there is."""
+class Waiting:
+    """What waits for room; ``admitted`` resolves when there is, and it was delivered."""
 
-    __slots__ = ("admitted", "has_passed_first", "key")
+    __slots__ = ("admitted", "delivery", "has_passed_first", "key")
 
-    def __init__(self, key: str) -> None:
-        self.key = key
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
+        self.key = delivery.key
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.has_passed_first = False
+
+    @property
+    def is_in(self) -> bool:
+        """It was let in and delivered."""
+        admitted = self.admitted
+        return admitted.done() and not admitted.cancelled() and admitted.exception() is None
 
 
 class Admission:
     """Counts deliveries in, and out again when they are answered."""
 
-    def __init__(self, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self, clock: Clock, settings: Settings, deliver: Callable[[Delivery], None]
+    ) -> None:
+        self._deliver = deliver
         self._clock = clock
         self._settings = settings
         self._depth: dict[str, int] = {}
-        self._at_instance: dict[str, deque[_Waiting]] = {}
-        self._at_common: deque[_Waiting] = deque()
+        self._at_instance: dict[str, OrderedDict[Waiting, None]] = {}
+        self._at_common: OrderedDict[Waiting, None] = OrderedDict()
         self._emptied: list[asyncio.Future[None]] = []
         self._paused: set[str] = set()
         self.accepted = 0
@@ -55,30 +66,28 @@ class Admission:
         self.count(delivery)
         return True
 
-    def queue(self, delivery: Delivery) -> _Waiting:
+    def queue(self, delivery: Delivery) -> Waiting:
         """A place in the queue for room, taken now, so that nobody who comes later is before."""
-        waiting = _Waiting(delivery.key)
+        waiting = Waiting(delivery)
         self._queue(waiting)
         return waiting
 
-    async def wait_to_enter(self, delivery: Delivery, place: _Waiting | None = None) -> None:
-        """Wait for room. Raises ``MailboxFull`` after ``accept_timeout_s``."""
+    async def enter_later(self, delivery: Delivery, place: Waiting | None = None) -> None:
+        """Wait for room; what is let in is delivered at once, so that nobody overtakes it.
+
+        Raises ``MailboxFull`` after ``accept_timeout_s``.
+        """
         waiting = place or self.queue(delivery)
         timeout_s = self._settings.accept_timeout_s
         limit = self._clock.call_later(timeout_s, lambda: self._refuse(waiting, delivery))
         try:
             await waiting.admitted
         except asyncio.CancelledError:
-            admitted = waiting.admitted
-            if admitted.done() and not admitted.cancelled():
-                if admitted.exception() is None:
-                    self.leave(delivery)  # it was let in, and nobody is there to enter
-            elif waiting.has_passed_first:
-                self._leave_instance(delivery.key)
+            if waiting.admitted.cancelled():  # else it was let in, and is delivered
+                self.give_up(waiting)
             raise
         finally:
             limit.cancel()
-        delivery.room = self
 
     def count(self, delivery: Delivery) -> None:
         """Count in a delivery that may not wait, such as a deadline."""
@@ -91,7 +100,7 @@ class Admission:
         self.accepted -= 1
         self._leave_instance(delivery.key)
         while self._at_common and self.accepted < self._settings.in_flight_max:
-            self._let_in(self._at_common.popleft())
+            self._let_in(self._at_common.popitem(last=False)[0])
         if self._emptied:
             self._tell_emptied()
 
@@ -123,7 +132,7 @@ class Admission:
     def close(self) -> None:
         """Refuse whoever waits for room: the runtime stops."""
         queues = [self._at_common, *self._at_instance.values()]
-        self._at_common, self._at_instance = deque(), {}
+        self._at_common, self._at_instance = OrderedDict(), {}
         for waiting in [waiting for queue in queues for waiting in queue]:
             if not waiting.admitted.done():
                 waiting.admitted.set_exception(
@@ -137,25 +146,27 @@ class Admission:
                 if not done.done():
                     done.set_result(None)
 
-    def _queue(self, waiting: _Waiting) -> None:
+    def _queue(self, waiting: Waiting) -> None:
         key = waiting.key
         if key in self._at_instance or self._depth.get(key, 0) >= self._settings.mailbox_max:
-            self._at_instance.setdefault(key, deque()).append(waiting)
+            self._at_instance.setdefault(key, OrderedDict())[waiting] = None
         else:
             self._pass_first(waiting)
 
-    def _pass_first(self, waiting: _Waiting) -> None:
+    def _pass_first(self, waiting: Waiting) -> None:
         waiting.has_passed_first = True
         self._depth[waiting.key] = self._depth.get(waiting.key, 0) + 1
         if self.accepted < self._settings.in_flight_max and not self._at_common:
             self._let_in(waiting)
         else:
-            self._at_common.append(waiting)
+            self._at_common[waiting] = None
 
-    def _let_in(self, waiting: _Waiting) -> None:
+    def _let_in(self, waiting: Waiting) -> None:
         if not waiting.admitted.done():
             self.accepted += 1
+            waiting.delivery.room = self
             waiting.admitted.set_result(None)
+            self._deliver(waiting.delivery)
 
     def _leave_instance(self, key: str) -> None:
         depth = self._depth[key] - 1
@@ -165,18 +176,30 @@ class Admission:
             del self._depth[key]
         queue = self._at_instance.get(key)
         while queue:
-            waiting = queue.popleft()
+            waiting, _ = queue.popitem(last=False)
             if not queue:
                 del self._at_instance[key]
             if not waiting.admitted.done():
                 self._pass_first(waiting)
                 return
 
-    def _refuse(self, waiting: _Waiting, delivery: Delivery) -> None:
+    def give_up(self, waiting: Waiting) -> None:
+        """Free the place in the queue, if it is still held."""
+        if waiting.has_passed_first:
+            if waiting in self._at_common:
+                del self._at_common[waiting]
+                self._leave_instance(waiting.key)
+            return
+        queue = self._at_instance.get(waiting.key)
+        if queue is not None:
+            queue.pop(waiting, None)
+            if not queue:
+                del self._at_instance[waiting.key]
+
+    def _refuse(self, waiting: Waiting, delivery: Delivery) -> None:
         if waiting.admitted.done():
             return
-        if waiting.has_passed_first:
-            self._leave_instance(waiting.key)
+        self.give_up(waiting)
         waiting.admitted.set_exception(
             MailboxFull(
                 f"no room for {delivery.message.type} within {self._settings.accept_timeout_s} s",

@@ -7,6 +7,8 @@ many incarnations of its instance as that takes. Next to read: ``saga_actor.py``
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import queue
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -67,10 +69,12 @@ class AskReply:
         self.future = future
 
     def resolve(self, receipt: Receipt) -> None:
-        self.future.set(receipt.reply)
+        with contextlib.suppress(queue.Full):  # the asker has resolved it already
+            self.future.set(receipt.reply)
 
     def refuse(self, error: BaseException) -> None:
-        self.future.set_exception((type(error), error, error.__traceback__))
+        with contextlib.suppress(queue.Full):
+            self.future.set_exception((type(error), error, error.__traceback__))
 
 
 class Delivery(Envelope[Message]):
@@ -126,6 +130,12 @@ class Delivery(Envelope[Message]):
         self.on_answer: Callable[[Delivery, BaseException | None], None] | None = None
 
     @property
+    def is_told(self) -> bool:
+        """A message whose sender does not wait for an answer, and which is kept nowhere else."""
+        has_sender = self.future is not None or self.reply is not None
+        return not (has_sender or self.deadline_nr or self.expires or self.waits)
+
+    @property
     def correlation_id(self) -> str:
         """The id of the instance."""
         return self.key[len(self.definition.name) + 1 :]
@@ -144,10 +154,7 @@ class Delivery(Envelope[Message]):
                 future.set_result(self._receipt(outcome, sequence_nr, reply, duplicate))
         elif self.reply is not None:
             self.reply.resolve(self._receipt(outcome, sequence_nr, reply, duplicate))
-        if self.room is not None:
-            self.room.leave(self)
-        if self.on_answer is not None:
-            self.on_answer(self, None)
+        self._close(None)
 
     def _receipt(
         self, outcome: Outcome, sequence_nr: int | None, reply: Any, duplicate: bool
@@ -170,10 +177,16 @@ class Delivery(Envelope[Message]):
                 self.future.set_exception(error)
         elif self.reply is not None:
             self.reply.refuse(error)
-        if self.room is not None:
-            self.room.leave(self)
-        if self.on_answer is not None:
-            self.on_answer(self, error)
+        self._close(error)
+
+    def _close(self, error: BaseException | None) -> None:
+        """Leave the room and tell, once: an answer is final."""
+        room, self.room = self.room, None
+        on_answer, self.on_answer = self.on_answer, None
+        if room is not None:
+            room.leave(self)
+        if on_answer is not None:
+            on_answer(self, error)
 
 
 _REFUSALS: dict[Outcome, tuple[type[SendError], str, str]] = {

@@ -17,6 +17,7 @@ from typing import Any
 
 from perdure.actors import Envelope, Future, is_stop
 from perdure.errors import MailboxFull, RuntimeNotRunning
+from perdure.runtime.admission import Waiting
 from perdure.runtime.delivery import AskReply, Delivery
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.routing import Routing
@@ -57,6 +58,8 @@ class Handoff:
         delivery = self._delivery(ref, envelope)
         if not on_loop:
             self._hand_over(delivery)
+        elif self._is_closed:
+            raise _closed(delivery)
         elif self._supervisor.admission.enter(delivery):
             self._supervisor.deliver(delivery)
         elif delivery.reply is not None:
@@ -142,25 +145,21 @@ class Handoff:
             self._changed.notify_all()
 
     def _wait(self, delivery: Delivery, handed_over: bool = False) -> None:
-        place = self._supervisor.admission.queue(delivery)
-        task = self._loop.create_task(self._enter(delivery, place))
+        admission = self._supervisor.admission
+        place = admission.queue(delivery)
+        task = self._loop.create_task(admission.enter_later(delivery, place))
         self._waiting.add(task)
-        task.add_done_callback(lambda _: self._entered(task, delivery, handed_over))
+        task.add_done_callback(lambda _: self._entered(task, place, handed_over))
 
-    async def _enter(self, delivery: Delivery, place: Any) -> None:
-        await self._supervisor.admission.wait_to_enter(delivery, place)
-        self._supervisor.deliver(delivery)
-
-    def _entered(self, task: asyncio.Task[None], delivery: Delivery, handed_over: bool) -> None:
+    def _entered(self, task: asyncio.Task[None], place: Waiting, handed_over: bool) -> None:
         """The wait is over; it may have been cancelled before it began."""
         self._waiting.discard(task)
         error = None if task.cancelled() else task.exception()
-        if task.cancelled():
-            delivery.refuse(_closed(delivery))
-        elif error is not None:
-            if delivery.reply is None and isinstance(error, MailboxFull):
-                self._supervisor.bury(delivery, error)
-            delivery.refuse(error)
+        if task.cancelled() and not place.is_in:
+            self._supervisor.admission.give_up(place)
+            error = _closed(place.delivery)
+        if error is not None:
+            self._supervisor.refuse(place.delivery, error)
         if handed_over:
             self._release(1)
 

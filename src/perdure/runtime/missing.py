@@ -30,16 +30,16 @@ def treat_missing(actor: SagaActor, delivery: Delivery, now_ms: int) -> bool:
     """There is no instance to continue: do as the saga says. False: let this start one."""
     policy = actor.definition.on_missing
     if delivery.strict:
-        delivery.refuse(
-            InstanceNotFound(
-                f"{delivery.message.type} continues strictly, but there is no instance",
-                saga=actor.definition.name,
-                correlation_id=actor.head.correlation_id,
-                remedy="start the instance first",
-            )
+        error = InstanceNotFound(
+            f"{delivery.message.type} continues strictly, but there is no instance",
+            saga=actor.definition.name,
+            correlation_id=actor.head.correlation_id,
+            remedy="start the instance first",
         )
+        actor.supervisor.refuse(delivery, error)
     elif isinstance(policy, Park):
-        _park(actor, delivery, now_ms + int(policy.for_s * 1000), now_ms)
+        expires = None if policy.for_s is None else now_ms + int(policy.for_s * 1000)
+        _park(actor, delivery, expires, now_ms)
     elif isinstance(policy, IgnoreMissing):
         delivery.answer(Outcome.MISSING)
     elif isinstance(policy, ReplyMissing):
@@ -49,7 +49,7 @@ def treat_missing(actor: SagaActor, delivery: Delivery, now_ms: int) -> bool:
     return True
 
 
-def _park(actor: SagaActor, delivery: Delivery, expires_at_ms: int, now_ms: int) -> None:
+def _park(actor: SagaActor, delivery: Delivery, expires_at_ms: int | None, now_ms: int) -> None:
     message = delivery.message
     actor.parked = actor.parked or {}
     known = actor.parked.get(message.message_id)

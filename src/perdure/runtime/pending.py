@@ -50,6 +50,7 @@ class Pending:
     def written(self) -> None:
         actor = self.actor
         if actor.oldest_written():
+            actor.supervisor.written(actor.key)
             self.settle()
             if actor.in_flight is None:
                 actor.supervisor.on_quiet()
@@ -89,6 +90,8 @@ class PendingTurn(Pending):
 
     def settle(self) -> None:
         self.actor.on_committed(self.turn)
+        if self.delivery.waits:
+            self.actor.supervisor.wakeups.taken(self.actor.key, self.turn.message.message_id)
         self._answer(self.delivery, False)
         for repeat in self.repeats or ():
             self._answer(repeat, True)
@@ -151,6 +154,11 @@ class Unattended:
         """Nothing follows."""
 
     def left_out(self, error: StoreError) -> None:
-        logger.warning("an entry was not written: %s", error)
+        kind = type(self.entry).__name__
+        logger.warning("%s of %s was not written: %s", kind, _instance_of(self.entry), error)
 
     unknown = left_out
+
+
+def _instance_of(entry: Entry) -> str:
+    return entry.row.instance if isinstance(entry, TurnRecord) else entry.instance

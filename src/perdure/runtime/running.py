@@ -77,8 +77,7 @@ class Running:
         return future
 
     async def _deliver_later(self, delivery: Delivery) -> Receipt:
-        await self.supervisor.admission.wait_to_enter(delivery)
-        self.supervisor.deliver(delivery)
+        await self.supervisor.admission.enter_later(delivery)
         assert delivery.future is not None
         return await delivery.future
 
@@ -96,6 +95,7 @@ class Running:
         await self.handoff.close()
         self.supervisor.admission.close()
         await self.supervisor.wakeups.stop()
+        self.supervisor.drain()
         limit_s = services.settings.shutdown_timeout_s
         try:
             async with asyncio.timeout(limit_s):
@@ -108,11 +108,14 @@ class Running:
         await self.supervisor.shut_down()
         try:
             async with asyncio.timeout(limit_s):
+                await services.commit.drained()  # dead letters of what was abandoned
                 await services.commit.stop()
         except TimeoutError:
+            services.commit.abandon()
             logger.error("stopping: a write has not ended for %g s, and is left", limit_s)
         self.supervisor.end()
         try:
-            await services.store.close()
-        except StoreError as error:
-            logger.error("closing the store: %s", error)
+            async with asyncio.timeout(limit_s):
+                await services.store.close()
+        except (StoreError, TimeoutError) as error:
+            logger.error("closing the store: %s", error or f"it has not closed for {limit_s:g} s")

@@ -67,7 +67,6 @@ class SagaActor(Actor):
         "head",
         "in_flight",
         "is_over",
-        "is_successor",
         "key",
         "parked",
         "processed",
@@ -90,7 +89,6 @@ class SagaActor(Actor):
         self.parked: dict[str, Delivery] | None = None
         self.snapshot_nr = 0
         self.is_over = False
-        self.is_successor = False
         self.actor_inbox.suspend()
 
     def rehydrated(
@@ -106,8 +104,7 @@ class SagaActor(Actor):
         self.snapshot_nr = snapshot_nr
         waiting = {delivery.message.message_id: delivery for delivery in parked}
         self.parked = waiting or None
-        if self.is_successor:
-            self.supervisor.wakeups.rearm(self.key, instance)
+        self.supervisor.rehydrated(instance)
         if instance.exists:  # it started, but the process ended before its mail was taken
             self._unpark(self.supervisor.services.clock.now_ms())
         self.actor_inbox.resume()
@@ -120,6 +117,17 @@ class SagaActor(Actor):
     def receive_envelope(self, envelope: Envelope[Any]) -> None:
         """Let the instance take its turn with a delivery (and, before, with what is overdue)."""
         assert isinstance(envelope, Delivery)
+        try:
+            self._receive(envelope)
+        except BaseException as error:  # a mistake of ours: it must not end the instance
+            self._on_mistake(envelope, error)
+
+    def _on_mistake(self, delivery: Delivery, error: BaseException) -> None:
+        logger.exception("%s: %s could not be processed", self.key, delivery.message.type)
+        if not any(delivery in pending.deliveries for pending in self.in_flight or ()):
+            delivery.refuse(self._told(delivery, error))
+
+    def _receive(self, envelope: Delivery) -> None:
         if self._is_known(envelope):
             return
         now_ms = self.supervisor.services.clock.now_ms()
@@ -139,7 +147,7 @@ class SagaActor(Actor):
     def _take_due(self, now_ms: int) -> None:
         """Deadlines that are due come before the message. Those armed meanwhile have to wait."""
         last = self.head.sequence_nr
-        while (due := self.head.due_deadline(now_ms)) is not None and due[1].sequence_nr <= last:
+        while (due := self.head.due_deadline(now_ms, last)) is not None:
             name, armed = due
             row = DeadlineRow(self.key, name, armed.sequence_nr, armed.due_at_ms)
             self._take(self.supervisor.wakeups.deadline(self.definition, row), now_ms)
@@ -159,7 +167,7 @@ class SagaActor(Actor):
     def _take(self, delivery: Delivery, now_ms: int) -> None:
         head = self.head
         if delivery.attempts >= self.supervisor.services.settings.write_attempts:
-            delivery.refuse(self._not_written(delivery))
+            self.supervisor.refuse(delivery, self._not_written(delivery))
         elif delivery.deadline_nr and not self._is_armed(delivery):
             delivery.answer(Outcome.UNHANDLED)
         elif (

@@ -60,7 +60,7 @@ class Supervisor(Actor):
         self.services = services
         self.definitions = definitions
         self.active: dict[str, SagaActor] = {}
-        self.admission = Admission(services.clock, services.settings)
+        self.admission = Admission(services.clock, services.settings, self.deliver)
         self.snapshot_every = services.settings.snapshot_every
         self._policy = PassivationPolicy(
             services.settings.idle_after_s, services.settings.residents_max
@@ -69,10 +69,14 @@ class Supervisor(Actor):
         self._on_stopped = on_stopped
         self._sweep: Wake | None = None
         self._is_closed = False
+        self._is_draining = False
+        self._losses: dict[str, int] = {}  # incarnations lost since something was written
+        self._unsettled: set[str] = set()  # a commit's outcome is unknown: not read back yet
         self._freeze_above = math.inf
         if services.settings.freeze_residents:
             self._freeze()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pauses: dict[str, tuple[SagaActor, Wake]] = {}
         self.wakeups = Wakeups(services, definitions, self.admit)
 
     def on_stop(self) -> None:
@@ -89,7 +93,7 @@ class Supervisor(Actor):
     def deliver(self, delivery: Delivery) -> None:
         """Hand the delivery to the incarnation of its instance. On the loop; never waits."""
         if self._is_closed:
-            delivery.refuse(stopped(delivery))
+            self.refuse(delivery, stopped(delivery))
             return
         key = delivery.key
         actor = self.active.get(key)
@@ -158,24 +162,46 @@ class Supervisor(Actor):
         if isinstance(error, Fenced):
             self._fenced(actor, deliveries, error)
             return
-        attempts = 0
+        attempts = self._losses[actor.key] = self._losses.get(actor.key, 0) + 1
         successor = SagaActor.spawn(self, actor.definition, actor.key)
         self.active[actor.key] = successor
-        successor.is_successor = True
+        self._unsettled.add(actor.key)
         for delivery in deliveries:
             if delivery.waits:  # the next incarnation finds it in the inbox, if it is still there
                 delivery.answer(Outcome.PARKED)
                 continue
             delivery.attempts += 1
-            attempts = max(attempts, delivery.attempts)
             delivery.last_error = error
             successor.actor_inbox.put(delivery)
-        doublings = min(max(attempts - 1, 0), RETRY_DOUBLINGS_MAX)
+        doublings = min(attempts - 1, RETRY_DOUBLINGS_MAX)
         pause_s = self.services.settings.retry_pause_s * 2**doublings
+        if self._is_draining:
+            self._rehydration.request(successor)
+            return
         self.admission.pause(actor.key)
-        self.services.clock.call_later(pause_s, lambda: self._retry(successor))
+        pause = self.services.clock.call_later(pause_s, lambda: self._retry(successor))
+        self._pauses[actor.key] = (successor, pause)
+
+    def written(self, key: str) -> None:
+        """Something of the instance is durable: the store works again."""
+        if self._losses:
+            self._losses.pop(key, None)
+
+    def rehydrated(self, instance: Instance) -> None:
+        """An incarnation begins; after an unknown outcome, the journal says what is armed."""
+        if instance.key in self._unsettled:
+            self._unsettled.discard(instance.key)
+            self.wakeups.rearm(instance.key, instance)
+
+    def drain(self) -> None:
+        """The runtime stops: retries do not pause any more."""
+        self._is_draining = True
+        for successor, pause in list(self._pauses.values()):
+            pause.cancel()
+            self._retry(successor)
 
     def _retry(self, actor: SagaActor) -> None:
+        self._pauses.pop(actor.key, None)
         self.admission.resume(actor.key)
         if not actor.is_over:
             self._rehydration.request(actor)
@@ -186,7 +212,7 @@ class Supervisor(Actor):
         self.active.pop(actor.key, None)
         self._policy.forgotten(actor.key)
         for delivery in deliveries:
-            delivery.refuse(error)
+            self.refuse(delivery, error)
         self._on_stopped()
 
     def rehydration_failed(self, actor: SagaActor, error: Exception) -> None:
@@ -196,7 +222,8 @@ class Supervisor(Actor):
             self._policy.forgotten(actor.key)
         actor.is_over = True
         for delivery in actor.unanswered():
-            delivery.refuse(self._why_not(delivery, error))
+            self.refuse(delivery, self._why_not(delivery, error))
+        self.services.commit.withdraw_void()
 
     def _why_not(self, delivery: Delivery, error: Exception) -> Exception:
         if not isinstance(error, StoreError) or not delivery.attempts:
@@ -218,11 +245,13 @@ class Supervisor(Actor):
         actor = self.active.get(key)
         return None if actor is None else actor.committed
 
-    def bury(self, delivery: Delivery, error: Exception) -> None:
-        """A message nobody waits for was not accepted: keep it as a dead letter."""
-        services = self.services
-        letter = dead_letter(services, delivery, type(error).__name__, error)
-        services.commit.submit(Unattended(letter))
+    def refuse(self, delivery: Delivery, error: BaseException) -> None:
+        """Tell the sender; a told message, whose sender does not wait, becomes a dead letter."""
+        if delivery.is_told:
+            logger.error("%s was told and not applied: %s", delivery.message.type, error)
+            letter = dead_letter(self.services, delivery, type(error).__name__, error)
+            self.services.commit.submit(Unattended(letter))
+        delivery.refuse(error)
 
     def answer_from_journal(self, delivery: Delivery, sequence_nr: int) -> None:
         """The message was processed in that turn: answer as recorded there."""
@@ -259,7 +288,7 @@ class Supervisor(Actor):
         for actor in list(self.active.values()):
             actor.is_over = True
             for delivery in actor.unanswered():
-                delivery.refuse(stopped(delivery))
+                self.refuse(delivery, stopped(delivery))
         self.active.clear()
         self.services.commit.withdraw_void()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -52,7 +52,8 @@ class Timer:
         self._wake: Wake | None = None
         self._wake_at_ms = 0
         self._reading: asyncio.Task[None] | None = None
-        self._meanwhile: list[DeadlineRow] = []  # set during a read, which may not have seen them
+        # Set (or, None, cleared) during a read, which may not have seen it.
+        self._meanwhile: dict[tuple[str, str], DeadlineRow | None] | None = None
         self._is_running = False
         self._is_firing = False
 
@@ -73,8 +74,8 @@ class Timer:
         """A row was committed (or read again); replaces the one of its instance and name."""
         if (row.instance, row.name, row.sequence_nr) in self._in_flight:
             return
-        if self._reading is not None:
-            self._meanwhile.append(row)
+        if self._meanwhile is not None:
+            self._meanwhile[row.instance, row.name] = row
         self._queue.set(row)
         self._arm()
 
@@ -85,6 +86,8 @@ class Timer:
 
     def clear(self, instance: str, name: str) -> None:
         """The row is gone."""
+        if self._meanwhile is not None:
+            self._meanwhile[instance, name] = None
         self._queue.clear(instance, name)
 
     @property
@@ -122,12 +125,14 @@ class Timer:
             return  # answered at once, from within: the loop below goes on
         self._is_firing = True
         now_ms = self._clock.now_ms()
-        while self._is_running and len(self._in_flight) < self._in_flight_max:
-            row = self._queue.pop_due(now_ms)
-            if row is None:
-                break
-            self._fire_one(row)
-        self._is_firing = False
+        try:
+            while self._is_running and len(self._in_flight) < self._in_flight_max:
+                row = self._queue.pop_due(now_ms)
+                if row is None:
+                    break
+                self._fire_one(row)
+        finally:
+            self._is_firing = False
         if self._queue.is_exhausted and self._reading is None and self._is_running:
             horizon = self._queue.horizon
             assert horizon is not None
@@ -151,7 +156,6 @@ class Timer:
             await self._load(after)
         except Exception as error:
             logger.warning("reading deadlines failed, trying again: %s", error)
-            self._meanwhile.clear()  # the next read sees what was set until now
             self._clock.call_later(self._pause_s, self._fire_due)
             return
         finally:
@@ -159,9 +163,14 @@ class Timer:
         self._fire_due()  # the page may be used up already
 
     async def _load(self, after: After) -> None:
-        rows = await self._read(after, self._page)
+        meanwhile = self._meanwhile = {}
+        try:
+            rows = await self._read(after, self._page)
+        finally:
+            self._meanwhile = None
         self._queue.page_loaded(rows, complete=len(rows) < self._page)
-        meanwhile, self._meanwhile = self._meanwhile, []
-        for row in meanwhile:
-            self._queue.set(row)
+        for (instance, name), row in meanwhile.items():
+            self._queue.clear(instance, name)
+            if row is not None:
+                self.set(row)
         self._fire_due()

@@ -100,6 +100,10 @@ class Wakeups:
             end = DeadlineRow(row.instance, row.message_id, 0, row.expires_at_ms)
             self._expiries.set_once(end)  # a repeated message does not wait longer
 
+    def taken(self, key: str, message_id: str) -> None:
+        """A message that waited has had its turn: it does not expire any more."""
+        self._expiries.clear(key, message_id)
+
     def deadline(self, definition: Definition, row: DeadlineRow) -> Delivery:
         """The delivery that tells an instance that its deadline is reached."""
         due_at = datetime_of(row.due_at_ms)

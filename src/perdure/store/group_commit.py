@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from perdure.core.commit import Entry
@@ -97,12 +98,17 @@ class GroupCommit:
             self._drained.append(done)
             await done
 
+    def abandon(self) -> None:
+        """End as soon as the transaction under way does, without waiting for it."""
+        self._is_stopping = True
+        self._wake()
+
     async def stop(self) -> None:
         """End after the transaction under way; what still waits is not written."""
         self._is_stopping = True
         self._wake()
         if self._writer is not None:
-            await asyncio.shield(self._writer)
+            await asyncio.wait([self._writer])  # also if it failed: the rest must go on
 
     def _wake(self) -> None:
         work = self._work
@@ -135,24 +141,29 @@ class GroupCommit:
     async def _write(self, group: list[Ticket]) -> None:
         try:
             outcomes = await self.store.write([ticket.entry for ticket in group])
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             logger.warning("writing a group of %d failed: %s", len(group), error)
             failure = _as_store_error(error)
             for ticket in group:
-                ticket.unknown(failure)
+                self._tell(ticket.unknown, failure)
             self.withdraw_void()
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise  # the task itself, not the driver's call
             return
         self.commits += 1
         for ticket, outcome in zip(group, outcomes, strict=True):
-            try:
-                if outcome is None:
-                    ticket.written()
-                else:
-                    ticket.left_out(outcome)
-            except Exception:  # a listener's mistake must not end the one writer
-                logger.exception("telling what became of an entry failed")
+            if outcome is None:
+                self._tell(ticket.written)
+            else:
+                self._tell(ticket.left_out, outcome)
         if outcomes.count(None) < len(outcomes):
             self.withdraw_void()
+
+    def _tell(self, tell: Callable[..., None], *error: StoreError) -> None:
+        try:
+            tell(*error)
+        except Exception:  # a listener's mistake must not end the one writer
+            logger.exception("telling what became of an entry failed")
 
     def _tell_drained(self) -> None:
         waiting, self._drained = self._drained, []
@@ -161,9 +172,14 @@ class GroupCommit:
                 done.set_result(None)
 
 
-def _as_store_error(error: Exception) -> StoreError:
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and bool(task.cancelling())
+
+
+def _as_store_error(error: BaseException) -> StoreError:
     if isinstance(error, StoreError):
         return error
-    failure = StoreUnavailable(f"cannot write: {error}")
+    failure = StoreUnavailable(f"cannot write: {error or type(error).__name__}")
     failure.__cause__ = error
     return failure

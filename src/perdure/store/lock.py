@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from perdure.errors import StoreLocked, StoreNotWritable
@@ -59,10 +60,10 @@ class FileLock:
         self._descriptor = descriptor
         _held.add(self)
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        os.ftruncate(descriptor, 0)
-        os.pwrite(
-            descriptor, f"pid {os.getpid()} on {socket.gethostname()} since {started}\n".encode(), 0
-        )
+        holder = f"pid {os.getpid()} on {socket.gethostname()} since {started}\n"
+        with suppress(OSError):  # a full disk: the text is for people, the lock is held without it
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.encode(), 0)
 
     def release(self) -> None:
         """Give the lock up, if it is held. The file stays: removing it would race with a taker."""
