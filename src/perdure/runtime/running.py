@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from threading import get_ident
 
 from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
@@ -44,6 +45,7 @@ class Running:
         on_stopped: Callable[[], None],
     ) -> None:
         self.loop = asyncio.get_running_loop()
+        self.thread_id = get_ident()
         self.services = Services(
             store,
             clock,

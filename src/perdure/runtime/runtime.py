@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
@@ -255,7 +256,8 @@ class Runtime:
 
     def _on_loop(self) -> Running:
         running = self._parts()
-        if asyncio.get_running_loop() is not running.loop:
+        # Not asyncio.get_running_loop(): it asks the system for the process id on each call.
+        if get_ident() != running.thread_id or not running.loop.is_running():
             raise RuntimeNotRunning(
                 "the runtime runs on another event loop",
                 remedy="from other loops and threads use a ref: await ref.ask(…, block=False)",
