@@ -283,6 +283,17 @@ def test_an_event_cannot_both_start_and_continue():
             def two(self, state, event, do): ...
 
 
+def test_handlers_of_one_event_correlate_alike():
+    with pytest.raises(DuplicateHandler, match="correlated by 'source' and by 'target'"):
+
+        class Two(ProcessManager[TransferState]):
+            @starts(TransferRequested, by="source", when="new")
+            def one(self, state, event, do): ...
+
+            @starts(TransferRequested, by="target")
+            def two(self, state, event, do): ...
+
+
 def test_two_appliers_of_one_event_are_an_error():
     with pytest.raises(DuplicateHandler, match="second function"):
 

@@ -142,6 +142,7 @@ class Route:
 
     kind: VerdictKind
     strict: bool
+    by: By
     key: Callable[[Any, Metadata], Any]
 
 
@@ -227,12 +228,17 @@ def _enter_route(
     found: Declarations, note: _Note, event: EventType, function: Callable[..., Any]
 ) -> None:
     assert note.by is not None
-    route = Route(_KINDS[note.role], note.strict, key_of(event, note.by))
+    route = Route(_KINDS[note.role], note.strict, note.by, key_of(event, note.by))
     known = found.routes.get(event)
     if known is not None and (known.kind, known.strict) != (route.kind, route.strict):
         raise DuplicateHandler(
             f"{name_of(event)} cannot both {known.kind.name.lower()} and {route.kind.name.lower()}",
             remedy="declare it once; a start continues an instance that exists",
+        )
+    if known is not None and known.by != note.by:
+        raise DuplicateHandler(
+            f"{name_of(event)} is correlated by {known.by!r} and by {note.by!r}",
+            remedy="give all its handlers the same by=",
         )
     found.routes[event] = known or route
     _add(found.handlers.setdefault(event, []), note, function)
