@@ -36,7 +36,7 @@ class Settings:
     ``shutdown_timeout_s`` is how long ``stop`` drains before it abandons what is left.
 
     ``freeze_residents``: tell Python's garbage collector, at the start and whenever the number of
-    residents has doubled, to look at what is there no more (``gc.freeze``). With 100,000 residents
+    residents has grown by a tenth, to look at what is there no more (``gc.freeze``). With 100,000 residents
     it would otherwise spend a third of the time on them. Off by default since it concerns the
     whole process: cyclic garbage of others that is about then stays.
 

@@ -23,7 +23,16 @@ from perdure import (
 )
 from perdure.store.protocol import Store
 from perdure.testing import FaultyStore, SimulatedClock
-from tests.runtime.support import items, ledgers, open_ledger, quickly, rounds, state_of, view_of
+from tests.runtime.support import (
+    items,
+    ledgers,
+    open_ledger,
+    quickly,
+    rounds,
+    state_of,
+    until,
+    view_of,
+)
 from tests.sagas import Added, Alarm, Armed, Disarmed, Opened
 
 
@@ -122,8 +131,7 @@ async def test_one_armed_by_a_turn_of_unknown_outcome_is_told_also_after_a_faile
         store.fail_writes(after_commit=True)
         store.fail_loads()
         arming = asyncio.create_task(runtime.send(ref, Armed("x", "a", 100)))
-        while store.instances_written["Alarm/x"] < 2:  # noqa: ASYNC110 - the loop's turns count
-            await asyncio.sleep(0)
+        await until(lambda: store.instances_written["Alarm/x"] == 2)
         await clock.advance(timedelta(seconds=1))
         with pytest.raises(errors.OutcomeUnknown):
             await arming

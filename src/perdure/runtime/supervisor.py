@@ -44,7 +44,7 @@ RETRY_DOUBLINGS_MAX = 6
 """The pause before a retry grows no further: the instance's other mail waits, too."""
 
 FREEZE_FROM = 1_000
-"""Fewer residents than twice this are not worth a collection."""
+"""Fewer further residents are not worth a collection (which looks at what is not frozen yet)."""
 
 
 class Supervisor(Actor):
@@ -109,7 +109,7 @@ class Supervisor(Actor):
         actor.actor_inbox.put(delivery)
 
     def _freeze(self) -> None:
-        self._freeze_above = 2 * max(len(self.active), FREEZE_FROM)
+        self._freeze_above = len(self.active) + max(len(self.active) // 10, FREEZE_FROM)
         gc.collect()
         gc.freeze()
 
