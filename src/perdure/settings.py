@@ -35,10 +35,10 @@ class Settings:
     in all, with a growing pause from ``retry_pause_s``, before its senders are refused.
     ``shutdown_timeout_s`` is how long ``stop`` drains before it abandons what is left.
 
-    ``freeze_residents``: tell Python's garbage collector, at the start and whenever the number of
-    residents has grown by a tenth, to look at what is there no more (``gc.freeze``). With 100,000 residents
-    it would otherwise spend a third of the time on them. Off by default since it concerns the
-    whole process: cyclic garbage of others that is about then stays.
+    ``freeze_residents``: at the start and whenever the number of residents has grown by a tenth,
+    tell Python's garbage collector to look no more at what is there (``gc.freeze``). With 100,000
+    residents it would otherwise spend a third of the time on them. Off by default since it concerns
+    the whole process: cyclic garbage of others that is about then stays.
 
     ``message_bytes_max`` bounds one stored message, event, command, reply, or state.
     """

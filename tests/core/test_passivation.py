@@ -29,3 +29,12 @@ def test_one_look_examines_a_bounded_number():
     for number in range(1_000):
         policy.touched(str(number), 0)
     assert len(policy.due(100)) == 64
+
+
+def test_whoever_is_next_is_due_at_that_very_moment():
+    for tenth in range(1, 2_000):
+        policy = PassivationPolicy(idle_after_s=0.3, residents_max=100)
+        policy.touched("a", tenth / 10)
+        next_s = policy.next_idle_s()
+        assert next_s is not None
+        assert policy.due(next_s) == ["a"]

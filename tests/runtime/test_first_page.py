@@ -27,6 +27,7 @@ from tests.runtime.support import (
     items,
     ledgers,
     open_ledger,
+    parts,
     quickly,
     rounds,
     state_of,
@@ -140,6 +141,25 @@ async def test_one_armed_by_a_turn_of_unknown_outcome_is_told_also_after_a_faile
         await clock.advance(timedelta(days=1))
         assert await heard(runtime) == ("1", "a")
         assert not (await view_of(runtime, ref)).deadlines
+
+
+@quickly
+async def test_one_armed_by_a_turn_of_unknown_outcome_is_told_without_further_mail(store, clock):
+    async with alarms(store, clock) as runtime:
+        ref = runtime.ref(Alarm, "x")
+        await runtime.send(ref, Opened("x"))
+        store.fail_writes(after_commit=True)
+        store.fail_loads()
+        arming = asyncio.create_task(runtime.send(ref, Armed("x", "a", 100)))
+        await until(lambda: store.instances_written["Alarm/x"] == 2)
+        await clock.advance(timedelta(seconds=1))
+        with pytest.raises(errors.OutcomeUnknown):
+            await arming
+        await clock.advance(timedelta(seconds=1))
+        # Read back, on its own.
+        await until(lambda: parts(runtime).supervisor.committed("Alarm/x") is not None)
+        await clock.advance(timedelta(days=1))
+        assert await heard(runtime) == ("a",)
 
 
 @message(name="mistake-test.set")

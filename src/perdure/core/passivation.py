@@ -7,6 +7,7 @@ After Pekko's ``EntityPassivationStrategy``. Next to read: ``runtime/supervisor.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from itertools import islice
 
@@ -50,9 +51,10 @@ class PassivationPolicy:
     def due(self, now_s: float) -> list[str]:
         """Keys that should go now, least recently used first: the idle ones and the surplus."""
         surplus = len(self._touched) - self.residents_max
-        horizon_s = -1.0 if self.idle_after_s is None else now_s - self.idle_after_s
+        idle_after_s = math.inf if self.idle_after_s is None else self.idle_after_s
         return [
             key
             for count, (key, touched_s) in enumerate(islice(self._touched.items(), EXAMINED_MAX))
-            if count < surplus or (self.idle_after_s is not None and touched_s <= horizon_s)
+            # Added as in next_idle_s, not subtracted: the two must agree to the last bit.
+            if count < surplus or touched_s + idle_after_s <= now_s
         ]

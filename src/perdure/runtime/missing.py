@@ -51,12 +51,6 @@ def treat_missing(actor: SagaActor, delivery: Delivery, now_ms: int) -> bool:
 
 def _park(actor: SagaActor, delivery: Delivery, expires_at_ms: int | None, now_ms: int) -> None:
     message = delivery.message
-    actor.parked = actor.parked or {}
-    known = actor.parked.get(message.message_id)
-    if known is None:
-        waiting = Delivery(actor.definition, actor.key, message, delivery.kind)
-        waiting.waits = True
-        actor.parked[message.message_id] = waiting
     body = actor.supervisor.services.journal.encode_waiting(message, delivery.kind, False)
     row = InboxRow(
         actor.key,
@@ -66,6 +60,12 @@ def _park(actor: SagaActor, delivery: Delivery, expires_at_ms: int | None, now_m
         now_ms,
         expires_at_ms=expires_at_ms,
     )
+    if actor.parked is None:
+        actor.parked = {}
+    if message.message_id not in actor.parked:
+        kept = Delivery(actor.definition, actor.key, message, delivery.kind)
+        kept.waits = True
+        actor.parked[message.message_id] = kept
     actor.write(PendingPark(actor, delivery, row))
 
 

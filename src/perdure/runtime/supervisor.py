@@ -43,6 +43,9 @@ logger = logging.getLogger("perdure.supervisor")
 RETRY_DOUBLINGS_MAX = 6
 """The pause before a retry grows no further: the instance's other mail waits, too."""
 
+SWEEP_PAUSE_S = 0.001
+"""Between two sweeps time must pass: a wake-up early by a rounding error would come for ever."""
+
 FREEZE_FROM = 1_000
 """Fewer further residents are not worth a collection (which looks at what is not frozen yet)."""
 
@@ -147,7 +150,7 @@ class Supervisor(Actor):
             self._sweep.cancel()
             self._sweep = None
         if next_s is not None:
-            delay_s = max(next_s - self.services.clock.monotonic_s(), 0.0)
+            delay_s = max(next_s - self.services.clock.monotonic_s(), SWEEP_PAUSE_S)
             self._sweep = self.services.clock.call_later(delay_s, self._on_sweep)
 
     def _on_sweep(self) -> None:
@@ -163,6 +166,9 @@ class Supervisor(Actor):
             self._fenced(actor, deliveries, error)
             return
         attempts = self._losses[actor.key] = self._losses.get(actor.key, 0) + 1
+        if self._is_draining and attempts > self.services.settings.write_attempts:
+            self._give_up(actor, deliveries, error)
+            return
         successor = SagaActor.spawn(self, actor.definition, actor.key)
         self.active[actor.key] = successor
         self._unsettled.add(actor.key)
@@ -209,11 +215,14 @@ class Supervisor(Actor):
     def _fenced(self, actor: SagaActor, deliveries: list[Delivery], error: Fenced) -> None:
         """Another owner has the store: whatever this runtime still holds is not its business."""
         logger.error("another runtime has taken the store, this one stops: %s", error)
+        self._give_up(actor, deliveries, error)
+        self._on_stopped()
+
+    def _give_up(self, actor: SagaActor, deliveries: list[Delivery], error: Exception) -> None:
         self.active.pop(actor.key, None)
         self._policy.forgotten(actor.key)
         for delivery in deliveries:
             self.refuse(delivery, error)
-        self._on_stopped()
 
     def rehydration_failed(self, actor: SagaActor, error: Exception) -> None:
         """The instance cannot be had now: refuse its mail; the next message tries again."""
@@ -224,6 +233,22 @@ class Supervisor(Actor):
         for delivery in actor.unanswered():
             self.refuse(delivery, self._why_not(delivery, error))
         self.services.commit.withdraw_void()
+        if actor.key in self._unsettled and not self._is_closed:
+            self._settle_later(actor.definition, actor.key)
+
+    def _settle_later(self, definition: Definition, key: str) -> None:
+        """What a lost incarnation may have armed must be read back, also without further mail."""
+        attempts = self._losses[key] = self._losses.get(key, 0) + 1
+        doublings = min(attempts - 1, RETRY_DOUBLINGS_MAX)
+        pause_s = self.services.settings.retry_pause_s * 2**doublings
+
+        def settle() -> None:
+            if key in self._unsettled and key not in self.active and not self._is_closed:
+                actor = self.active[key] = SagaActor.spawn(self, definition, key)
+                self._policy.touched(key, self.services.clock.monotonic_s())
+                self._rehydration.request(actor)
+
+        self.services.clock.call_later(pause_s, settle)
 
     def _why_not(self, delivery: Delivery, error: Exception) -> Exception:
         if not isinstance(error, StoreError) or not delivery.attempts:
