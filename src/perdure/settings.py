@@ -29,7 +29,7 @@ class Settings:
     Deduplication: at least the last ``processed_window`` message ids of an instance are known; a
     message repeated later than that is applied again.
 
-    Deadlines: ``deadlines_in_flight_max`` fire at a time; they are read ``deadline_page`` at a time.
+    Deadlines: ``deadlines_in_flight_max`` fire at a time; ``deadline_page`` are read at a time.
 
     Failure: a write that fails is settled by reading back and tried again ``write_attempts`` times
     in all, with a growing pause from ``retry_pause_s``, before its senders are refused.
