@@ -131,6 +131,16 @@ async def test_stop_lets_an_instance_leave_memory_and_the_ref_lives_on(store):
 
 
 @quickly
+async def test_an_instance_seen_in_a_listing_or_a_receipt_can_be_addressed(memory):
+    async with ledgers(memory) as runtime:
+        ref = runtime.ref(Ledger, ("legal", 7))
+        receipt = await runtime.send(ref, Opened("x"))
+        views = [view async for view in runtime.instances(Ledger)]
+        assert runtime.ref_to(receipt) == ref
+        assert [runtime.ref_to(view) for view in views] == [ref]
+
+
+@quickly
 async def test_refs_are_values_that_name_an_instance(memory):
     async with ledgers(memory) as runtime:
         ref = runtime.ref(Ledger, "x")

@@ -35,11 +35,6 @@ class Status(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
 
-    @property
-    def is_finished(self) -> bool:
-        """No message changes the instance any more."""
-        return self is not Status.RUNNING
-
 
 class OutboxKind(IntEnum):
     """What an outbox row asks for."""

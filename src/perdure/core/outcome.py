@@ -37,7 +37,7 @@ TIMEOUT = "perdure.timeout"
 
 
 class Outcome(StrEnum):
-    """How a turn ended, as recorded in the journal (the last two never are)."""
+    """How a turn ended, as recorded in the journal (PARKED and MISSING never are)."""
 
     APPLIED = "applied"
     UNHANDLED = "unhandled"
