@@ -44,10 +44,19 @@ class Record:
 
 @dataclass(slots=True)
 class Send:
-    """Send a command to a work queue (by default the one of its type name), through the outbox."""
+    """Send a command to a work queue (by default the one whose worker takes it), via the outbox.
+
+        Send(SendReminder(state.order_id), delay=timedelta(days=3))
+
+    ``after_previous``: it starts only when the command sent before it in this turn is done with;
+    one that has failed for good holds it up until it is redriven or discarded. ``delay``: it starts
+    no earlier than so long after the turn.
+    """
 
     command: Any
     queue: str | None = None
+    after_previous: bool = False
+    delay: timedelta | None = None
 
 
 @dataclass(slots=True)
@@ -82,7 +91,11 @@ class Reply:
 
 @dataclass(slots=True)
 class Complete:
-    """The process has reached its end. Its deadlines are cancelled; later messages are ignored."""
+    """The process has reached its end. Its deadlines are cancelled; later messages are ignored.
+
+    A ``result`` of a ``@message`` class is published too, if anybody is interested in it: a saga's
+    result above all is what other sagas and subscribers want to hear.
+    """
 
     result: Any = None
 
@@ -118,9 +131,16 @@ class Effects:
         """Record a further event in the journal."""
         self.collected.append(Record(event))
 
-    def send(self, command: Any, *, queue: str | None = None) -> None:
-        """Send a command."""
-        self.collected.append(Send(command, queue))
+    def send(
+        self,
+        command: Any,
+        *,
+        queue: str | None = None,
+        after_previous: bool = False,
+        delay: timedelta | None = None,
+    ) -> None:
+        """Send a command; see ``Send``."""
+        self.collected.append(Send(command, queue, after_previous, delay))
 
     def publish(self, event: Any) -> None:
         """Publish an event to whoever is interested."""
@@ -141,7 +161,7 @@ class Effects:
         self.collected.append(Reply(value))
 
     def complete(self, result: Any = None) -> None:
-        """End the process: it has reached its goal."""
+        """End the process: it has reached its goal. A message as ``result`` is published, too."""
         self.collected.append(Complete(result))
 
     def fail(self, reason: str) -> None:

@@ -5,6 +5,7 @@
     │   ├── DuplicateHandler       one method name, or one handler, declared twice in a saga class
     │   ├── DuplicateSaga          two sagas of one name in a runtime
     │   ├── DuplicateMessageType   two classes claim one type name
+    │   ├── DuplicateWorker        two workers, or two queues, for one command
     │   └── NotAPlainFunction      a coroutine where a plain function is needed
     ├── SendError                  a message was not applied; raised at its sender
     │   ├── UnknownSaga            the runtime does not run a saga of that name
@@ -16,12 +17,20 @@
     │   ├── MessageNotHandled      strict message that no handler accepts in the present state
     │   ├── HandlerFailed          the saga's code raised; the message is a dead letter now
     │   │   └── InvalidEffect      … or returned something that is not an effect, or no state
+    │   │       └── Unroutable     … or sent a command that no work queue of the runtime takes
     │   ├── MailboxFull            waited for room, found none; nothing was kept
     │   ├── SendTimeout            no answer within timeout_s; repeat under the same id
     │   ├── OutcomeUnknown         the store failed while committing; repeat under the same id
     │   ├── InstanceQuarantined    the instance's journal cannot be trusted or read; bytes are kept
     │   ├── PublishFailed          some of several instances did not take a published message
     │   └── RuntimeNotRunning      not started, stopping or stopped
+    ├── JobError                   a job of a work queue
+    │   ├── NonRetryable           for workers to raise: do not try again, it cannot succeed
+    │   ├── RetryLater             for workers to raise: try again after a stated time
+    │   ├── LeaseLost              the job was taken from this worker: cancelled, or too slow
+    │   ├── InvalidResult          a worker returned or emitted what is no message, or not storable
+    │   ├── UnknownQueue           the runtime has no such work queue
+    │   └── UnknownJob             no such job waits or runs
     ├── CodecError
     │   ├── EncodeError            a value cannot be stored exactly; raised at its sender
     │   │   ├── UnregisteredType   the class has no type name; decorate it with @message
@@ -36,8 +45,10 @@
         │   └── StoreFull          the disk is full; reads go on
         ├── NotADatabase           the file holds something else
         ├── SchemaTooNew           written by a newer perdure
+        ├── SchemaTooOld           written by an older perdure, in a format it no longer reads
         ├── StoreLocked            another runtime owns the file
         ├── SequenceConflict       another turn took this sequence number
+        ├── Gone                   the job or dead letter to be changed is not there any more
         ├── Fenced                 another owner has taken over: a newer epoch is in the store
         └── CorruptRecord          a stored row fails its checksum or is missing
 
@@ -49,49 +60,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-
-__all__ = [
-    "CodecError",
-    "CorrelationFailed",
-    "CorruptRecord",
-    "DecodeError",
-    "DefinitionError",
-    "DuplicateHandler",
-    "DuplicateMessageType",
-    "DuplicateSaga",
-    "EncodeError",
-    "Fenced",
-    "HandlerFailed",
-    "InstanceAlreadyExists",
-    "InstanceFinished",
-    "InstanceNotFound",
-    "InstanceQuarantined",
-    "InvalidEffect",
-    "LimitExceeded",
-    "MailboxFull",
-    "MessageNotHandled",
-    "NaiveDatetime",
-    "NotADatabase",
-    "NotAPlainFunction",
-    "OutcomeUnknown",
-    "PerdureError",
-    "PublishFailed",
-    "RuntimeNotRunning",
-    "SchemaTooNew",
-    "SendError",
-    "SendTimeout",
-    "SequenceConflict",
-    "StoreError",
-    "StoreFull",
-    "StoreLocked",
-    "StoreNotWritable",
-    "StoreUnavailable",
-    "UnknownMessageType",
-    "UnknownSaga",
-    "UnknownType",
-    "UnknownVersion",
-    "UnregisteredType",
-]
 
 
 class PerdureError(Exception):
@@ -152,6 +120,10 @@ class DuplicateMessageType(DefinitionError):
     """Two classes claim one type name."""
 
 
+class DuplicateWorker(DefinitionError):
+    """Two workers take one command, or two work queues have one name."""
+
+
 class NotAPlainFunction(DefinitionError):
     """A coroutine function was given where a plain function is needed."""
 
@@ -199,6 +171,10 @@ class InvalidEffect(HandlerFailed):
     """The saga's code returned something that is not an effect."""
 
 
+class Unroutable(InvalidEffect):
+    """The saga's code sent a command that no work queue of the runtime takes."""
+
+
 class MailboxFull(SendError):
     """The instance's mailbox stayed full for the whole wait. The message was not kept."""
 
@@ -229,6 +205,42 @@ class PublishFailed(SendError):
     def __init__(self, problem: str, outcomes: Sequence[Any], *, remedy: str) -> None:
         super().__init__(problem, remedy=remedy)
         self.outcomes = list(outcomes)
+
+
+class JobError(PerdureError):
+    """A job of a work queue."""
+
+
+class NonRetryable(JobError):
+    """For workers to raise: trying again cannot help; the command has failed for good."""
+
+
+class RetryLater(JobError):
+    """For workers to raise: try again after ``after_s`` seconds; counts as an attempt."""
+
+    def __init__(self, problem: str, *, after_s: float) -> None:
+        if not 0 <= after_s <= 3_155_760_000:  # a hundred years; written so that NaN is refused
+            raise DefinitionError(
+                f"RetryLater.after_s is {after_s!r}", remedy="give seconds, from 0 to 3155760000"
+            )
+        super().__init__(problem)
+        self.after_s = after_s
+
+
+class LeaseLost(JobError):
+    """The job was taken from this worker, cancelled or too slow. Its result is refused."""
+
+
+class InvalidResult(JobError):
+    """A worker returned or emitted what is no message, or cannot be stored."""
+
+
+class UnknownQueue(JobError):
+    """The runtime has no work queue of this name."""
+
+
+class UnknownJob(JobError):
+    """No job of this id waits or runs."""
 
 
 class CodecError(PerdureError):
@@ -287,12 +299,20 @@ class SchemaTooNew(StoreError):
     """The store was written by a newer version of perdure."""
 
 
+class SchemaTooOld(StoreError):
+    """The store was written by an older version of perdure, in a format this one cannot read."""
+
+
 class StoreLocked(StoreError):
     """Another runtime owns the store."""
 
 
 class SequenceConflict(StoreError):
     """The turn's sequence number is not the next one of its instance."""
+
+
+class Gone(StoreError):
+    """The job or dead letter that was to be changed is not there any more."""
 
 
 class Fenced(StoreError):

@@ -16,16 +16,28 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar, cast, dataclass_transform, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    NewType,
+    TypeAlias,
+    TypeVar,
+    cast,
+    dataclass_transform,
+    overload,
+)
 from weakref import WeakSet
 
 from perdure.errors import DefinitionError
 
 __all__ = [
+    "AnyMessage",
+    "CommandFailed",
     "DeadlineReached",
     "ExternalEvent",
     "Message",
     "Metadata",
+    "RetryScheduled",
     "TimeoutReached",
     "TypeInfo",
     "Upcaster",
@@ -142,9 +154,46 @@ class DeadlineReached:
 @message(name="perdure.TimeoutReached")
 @dataclass(frozen=True, slots=True)
 class TimeoutReached:
-    """Delivered when the whole process has taken longer than its ``timeout``."""
+    """Delivered when the whole process has taken longer than its ``timeout``.
+
+    ``retries`` is how often it was reached before (see ``ProcessManager.timeout_retry``).
+    """
 
     due_at: datetime
+    retries: int = 0
+
+
+@message(name="perdure.RetryScheduled")
+@dataclass(frozen=True, slots=True)
+class RetryScheduled:
+    """Recorded when a timeout was reached and is armed again; ``attempt`` 1 is the first retry."""
+
+    retry_at: datetime
+    attempt: int
+
+
+if TYPE_CHECKING:
+    AnyMessage: TypeAlias = Any
+else:
+    AnyMessage = NewType("AnyMessage", object)
+"""The annotation of a field that holds any message; it is stored with its type name and version."""
+
+
+@message(name="perdure.CommandFailed")
+@dataclass(frozen=True, slots=True)
+class CommandFailed:
+    """Delivered to the instance that sent ``command``, when that has failed for good.
+
+    ``reason`` is one of "exhausted", "non-retryable", "undecodable", "unroutable", "cancelled";
+    ``error`` the last error in a line. A command nobody can decode is an ``ExternalEvent`` here.
+    """
+
+    command: AnyMessage
+    command_id: str
+    queue: str
+    reason: str
+    error: str
+    attempts: int
 
 
 @dataclass(frozen=True, slots=True)

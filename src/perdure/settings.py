@@ -24,10 +24,15 @@ class Settings:
 
     Flow: at most ``mailbox_max`` accepted and uncommitted messages per instance and
     ``in_flight_max`` in all; a sender waits up to ``accept_timeout_s`` for room, then is refused.
-    One transaction takes up to ``batch_max`` turns.
+    One transaction takes up to ``batch_max`` turns. Of an instance's messages up to ``waiting_max``
+    wait in the inbox, parked or behind one that is tried again; more are refused.
 
     Deduplication: at least the last ``processed_window`` message ids of an instance are known; a
     message repeated later than that is applied again.
+
+    Work: ``queue_window`` jobs of a work queue are held in memory, the rest waits in the store.
+    Workers that are plain functions share ``worker_threads_max`` threads. A worker that blocks the
+    event loop for longer than ``loop_block_limit_s`` is reported by its name.
 
     Deadlines: ``deadlines_in_flight_max`` fire at a time; ``deadline_page`` are read at a time.
 
@@ -48,10 +53,14 @@ class Settings:
     rehydrations_max: int = 100
     snapshot_every: int = 100
     mailbox_max: int = 1_000
+    waiting_max: int = 10_000
     in_flight_max: int = 50_000
     accept_timeout_s: float = 5.0
     batch_max: int = 1_000
     processed_window: int = 1_000
+    queue_window: int = 1_000
+    worker_threads_max: int = 64
+    loop_block_limit_s: float = 1.0
     deadlines_in_flight_max: int = 1_000
     deadline_page: int = 10_000
     write_attempts: int = 3

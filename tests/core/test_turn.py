@@ -124,7 +124,7 @@ def test_recorded_events_are_folded_and_kept_in_order():
 def test_commands_and_published_events_go_out_in_order():
     turn = take(Send(Charge(5)), Publish(Added(1)), Send(Charge(6), queue="slow"))
     assert [(out.kind, out.target) for out in turn.outgoing] == [
-        (OutboxKind.COMMAND, "Charge"),
+        (OutboxKind.COMMAND, "turn-test.Charge"),
         (OutboxKind.EVENT, ""),
         (OutboxKind.COMMAND, "slow"),
     ]

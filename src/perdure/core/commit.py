@@ -13,6 +13,7 @@ from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
 __all__ = [
+    "FOLLOWS",
     "DeadLetterRow",
     "DeadlineRow",
     "Entry",
@@ -22,6 +23,8 @@ __all__ = [
     "JournalRow",
     "OutboxKind",
     "OutboxRow",
+    "QueueRow",
+    "Settlement",
     "SnapshotRow",
     "Status",
     "TurnRecord",
@@ -84,12 +87,22 @@ class HeadRow:
     updated_at_ms: int
 
 
+FOLLOWS = -1
+"""``OutboxRow.after`` of a row without positions yet: start after the row before it."""
+
+
 @dataclass(slots=True)
 class OutboxRow:
-    """A command or event that waits to be dispatched. Its id is (instance, sequence_nr, index).
+    """A command or event that waits to be dispatched: a job of the work queue ``target``.
 
-    ``position`` orders the outbox; the store gives it, 0 means not stored yet. ``target`` is the
-    work queue of a command, "" for an event.
+    ``target`` is "" for an event (or command) that goes to the sagas themselves. ``position``
+    orders the outbox and identifies the row; the writer gives it, growing, and 0 means none yet.
+    ``given_id`` is the id of a row that no turn made, else "". ``context`` holds what travels with
+    it, encoded (see ``codec/journal.py``). ``attempts`` have begun and not succeeded; the next one
+    may begin at ``due_at_ms`` (0: at once). ``error`` is why the last one failed, in a line.
+    ``after`` is the position of the row that must be done with before this one may start (neither
+    in the outbox nor among the dead letters any more), 0 for none; ``leads``: some row has this
+    one as its ``after``.
     """
 
     instance: str
@@ -102,11 +115,18 @@ class OutboxRow:
     body: bytes
     created_at_ms: int
     position: int = 0
+    given_id: str = ""
+    context: bytes = b""
+    attempts: int = 0
+    due_at_ms: int = 0
+    error: str = ""
+    after: int = 0
+    leads: bool = False
 
     @property
     def id(self) -> str:
         """The stable id of the command: the receiver's idempotency key."""
-        return f"{self.instance}/{self.sequence_nr}/{self.index}"
+        return self.given_id or f"{self.instance}/{self.sequence_nr}/{self.index}"
 
 
 @dataclass(slots=True)
@@ -123,8 +143,10 @@ class DeadlineRow:
 class InboxRow:
     """A message that waits: for its instance, for a retry, behind another, or for a release.
 
-    (instance, message_id) is its key: putting it again changes nothing. ``next_try_at_ms`` and
-    ``expires_at_ms`` are None where they do not apply; ``position`` is the order of arrival.
+    (instance, message_id) is its key: putting it again changes nothing, unless ``replaces`` (which
+    is not stored) says so. ``position`` is the order of arrival and stays. ``due_at_ms`` is the
+    next try (DELAYED) or the end of its waiting (MISSING), None where time changes nothing.
+    ``attempts`` have failed; ``error`` is why the last one did, in a line.
     """
 
     instance: str
@@ -133,16 +155,19 @@ class InboxRow:
     body: bytes
     created_at_ms: int
     attempts: int = 0
-    next_try_at_ms: int | None = None
-    expires_at_ms: int | None = None
+    due_at_ms: int | None = None
+    error: str = ""
     position: int = 0
+    replaces: bool = False
 
 
 @dataclass(slots=True)
 class DeadLetterRow:
     """A message or command that could not be processed, with its reason, kept whole.
 
-    ``consumes_inbox`` deletes the inbox row of this message in the same transaction.
+    For a command, ``message_id`` is its id, ``queue`` its work queue and ``job`` its position in
+    the outbox; for a message they are "" and 0. ``consumes_inbox`` (not stored) deletes the inbox
+    row of this message in the same transaction.
     """
 
     instance: str
@@ -153,8 +178,38 @@ class DeadLetterRow:
     attempts: int
     body: bytes
     created_at_ms: int
+    queue: str = ""
+    job: int = 0
     consumes_inbox: bool = False
     position: int = 0
+
+
+@dataclass(slots=True)
+class QueueRow:
+    """What is known of a work queue beside its jobs: whether it is paused, since when, and why."""
+
+    name: str
+    is_paused: bool
+    reason: str
+    changed_at_ms: int
+
+
+@dataclass(slots=True)
+class Settlement:
+    """Row changes that go together and are no turn: a job done, given up, or put; a letter moved.
+
+    ``job`` and ``letter`` are positions: that outbox row, that dead letter is deleted. If one of
+    them is not there (any more), the whole is left out as ``Gone``. Rows of ``outbox`` are put at
+    their positions; one whose ``given_id`` waits already is left as it is. ``instance`` is whom it
+    concerns, "" for nobody.
+    """
+
+    instance: str
+    job: int = 0
+    letter: int = 0
+    outbox: tuple[OutboxRow, ...] = ()
+    inbox: InboxRow | None = None
+    dead_letters: tuple[DeadLetterRow, ...] = ()
 
 
 @dataclass(slots=True)
@@ -164,7 +219,8 @@ class TurnRecord:
     ``deadlines_cleared`` are names: cancelled ones, and the one that fired. A name is never both
     set and cleared. ``head`` is given when the status changes. ``consumes_inbox`` deletes the inbox
     row (instance, message_id): the message waited there. ``dead_letter`` goes with a turn that
-    journals its own failure (a deadline whose handler raised).
+    journals its own failure (a deadline whose handler raised). ``settles`` goes with a turn whose
+    message is the result of a job; it is written whether or not the job is still there.
     """
 
     row: JournalRow
@@ -174,7 +230,14 @@ class TurnRecord:
     head: HeadRow | None = None
     consumes_inbox: bool = False
     dead_letter: DeadLetterRow | None = field(default=None)
+    settles: Settlement | None = None
 
 
-Entry: TypeAlias = TurnRecord | SnapshotRow | InboxRow | DeadLetterRow
-"""What a store's one write takes: a turn, a snapshot, a message that waits, a dead letter."""
+Entry: TypeAlias = (
+    TurnRecord | SnapshotRow | InboxRow | DeadLetterRow | Settlement | OutboxRow | QueueRow
+)
+"""What a store's one write takes.
+
+An ``OutboxRow`` by itself replaces the row at its position, and is ``Gone`` if there is none; new
+rows come with a turn or a settlement. A ``QueueRow`` replaces the one of its name.
+"""

@@ -6,14 +6,14 @@ Next to read: ``turn.py``, which opens a draft and closes it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import timedelta
 from typing import Any
 
-from perdure.core.commit import OutboxKind, OutboxRow, Status
+from perdure.core.commit import OutboxRow, Status
 from perdure.core.instance import Armed, Instance, next_due
 from perdure.core.outcome import TIMEOUT, Encoder, Outcome, Stored, Turn
+from perdure.core.outgoing import LATEST_MS, announce, milliseconds, publish, send
 from perdure.core.replay import fold
 from perdure.core.saga import Definition
 from perdure.effects import (
@@ -28,7 +28,14 @@ from perdure.effects import (
     SetDeadline,
 )
 from perdure.errors import InvalidEffect
-from perdure.messages import Message, Metadata, datetime_of, milliseconds_of
+from perdure.messages import (
+    Message,
+    Metadata,
+    RetryScheduled,
+    datetime_of,
+    milliseconds_of,
+    type_info_of,
+)
 
 __all__ = ["Draft"]
 
@@ -36,7 +43,6 @@ EFFECTS_MAX = 10_000
 """So many effects of one turn at most: a runaway loop fails its turn, not the store."""
 
 DEADLINE_NAME_MAX = 200
-LATEST_MS = milliseconds_of(datetime(9999, 12, 31, tzinfo=UTC))
 
 
 # Shared by all turns that have none, and never changed: making three collections a turn is dear.
@@ -105,17 +111,58 @@ class Draft:
             raise _nonsense(effects)
         for count, effect in enumerate(effects):
             if count >= EFFECTS_MAX:
-                raise InvalidEffect(
-                    f"more than {EFFECTS_MAX} effects in one turn",
-                    remedy="split the work over turns",
-                )
+                raise _too_many()
             carry = _CARRY_OUT.get(type(effect))
             if carry is None:
                 raise _nonsense(effect)
             carry(self, effect)
 
+    def compensate(self, returned: Iterable[Any] | None) -> None:
+        """Carry out what makes up for a failed command: commands in their order, or effects.
+
+        Each command but the first starts only when the one before is done with.
+        """
+        if returned is None:
+            return
+        if isinstance(returned, (str, bytes)) or not isinstance(returned, Iterable):
+            raise _no_compensation(returned)
+        follows = False
+        for count, one in enumerate(returned):
+            if count >= EFFECTS_MAX:
+                raise _too_many()
+            carry = _CARRY_OUT.get(type(one))
+            if carry is not None:
+                carry(self, one)
+            elif type_info_of(type(one)) is not None:
+                send(self, Send(one, after_previous=follows))
+            else:
+                raise _no_compensation(one)
+            follows = follows or carry is None or carry is send
+
+    def time_out_again(self, attempts: int) -> None:
+        """The timeout was reached for this many times: arm it again, if there is to be a retry.
+
+        Not if the saga has, in this turn, ended the process, or set or cancelled the timeout.
+        """
+        policy = self.definition.timeout_retry
+        if policy is None or self.status is not Status.RUNNING or self._settled_timeout():
+            return
+        if policy.should_retry(attempts):
+            due = min(self.metadata.occurred_at_ms + policy.next_delay_ms(attempts), LATEST_MS)
+            _record(self, Record(RetryScheduled(datetime_of(due), attempts)))
+            self.arm(f"{TIMEOUT}.{attempts}", due)
+
+    def _settled_timeout(self) -> bool:
+        """The saga has set or cancelled the timeout in this turn."""
+        is_cancelled = self.fired in self.instance.deadlines and self.fired not in self.deadlines
+        return TIMEOUT in self.set or is_cancelled
+
     def turn(self, message: Message, now_ms: int) -> Turn:
         before = self.instance
+        if self.outgoing:
+            context = self.encoder.context(message, self.metadata)
+            for row in self.outgoing:
+                row.context = context
         finished = self.status is not Status.RUNNING
         cleared = self._settle_deadlines(finished)
         after = Instance(
@@ -160,7 +207,24 @@ class Draft:
         return [name for name in before if name not in self.deadlines]
 
 
+def _too_many() -> InvalidEffect:
+    return InvalidEffect(
+        f"more than {EFFECTS_MAX} effects in one turn", remedy="split the work over turns"
+    )
+
+
+def _no_compensation(returned: object) -> InvalidEffect:
+    if isinstance(returned, Coroutine):
+        returned.close()  # else Python complains that nobody awaited it
+    return InvalidEffect(
+        f"compensate returned {returned!r} of type {type(returned).__name__}",
+        remedy="return None or an iterable of commands (of @message classes), or of effects",
+    )
+
+
 def _nonsense(returned: object) -> InvalidEffect:
+    if isinstance(returned, Coroutine):
+        returned.close()
     return InvalidEffect(
         f"the handler returned {returned!r} of type {type(returned).__name__}",
         remedy="return None or an iterable of effects (Send, Record, SetDeadline, …)",
@@ -172,34 +236,6 @@ def _record(draft: Draft, effect: Record) -> None:
         draft.events = []
     draft.events.append(draft.encoder.message(effect.event))
     draft.fold(draft.definition.private_event(effect.event))
-
-
-def _send(draft: Draft, effect: Send) -> None:
-    stored = draft.encoder.message(effect.command)
-    _put_out(draft, OutboxKind.COMMAND, effect.queue or stored[0], stored)
-
-
-def _publish(draft: Draft, effect: Publish) -> None:
-    _put_out(draft, OutboxKind.EVENT, "", draft.encoder.message(effect.event))
-
-
-def _put_out(draft: Draft, kind: OutboxKind, target: str, stored: Stored) -> None:
-    if draft.outgoing is _NONE:
-        draft.outgoing = []
-    metadata = draft.metadata
-    draft.outgoing.append(
-        OutboxRow(
-            draft.instance.key,
-            metadata.sequence_nr,
-            len(draft.outgoing),
-            kind,
-            target,
-            stored[0],
-            stored[1],
-            stored[2],
-            metadata.occurred_at_ms,
-        )
-    )
 
 
 def _set_deadline(draft: Draft, effect: SetDeadline) -> None:
@@ -232,14 +268,28 @@ def _set_deadline(draft: Draft, effect: SetDeadline) -> None:
         raise InvalidEffect(
             f"deadline {name!r} is set beyond the calendar", remedy="set it between 1970 and 9999"
         )
+    if name == TIMEOUT:
+        _cancel_timeout(draft)
     draft.arm(name, due)
 
 
 def _cancel_deadline(draft: Draft, effect: CancelDeadline) -> None:
-    if effect.name in draft.set:
-        del draft.set[effect.name]
-    if effect.name in draft.deadlines:
-        draft.deadlines = {k: v for k, v in draft.deadlines.items() if k != effect.name}
+    if effect.name == TIMEOUT:
+        _cancel_timeout(draft)
+    _cancel(draft, effect.name)
+
+
+def _cancel_timeout(draft: Draft) -> None:
+    """The timeout under whatever name it is armed; see ``TIMEOUT``."""
+    for name in [name for name in draft.deadlines if name.startswith(f"{TIMEOUT}.")]:
+        _cancel(draft, name)
+
+
+def _cancel(draft: Draft, cancelled: str) -> None:
+    if cancelled in draft.set:
+        del draft.set[cancelled]
+    if cancelled in draft.deadlines:
+        draft.deadlines = {k: v for k, v in draft.deadlines.items() if k != cancelled}
 
 
 def _reply(draft: Draft, effect: Reply) -> None:
@@ -248,8 +298,10 @@ def _reply(draft: Draft, effect: Reply) -> None:
 
 
 def _complete(draft: Draft, effect: Complete) -> None:
-    result = effect.result
-    draft.finish(Status.COMPLETED, None if result is None else draft.encoder.value(result))
+    result, encoder = effect.result, draft.encoder
+    draft.finish(Status.COMPLETED, None if result is None else encoder.value(result))
+    if type_info_of(type(result)) is not None and (audience := encoder.audience(result)):
+        announce(draft, encoder.message(result), audience)
 
 
 def _fail(draft: Draft, effect: Fail) -> None:
@@ -258,16 +310,11 @@ def _fail(draft: Draft, effect: Fail) -> None:
 
 _CARRY_OUT: dict[type, Callable[[Draft, Any], None]] = {
     Record: _record,
-    Send: _send,
-    Publish: _publish,
+    Send: send,
+    Publish: publish,
     SetDeadline: _set_deadline,
     CancelDeadline: _cancel_deadline,
     Reply: _reply,
     Complete: _complete,
     Fail: _fail,
 }
-
-
-def milliseconds(duration: timedelta) -> int:
-    """Whole milliseconds, rounded up: a deadline is never early."""
-    return math.ceil(duration / timedelta(milliseconds=1))

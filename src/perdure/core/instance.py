@@ -6,6 +6,7 @@ at no cost: what is committed, and what the next turn starts from. Next to read:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,10 @@ class Armed:
 
     due_at_ms: int
     sequence_nr: int
+
+
+def _no(name: str, armed: Armed) -> bool:
+    return False
 
 
 @dataclass(slots=True)
@@ -46,10 +51,13 @@ class Instance:
         """At least one turn was taken."""
         return self.sequence_nr > 0
 
-    def due_deadline(self, now_ms: int, armed_by: int) -> tuple[str, Armed] | None:
-        """The first deadline due at ``now_ms``, in the order of (due, armed, name), or None.
+    def due_deadline(
+        self, now_ms: int, armed_by: int, is_awaited: Callable[[str, Armed], bool] = _no
+    ) -> tuple[str, Armed] | None:
+        """The first deadline due at ``now_ms``, in the order of (due, name), or None.
 
-        Only those that were armed by turn ``armed_by`` or before count.
+        Only those that were armed by turn ``armed_by`` or before count, and whose firing is not
+        ``is_awaited`` already.
         """
         if self.next_due_ms is None or self.next_due_ms > now_ms:
             return None
@@ -57,9 +65,11 @@ class Instance:
             (
                 item
                 for item in self.deadlines.items()
-                if item[1].due_at_ms <= now_ms and item[1].sequence_nr <= armed_by
+                if item[1].due_at_ms <= now_ms
+                and item[1].sequence_nr <= armed_by
+                and not is_awaited(*item)
             ),
-            key=lambda item: (item[1].due_at_ms, item[1].sequence_nr, item[0]),
+            key=lambda item: (item[1].due_at_ms, item[0]),
             default=None,
         )
 

@@ -5,7 +5,7 @@ Plain data. Next to read: ``turn.py``, which makes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -18,7 +18,7 @@ from perdure.core.commit import (
     TurnRecord,
 )
 from perdure.core.instance import Armed, Instance
-from perdure.messages import Message
+from perdure.messages import Message, Metadata, type_info_of
 
 __all__ = [
     "TIMEOUT",
@@ -33,11 +33,14 @@ Stored: TypeAlias = tuple[str, int, bytes]
 """A value as it is stored: type name, version, bytes."""
 
 TIMEOUT = "perdure.timeout"
-"""The name of the deadline of the whole process; armed by its first turn."""
+"""The name of the deadline of the whole process; armed by its first turn.
+
+When it is armed again by ``timeout_retry``, the number of the retry follows: "perdure.timeout.1".
+"""
 
 
 class Outcome(StrEnum):
-    """How a turn ended, as recorded in the journal (PARKED and MISSING never are)."""
+    """What became of a message. The journal records how a turn ended: the first five."""
 
     APPLIED = "applied"
     UNHANDLED = "unhandled"
@@ -48,23 +51,55 @@ class Outcome(StrEnum):
     """A strict start of an instance that exists; refused."""
     FAILED = "failed"
     """The handler of a deadline raised; the deadline is gone, a dead letter tells of it."""
+    DELAYED = "delayed"
+    """The handler raised, nothing was applied; it is tried again, the message is in the inbox."""
+    QUEUED = "queued"
+    """Another message of the instance is tried again first; this one waits behind, in the inbox."""
     PARKED = "parked"
     """There is no such instance; the message waits in the inbox."""
     MISSING = "missing"
     """There is no such instance; the message was dropped, as the saga says."""
 
 
+def _named_after_type(command: Any, queue: str | None) -> str:
+    if queue is not None:
+        return queue
+    info = type_info_of(type(command))
+    return type(command).__name__ if info is None else info.name
+
+
+def _sagas(event: Any) -> Sequence[str]:
+    return ("",)
+
+
+def _nothing(message: Message, metadata: Metadata) -> bytes:
+    return b""
+
+
 class Encoder:
     """How ``step`` turns what user code gives it into bytes at once, before anybody can change it.
 
-    ``message`` encodes events and commands, ``value`` replies and results.
+    ``message`` encodes events and commands, ``value`` replies and results. ``address(command,
+    queue)`` names the work queue of a command, or raises ``Unroutable``; ``audience(event)`` the
+    targets of a published event. ``context(message, metadata)`` is what travels with all that the
+    turn sends; it is asked once, and only if something is sent.
     """
 
-    __slots__ = ("message", "value")
+    __slots__ = ("address", "audience", "context", "message", "value")
 
-    def __init__(self, message: Callable[[Any], Stored], value: Callable[[Any], bytes]) -> None:
+    def __init__(
+        self,
+        message: Callable[[Any], Stored],
+        value: Callable[[Any], bytes],
+        address: Callable[[Any, str | None], str] = _named_after_type,
+        audience: Callable[[Any], Sequence[str]] = _sagas,
+        context: Callable[[Message, Metadata], bytes] = _nothing,
+    ) -> None:
         self.message = message
         self.value = value
+        self.address = address
+        self.audience = audience
+        self.context = context
 
 
 @dataclass(slots=True)

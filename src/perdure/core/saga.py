@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from perdure.core.correlation import VerdictKind, Verdicts
+from perdure.core.retry import RetryPolicy
 from perdure.effects import Effect
 from perdure.errors import DefinitionError
 from perdure.messages import Metadata, TypeInfo
@@ -88,6 +89,11 @@ class Definition:
     ``interests`` are message classes or type names; ``types`` all classes that its rows may hold.
     ``folds`` are the classes ``apply`` does something with, None for any. ``kinds`` gives the
     verdict on a class, and whether it is strict, where that does not depend on the message.
+
+    ``compensate(state, failed_command)`` returns the commands (or effects) that make up for it;
+    ``compensated`` are the commands it is declared for. ``retry`` is when a message whose turn
+    raised is tried again (None: never), ``lets_pass``: others need not wait for it meanwhile.
+    ``timeout_retry`` is when the timeout is reached again, instead of ending the process.
     """
 
     name: str
@@ -99,6 +105,10 @@ class Definition:
     apply: Callable[[Any, Any, Metadata], Any]
     compensate: Callable[[Any, Any], Iterable[Effect | Any] | None]
     timeout: dt.timedelta | None = None
+    timeout_retry: RetryPolicy | None = None
+    retry: RetryPolicy | None = None
+    lets_pass: bool = False
+    compensated: tuple[type, ...] = ()
     on_missing: MissingPolicy = field(default_factory=Park)
     types: Collection[type] = ()
     folds: Collection[type] | None = None

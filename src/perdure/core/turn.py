@@ -8,6 +8,9 @@
                     handle (describe effects)
                     carry out the effects on a draft (fold recorded events) ─> APPLIED
 
+A command that failed for good is one such message; after it was handled, ``compensate`` says what
+makes up for it, in the same turn (also if that turn ends the process).
+
 The duplicate check and the due deadlines come before a step (``runtime/saga_actor.py``); the commit
 and everything visible come after it. An exception leaves nothing behind: the draft is dropped.
 ``replay.py`` folds journal entries the same way and never runs ``handle``.
@@ -20,13 +23,21 @@ from typing import Any
 
 from perdure.core.commit import Status
 from perdure.core.correlation import VerdictKind
-from perdure.core.draft import Draft, milliseconds
+from perdure.core.draft import Draft
 from perdure.core.instance import Instance, next_due
 from perdure.core.outcome import TIMEOUT, Encoder, Outcome, Turn
+from perdure.core.outgoing import milliseconds
 from perdure.core.saga import Definition
-from perdure.messages import DeadlineReached, Message, Metadata, TimeoutReached
+from perdure.messages import (
+    CommandFailed,
+    DeadlineReached,
+    ExternalEvent,
+    Message,
+    Metadata,
+    TimeoutReached,
+)
 
-__all__ = ["failed", "fired_name", "metadata_of", "step"]
+__all__ = ["deadline_id", "failed", "fired_name", "metadata_of", "stale", "step"]
 
 
 def metadata_of(message: Message, instance_id: str, sequence_nr: int, now_ms: int) -> Metadata:
@@ -58,15 +69,17 @@ def step(
     ``EncodeError`` or ``LimitExceeded`` for values that cannot be stored; nothing has changed then.
     """
     if instance.status is not Status.RUNNING:
-        return _nothing(instance, message, Outcome.FINISHED, now_ms, strict)
+        return _nothing(
+            instance, message, Outcome.FINISHED, now_ms, strict, fired_name(message.content)
+        )
     if strict and kind is VerdictKind.START and instance.sequence_nr:
-        return _nothing(instance, message, Outcome.EXISTS, now_ms, True)
+        return _nothing(instance, message, Outcome.EXISTS, now_ms, True, None)
     sequence_nr = instance.sequence_nr + 1
     metadata = metadata_of(message, instance.correlation_id, sequence_nr, now_ms)
     content = message.content
     handling = definition.choose(instance.state, content, metadata)
     if handling is None:
-        return _nothing(instance, message, Outcome.UNHANDLED, now_ms, strict)
+        return _nothing(instance, message, Outcome.UNHANDLED, now_ms, strict, fired_name(content))
     draft = Draft(definition, instance, metadata, encoder)
     draft.fold(definition.private_event(content))
     if not instance.sequence_nr and definition.timeout is not None:
@@ -76,16 +89,36 @@ def step(
         definition.private_copy(draft.state), definition.private_event(content), metadata
     )
     draft.carry_out(effects)
+    if type(content) is CommandFailed:
+        _compensate(draft, content)
+    elif type(content) is TimeoutReached:
+        draft.time_out_again(content.retries + 1)
     if kind is VerdictKind.STOP and draft.status is Status.RUNNING:
         draft.finish(Status.COMPLETED, None)
     return draft.turn(message, now_ms)
 
 
+def _compensate(draft: Draft, failure: CommandFailed) -> None:
+    """Make up for the command. One that nobody can decode is unknown to ``compensate``."""
+    definition = draft.definition
+    command: Any = failure.command
+    if type(command) is not ExternalEvent:
+        draft.compensate(
+            definition.compensate(
+                definition.private_copy(draft.state), definition.private_event(command)
+            )
+        )
+
+
 def _nothing(
-    instance: Instance, message: Message, outcome: Outcome, now_ms: int, refused: bool
+    instance: Instance,
+    message: Message,
+    outcome: Outcome,
+    now_ms: int,
+    refused: bool,
+    fired: str | None,
 ) -> Turn:
     """A turn that leaves the state alone, and yet is journaled; a deadline that fired is gone."""
-    fired = fired_name(message.content)
     deadlines = instance.deadlines
     if fired is not None and fired in deadlines:
         deadlines = {name: armed for name, armed in deadlines.items() if name != fired}
@@ -107,7 +140,17 @@ def _nothing(
 
 def failed(instance: Instance, message: Message, now_ms: int) -> Turn:
     """The turn that journals that the handler of a deadline raised: only the deadline goes."""
-    return _nothing(instance, message, Outcome.FAILED, now_ms, False)
+    return _nothing(instance, message, Outcome.FAILED, now_ms, False, fired_name(message.content))
+
+
+def stale(instance: Instance, message: Message, now_ms: int) -> Turn:
+    """The turn that journals that a deadline was set anew or cancelled while its message waited."""
+    return _nothing(instance, message, Outcome.UNHANDLED, now_ms, False, None)
+
+
+def deadline_id(name: str, sequence_nr: int) -> str:
+    """The id of the message that reports a deadline; ``sequence_nr`` is the turn that armed it."""
+    return f"perdure.deadline/{name}/{sequence_nr}"
 
 
 def fired_name(content: Any) -> str | None:
@@ -116,4 +159,6 @@ def fired_name(content: Any) -> str | None:
     if kind is DeadlineReached:
         name: str = content.name
         return name
-    return TIMEOUT if kind is TimeoutReached else None
+    if kind is TimeoutReached:
+        return f"{TIMEOUT}.{content.retries}" if content.retries else TIMEOUT
+    return None
