@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
+from perdure.codec.any_message import any_message_form
 from perdure.codec.classes import is_record
 from perdure.codec.converter import Converter
 from perdure.codec.forms import ATOMS, Form, any_form
@@ -75,8 +76,10 @@ class Codec:
     def __init__(self, registry: TypeRegistry, limits: Limits = Limits()) -> None:  # noqa: B008
         self.registry = registry
         self.limits = limits
-        self._converter = Converter(self._tag_of)
-        self._outside = Converter(self._tag_of, from_outside=True)
+        stored = any_message_form(self._class_of, self._class_named, None)
+        outside = any_message_form(self._class_of, self._class_named, self.from_mapping)
+        self._converter = Converter(self._tag_of, stored)
+        self._outside = Converter(self._tag_of, outside, from_outside=True)
         self._writers: dict[type, _Class] = {}
         self._readers: dict[str, _Class] = {}
         # So few bytes cannot break any limit.
@@ -218,6 +221,17 @@ class Codec:
             raise DecodeError(f"{name}: {error.reason}", remedy=error.remedy) from error
         self._readers[name] = reader
         return reader
+
+    def _class_of(self, cls: type) -> tuple[TypeInfo, Form]:
+        writer = self._writers.get(cls) or self._writer(cls)
+        return writer.info, writer.form
+
+    def _class_named(self, name: str) -> tuple[TypeInfo, Form] | None:
+        try:
+            reader = self._readers.get(name) or self._reader(name)
+        except UnknownType:
+            return None
+        return None if reader is None else (reader.info, reader.form)
 
     def _class(self, info: TypeInfo) -> _Class:
         if not is_record(info.cls):

@@ -37,6 +37,7 @@ from perdure.codec.forms import (
 )
 from perdure.codec.scalars import SCALARS_OUT, Refused
 from perdure.codec.unions import union_form
+from perdure.messages import AnyMessage
 
 __all__ = ["Converter"]
 
@@ -44,14 +45,18 @@ __all__ = ["Converter"]
 class Converter:
     """The forms of annotations, each made once.
 
-        Converter(name_of_class).form(list[OrderLine])
+        Converter(name_of_class, any_message_form(...)).form(list[OrderLine])
 
-    ``tag_of`` gives a class's stable name for unions. With ``from_outside``, scalars may be
-    written as text (and a timedelta as seconds), as in JSON.
+    ``tag_of`` gives a class's stable name for unions; ``any_message`` is the form of the
+    annotation of that name. With ``from_outside``, scalars may be written as text (and a timedelta
+    as seconds), as in JSON.
     """
 
-    def __init__(self, tag_of: Callable[[type], str], *, from_outside: bool = False) -> None:
+    def __init__(
+        self, tag_of: Callable[[type], str], any_message: Form, *, from_outside: bool = False
+    ) -> None:
         self._tag_of = tag_of
+        self._any_message = any_message
         self._from_outside = from_outside
         self._forms: dict[Any, Form] = {}
         self._lock = threading.RLock()
@@ -91,6 +96,8 @@ class Converter:
             return atom_form(NoneType if annotation is None else annotation)
         if annotation is Any or annotation is object or isinstance(annotation, TypeVar):
             return self._any
+        if annotation is AnyMessage:
+            return self._any_message
         if isinstance(annotation, NewType):
             return self.form(annotation.__supertype__)
         if hasattr(annotation, "__value__"):  # type X = ..., of Python 3.12

@@ -46,9 +46,9 @@ class Form:
     ``into`` takes and ignores a second argument, which generated code passes. ``kinds`` are the
     exact classes of its values, empty for any. ``telling``: the wire object's class alone tells
     which kind it is, so a union needs no tag. ``keyed``: its wire objects can be keys of a map.
-    ``wraps_none``: a wire None may stand for one of its values. ``tag`` names it in a union. The
-    ``parts`` list (label, form, value) of what a value, or a wire object, consists of: to find the
-    guilty one after a failure, off the hot path.
+    ``wraps_none``: a wire None may stand for one of its values. ``alone``: a union may have nothing
+    but None beside it. ``tag`` names it in a union. The ``parts`` list (label, form, value) of what
+    a value, or a wire object, consists of: to find the guilty one after a failure.
     """
 
     tag: str
@@ -58,6 +58,7 @@ class Form:
     telling: bool = False
     keyed: bool = False
     wraps_none: bool = False
+    alone: bool = False
     parts_out: Callable[[Any], Iterable[tuple[str, Form, Any]]] = no_parts
     parts_in: Callable[[Any], Iterable[tuple[str, Form, Any]]] = no_parts
 

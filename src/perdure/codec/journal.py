@@ -229,13 +229,26 @@ class JournalCodec:
             )
         )
 
+    def type_of_waiting(self, body: bytes) -> str:
+        """The type name of the message of an inbox row, also if nobody can decode it; else ""."""
+        try:
+            return _stored_in(_waiting_fields(body))[0]
+        except DecodeError:
+            return ""
+
+    def stored_in(self, body: bytes) -> Stored:
+        """The encoded message of an inbox row or dead letter. Raises ``DecodeError``."""
+        return _stored_in(_waiting_fields(body))
+
+    def headers_of(self, body: bytes) -> dict[str, str]:
+        """The headers of an inbox row's or dead letter's message. Raises ``DecodeError``."""
+        return dict(_waiting_fields(body)[7] or {})
+
     def decode_waiting(self, message_id: str, body: bytes) -> WaitingMessage:
         """The message of an inbox row or dead letter. Raises ``DecodeError``."""
-        fields = _unpack(body)
-        if not isinstance(fields, list) or len(fields) != 8 or fields[0] != FORMAT:
-            raise DecodeError(f"a waiting message of an unknown format ({_format_of(fields)})")
-        _, kind, strict, stored, sent_at_ms, correlation_id, causation_id, headers = fields
-        type_name, version, content = stored
+        fields = _waiting_fields(body)
+        _, kind, strict, _, sent_at_ms, correlation_id, causation_id, headers = fields
+        type_name, version, content = _stored_in(fields)
         message = Message(
             self.codec.decode(type_name, version, content),
             type_name,
@@ -248,6 +261,20 @@ class JournalCodec:
             headers,
         )
         return WaitingMessage(message, kind, strict)
+
+
+def _waiting_fields(body: bytes) -> list[Any]:
+    fields = _unpack(body)
+    if not isinstance(fields, list) or len(fields) != 8 or fields[0] != FORMAT:
+        raise DecodeError(f"a waiting message of an unknown format ({_format_of(fields)})")
+    return fields
+
+
+def _stored_in(fields: list[Any]) -> Stored:
+    stored = fields[3]
+    if not isinstance(stored, list) or [type(part) for part in stored] != [str, int, bytes]:
+        raise DecodeError("a waiting message without a content")
+    return stored[0], stored[1], stored[2]
 
 
 def _unpack(body: bytes) -> Any:

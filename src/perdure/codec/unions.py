@@ -19,10 +19,16 @@ __all__ = ["union_form"]
 
 def union_form(members: list[Form]) -> Form:
     """The form of a union of these; with ``Any`` among them, the form of ``Any``."""
+    others = [member for member in members if member.kinds != {NoneType}]
+    for member in others:
+        if member.alone and len(others) > 1:
+            raise Refused(
+                f"{member.tag} is in a union with something else than None",
+                f"leave the others out: {member.tag} holds any message",
+            )
     for member in members:
         if not member.kinds:
             return member
-    others = [member for member in members if member.kinds != {NoneType}]
     if len(others) == 1 and len(members) == 2 and not others[0].wraps_none:
         return _optional_form(others[0])
     return _Union(members).form()
@@ -45,6 +51,7 @@ def _optional_form(inner: Form) -> Form:
         telling=inner.telling,
         keyed=inner.keyed,
         wraps_none=True,
+        alone=inner.alone,
         parts_out=lambda value: () if value is None else inner.parts_out(value),
         parts_in=lambda wire: () if wire is None else inner.parts_in(wire),
     )
