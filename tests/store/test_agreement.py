@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 from dataclasses import replace
 from typing import Any
@@ -10,11 +11,18 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure.core.commit import Entry, Status
+from perdure.core.commit import Entry, OutboxRow, Status, TurnRecord
 from perdure.store import read_statements as queries
 from perdure.store.memory import MemoryStore
 from perdure.store.sql_open import open_schema
-from perdure.store.sql_read import load_instances, read_heads, read_page
+from perdure.store.sql_read import (
+    load_instances,
+    read_depths,
+    read_heads,
+    read_jobs_at,
+    read_page,
+    read_sound,
+)
 from perdure.store.sql_write import write_entries
 from perdure.testing.sample_rows import (
     dead_letter,
@@ -22,12 +30,16 @@ from perdure.testing.sample_rows import (
     head,
     inbox_row,
     outbox_row,
+    queue_row,
+    settlement,
     snapshot,
     turn,
 )
 
 NAMES = [f"Order/{letter}" for letter in "abc"]
 EPOCH = 1
+PLACES = st.integers(0, 7)
+places = itertools.count(1)
 
 
 @st.composite
@@ -40,9 +52,10 @@ def entries(draw: Any) -> Entry:
     if what == "snapshot":
         return snapshot(name, number + 100, body)
     if what == "inbox":
-        return inbox_row(name, message_id, body=body)
+        due = draw(st.sampled_from([None, 1, 2]))
+        return inbox_row(name, message_id, body=body, due_at_ms=due, replaces=draw(st.booleans()))
     if what == "dead":
-        return dead_letter(name, message_id, consumes_inbox=draw(st.booleans()))
+        return dead_letter(name, message_id, job=draw(PLACES), consumes_inbox=draw(st.booleans()))
     timers = draw(st.permutations(["x", "y", "z"]))
     cut, end = sorted((draw(st.integers(0, 3)), draw(st.integers(0, 3))))
     return turn(
@@ -57,9 +70,71 @@ def entries(draw: Any) -> Entry:
     )
 
 
+@st.composite
+def job_rows(draw: Any, place: int) -> OutboxRow:
+    """A job whose position is its identity: a group never puts two at one place."""
+    return outbox_row(
+        draw(st.sampled_from(NAMES)),
+        1,
+        position=place,
+        target=draw(st.sampled_from("ab")),
+        given_id=draw(st.sampled_from(["", "", "one", "two"])),
+        due_at_ms=draw(st.integers(0, 3)),
+        after=draw(PLACES),
+        attempts=draw(st.integers(0, 3)),
+        error=draw(st.sampled_from(["", "refused"])),
+    )
+
+
+@st.composite
+def settlements(draw: Any, place: int) -> Entry:
+    """What may happen to jobs; the new ones get the places from this one on."""
+    what = draw(st.sampled_from(["settlement", "settlement", "change", "turn", "queue"]))
+    if what == "change":
+        changed: OutboxRow = draw(job_rows(draw(PLACES) or 1))
+        return replace(changed, given_id="")
+    if what == "queue":
+        return queue_row(draw(st.sampled_from("ab")), is_paused=draw(st.booleans()))
+    name = draw(st.sampled_from(NAMES))
+    settles = settlement(
+        name,
+        job=draw(PLACES),
+        letter=draw(st.sampled_from([0, 0, 0, 1, 2])) if what == "settlement" else 0,
+        outbox=tuple(draw(job_rows(place + n)) for n in range(draw(st.integers(0, 2)))),
+        inbox=draw(st.sampled_from([None, inbox_row(name, "m-1"), inbox_row(name, "m-2")])),
+        dead_letters=draw(st.sampled_from([(), (dead_letter(name, "m-1", job=1),)])),
+    )
+    if what == "settlement":
+        return settles
+    return turn(name, draw(st.integers(1, 3)), EPOCH, settles=settles)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_jobs_come_and_go_alike(data):
+    groups: list[list[Entry]] = []
+    place = 1
+    for _ in range(data.draw(st.integers(1, 6))):
+        groups.append([])
+        for _ in range(data.draw(st.integers(1, 5))):
+            groups[-1].append(data.draw(settlements(place)))
+            place += 2
+    agree(groups)
+
+
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.lists(entries(), max_size=8), max_size=6))
 def test_same_groups_same_answers_same_rows(groups):
+    for group in groups:
+        for entry in group:
+            if isinstance(entry, TurnRecord):
+                for row in entry.outbox:
+                    row.position = next(places)
+    agree(groups)
+
+
+def agree(groups: list[list[Entry]]) -> None:
+    """Write the groups to both stores; all answers and all that is read must be the same."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     assert open_schema(connection) == EPOCH
 
@@ -76,10 +151,11 @@ def test_same_groups_same_answers_same_rows(groups):
             assert unplaced(loaded) == unplaced(await memory.load(NAMES))
         for query, read in (
             (queries.INBOX_PAGE, memory.inbox),
-            (queries.OUTBOX_PAGE, memory.outbox),
             (queries.DEAD_LETTERS_PAGE, memory.dead_letters),
         ):
             assert unplaced(read_page(connection, query, [0, 1000])) == unplaced(await read())
+        assert read_page(connection, queries.OUTBOX_PAGE, [0, 1000]) == await memory.outbox()
+        await agree_on_jobs(connection, memory)
         after = [-1, "", "", 1000]
         assert read_page(connection, queries.DEADLINES_PAGE, after) == await memory.deadlines()
 
@@ -87,6 +163,25 @@ def test_same_groups_same_answers_same_rows(groups):
         asyncio.run(scenario())
     finally:
         connection.close()
+
+
+async def agree_on_jobs(connection: sqlite3.Connection, memory: MemoryStore) -> None:
+    for queue in "ab":
+        for now_ms in (0, 2):
+            found, _ = read_sound(connection, queries.JOBS_READY, [queue, now_ms, 1000])
+            assert found == await memory.jobs_ready(queue, now_ms)
+        page = read_page(connection, queries.QUEUE_PAGE, [queue, 2, 1000])
+        assert page == await memory.outbox(2, 1000, queue)
+    for position in range(1, 8):
+        found, _ = read_sound(connection, queries.JOBS_AFTER, [position, 1000])
+        assert found == await memory.jobs_after(position)
+    found, _ = read_sound(connection, queries.JOBS_DUE, [1, 4, 1000])
+    assert found == await memory.jobs_due((1, 4))
+    assert read_jobs_at(connection, range(9))[0] == await memory.jobs_at(range(9))
+    found, _ = read_sound(connection, queries.INBOX_DUE, [1, "Order/a", "m-2", 1000])
+    assert unplaced(found) == unplaced(await memory.inbox_due((1, "Order/a", "m-2")))
+    assert read_page(connection, queries.QUEUES_ALL, []) == await memory.queues()
+    assert read_depths(connection) == await memory.queue_depths()
 
 
 def unplaced(rows: Any) -> list[Any]:

@@ -12,13 +12,18 @@ from perdure.core.commit import Entry, SnapshotRow, TurnRecord
 from perdure.errors import CorruptRecord
 from perdure.store import read_statements as queries
 from perdure.store import rows, schema
-from perdure.store.sql_read import load_instances, read_heads, read_page
+from perdure.store.sql_read import (
+    load_instances,
+    read_heads,
+    read_page,
+)
 from perdure.testing.sample_rows import (
     dead_letter,
     deadline,
     head,
     inbox_row,
     outbox_row,
+    queue_row,
     snapshot,
     turn,
     turns,
@@ -37,13 +42,13 @@ def everything(epoch: int) -> list[Entry]:
                 name,
                 5,
                 epoch,
-                outbox=(outbox_row(name, 5),),
+                outbox=(outbox_row(name, 5), outbox_row(name, 5, 1, error="")),
                 deadlines_set=(deadline(name, "pay", 5, 500),),
                 head=head(name),
             )
         )
         found += [snapshot(name, 1, b"older"), snapshot(name, 3, b"newer")]
-        found += [inbox_row(name, "waits"), dead_letter(name, "dead")]
+        found += [inbox_row(name, "waits"), dead_letter(name, "dead"), queue_row(name)]
     return found
 
 
@@ -59,8 +64,8 @@ def columns(table) -> list[tuple[str, str]]:
     return [
         (column.name, how)
         for column in table.columns
-        if column.name != "position"
         for how in ("bit", "bytes")
+        if column.name != "position" or (table is schema.outbox and how == "bit")
     ]
 
 
@@ -78,7 +83,7 @@ def damage(connection, table: str, where: str, column: str, how: str) -> None:
     elif type_ == "null":
         flipped = 0
     else:
-        raw = value.encode() if type_ == "text" else value
+        raw = (value.encode() if type_ == "text" else value) or b"x"
         flipped = raw[:-1] + bytes([raw[-1] ^ 1])
         flipped = flipped.decode() if type_ == "text" else flipped
     connection.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", [flipped])
@@ -114,32 +119,51 @@ def test_snapshots_fall_back(damaged, column, how, caplog):
 
 
 PAGES: dict[str, tuple[queries.Query, list[Any]]] = {
-    "outbox": (queries.OUTBOX_PAGE, [0]),
-    "inbox": (queries.INBOX_PAGE, [0]),
-    "dead_letters": (queries.DEAD_LETTERS_PAGE, [0]),
-    "deadlines": (queries.DEADLINES_PAGE, [-1, "", ""]),
-    "instances": (queries.heads_page(False, False), [""]),
+    "outbox": (queries.OUTBOX_PAGE, [0, 1000]),
+    "inbox": (queries.INBOX_PAGE, [0, 1000]),
+    "dead_letters": (queries.DEAD_LETTERS_PAGE, [0, 1000]),
+    "deadlines": (queries.DEADLINES_PAGE, [-1, "", "", 1000]),
+    "queues": (queries.QUEUES_ALL, []),
+    "instances": (queries.heads_page(False, False), ["", 1000]),
+}
+
+ONE_ROW = {
+    "outbox": [f"instance = '{HIT}' AND idx = {index}" for index in (0, 1)],
+    "queues": [f"name = '{HIT}'"],
 }
 
 
 @pytest.mark.parametrize(
-    ("table", "column", "how"),
+    ("table", "where", "column", "how"),
     [
-        (name, column, how)
+        (name, where, column, how)
         for name in PAGES
+        for where in ONE_ROW.get(name, [f"instance = '{HIT}'"])
         for column, how in columns(schema.metadata.tables[name])
     ],
 )
-def test_pages(damaged, table, column, how):
-    damage(damaged, table, f"instance = '{HIT}'", column, how)
-    query, after = PAGES[table]
+def test_pages(damaged, table, where, column, how):
+    damage(damaged, table, where, column, how)
+    query, values = PAGES[table]
     with pytest.raises(CorruptRecord, match=table) as caught:
-        read_page(damaged, query, [*after, 100])
+        read_page(damaged, query, values)
     assert caught.value.remedy
     if table == "inbox" and column != "instance":
         hit, near = load_instances(damaged, [HIT, NEAR])
         assert hit.corrupt is not None
         assert (near.corrupt, len(near.inbox)) == (None, 1)
+
+
+def test_jobs_that_changed_places(damaged):
+    damaged.executescript(
+        f"""
+        UPDATE outbox SET position = position + 900000 WHERE instance = '{HIT}';
+        UPDATE outbox SET position = (SELECT 900001 + 2 * position FROM outbox AS other
+            WHERE other.instance = '{NEAR}' AND other.idx = outbox.idx) WHERE instance = '{HIT}';
+        """
+    )
+    with pytest.raises(CorruptRecord, match="outbox"):
+        read_page(damaged, queries.OUTBOX_PAGE, [0, 100])
 
 
 def test_text_that_became_bytes(damaged):
@@ -243,8 +267,8 @@ def test_no_flipped_bit_in_the_file_comes_back_as_data(tmp_path):
 def read_back(connection) -> list[Any]:
     """Everything in the file, without positions, which only order it."""
     found: list[Any] = [*read_heads(connection, None, None, "", 1000)]
-    for query, after in PAGES.values():
-        found += read_page(connection, query, [*after, 1000])
+    for query, values in PAGES.values():
+        found += read_page(connection, query, values)
     for row in found:
         if hasattr(row, "position"):
             row.position = 0

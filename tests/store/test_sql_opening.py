@@ -13,6 +13,7 @@ from perdure.errors import (
     DefinitionError,
     NotADatabase,
     SchemaTooNew,
+    SchemaTooOld,
     StoreLocked,
     StoreNotWritable,
     StoreUnavailable,
@@ -115,6 +116,23 @@ def test_a_newer_schema(tmp_path):
         assert str(SCHEMA_VERSION + 41) in str(caught.value)
         assert f"knows {SCHEMA_VERSION}" in str(caught.value)
         assert caught.value.remedy
+
+    asyncio.run(scenario())
+    unchanged = sqlite3.connect(tmp_path / "store.db")
+    assert unchanged.execute("SELECT epoch FROM meta").fetchall() == [(1,)]
+    unchanged.close()
+
+
+def test_an_older_schema(tmp_path):
+    connection, _ = database(tmp_path / "store.db")
+    connection.execute("UPDATE meta SET schema_version = 1")
+    connection.close()
+
+    async def scenario() -> None:
+        for read_only in (False, True):
+            with pytest.raises(SchemaTooOld, match="version 1") as caught:
+                await file_store(tmp_path, read_only=read_only).open()
+            assert "new file" in str(caught.value.remedy)
 
     asyncio.run(scenario())
     unchanged = sqlite3.connect(tmp_path / "store.db")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
 from perdure.core.commit import Entry, TurnRecord
 from perdure.errors import (
     Fenced,
+    Gone,
     SequenceConflict,
     StoreError,
 )
+from perdure.store import read_statements as queries
 from perdure.store import write_statements
 from perdure.store.sql_read import load_instances
 from perdure.store.sql_write import write_entries
@@ -21,7 +24,10 @@ from perdure.testing.sample_rows import (
     deadline,
     head,
     inbox_row,
+    jobs,
     outbox_row,
+    queue_row,
+    settlement,
     snapshot,
     turn,
 )
@@ -74,6 +80,55 @@ def test_the_number_of_statements_is_constant(opened, count):
     # BEGIN, the check, two for deadlines, inbox and snapshots each, four inserts, COMMIT;
     # executemany would show up here once per row.
     assert len(statements) == 13
+
+
+@pytest.mark.parametrize("count", [1, 2, 37, 500])
+def test_the_number_of_statements_of_settlements_is_constant(opened, count):
+    connection, epoch = opened
+    rows = jobs(4 * count, given_id="")
+    own = [outbox_row("", 0, given_id=f"own {n}") for n in range(count)]
+    letters = tuple(dead_letter("Order/1", f"m-{n}") for n in range(count))
+    write_entries(connection, [settlement(outbox=rows, dead_letters=letters)], epoch)
+    group: list[Entry] = []
+    for n in range(count):
+        settles = settlement("Order/1", job=rows[4 * n].position, outbox=(own[n],))
+        group += [
+            turn(f"Order/{n}", 1, epoch, outbox=jobs(1, error=""), settles=settles),
+            settlement(
+                job=rows[4 * n + 1].position,
+                letter=n + 1,
+                dead_letters=(dead_letter("Order/1", "m"),),
+                inbox=inbox_row("Order/2", f"m-{n}", replaces=True),
+            ),
+            replace(rows[4 * n + 2], attempts=9),
+            queue_row(f"queue {n}"),
+        ]
+    statements = traced(connection, lambda: write_entries(connection, group, epoch))
+    # BEGIN; sequence numbers, jobs, letters, ids looked up; turns in; jobs out, jobs in (sent and
+    # others); messages put and replaced; letters out, letters in; queues; COMMIT.
+    assert len(statements) == 15
+    assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (4 * count,)
+
+
+@pytest.mark.parametrize(
+    ("query", "values", "index"),
+    [
+        (queries.JOBS_READY, ["payments", 5, 10], "outbox_by_queue (target=? AND due_at_ms<?)"),
+        (queries.JOBS_DUE, [0, 0, 10], "outbox_by_due (due_at_ms>?)"),
+        (queries.JOBS_AFTER, [7, 10], "outbox_by_follows (follows=?)"),
+        (queries.INBOX_DUE, [-1, "", "", 10], "inbox_by_due ((due_at_ms,instance,message_id)"),
+        (queries.QUEUE_PAGE, ["payments", 0, 10], "COVERING INDEX outbox_by_queue (target=?)"),
+    ],
+)
+def test_what_is_ready_or_due_is_found_in_an_index(opened, query, values, index):
+    connection, _ = opened
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query.packed}", values)]
+    assert any(index in step for step in plan), plan
+    assert not [step for step in plan if step.startswith("SCAN") and step != "SCAN found"]
+    if query is not queries.QUEUE_PAGE:
+        assert not [step for step in plan if "TEMP B-TREE" in step]
+    if query is queries.JOBS_READY:
+        assert any("dead_letters_by_job (job=?)" in step for step in plan)
 
 
 def test_a_plain_turn_takes_five_statements(opened):
@@ -131,9 +186,14 @@ def test_an_overtaken_owner_writes_nothing_at_all(opened):
         turn("Order/1", 1, epoch),
         snapshot("Order/1", 1),
         inbox_row("Order/1", "m"),
+        settlement(outbox=jobs(1)),
+        settlement(job=1),
+        *jobs(1),
+        queue_row("payments"),
     ]
     answers = write_entries(connection, group, epoch)
-    assert [type(answer) for answer in answers] == [Fenced] * 3
+    assert [type(answer) for answer in answers] == [Fenced] * 7
+    assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
     assert load_instances(connection, ["Order/1"])[0].inbox == []
 
 
@@ -185,6 +245,10 @@ def test_a_broken_constraint_leaves_only_its_entry_out(opened):
         lambda epoch: snapshot("Order/bad", 2**70),
         lambda epoch: inbox_row("Order/bad", "m", created_at_ms=object()),
         lambda epoch: dead_letter("Order/bad", "m", body=None),
+        lambda epoch: settlement(outbox=(outbox_row("", 0, position=0),)),
+        lambda epoch: settlement(outbox=(outbox_row("", 0, context=None),)),
+        lambda epoch: settlement(outbox=jobs(2, position=77)),
+        lambda epoch: queue_row("q", reason=None),
     ],
 )
 def test_a_value_that_cannot_be_stored_leaves_only_its_entry_out(opened, culprit):
@@ -195,3 +259,40 @@ def test_a_value_that_cannot_be_stored_leaves_only_its_entry_out(opened, culprit
     assert answers[1] is not None
     assert answers[1].remedy
     assert len(load_instances(connection, ["Order/1"])[0].turns) == 2
+
+
+def test_beside_a_culprit_settlements_are_written_as_ever(opened):
+    connection, epoch = opened
+    rows = jobs(4)
+    own = outbox_row("", 0, given_id="own")
+    write_entries(connection, [settlement(outbox=(*rows, own))], epoch)
+    settles = settlement("Order/1", job=rows[0].position, outbox=(replace(own, attempts=9),))
+    group: list[Entry] = [
+        turn("Order/1", 1, epoch, settles=settles),
+        settlement(job=rows[0].position),
+        settlement(job=rows[1].position, outbox=jobs(2, position=77)),
+        replace(rows[1], attempts=1),
+        replace(rows[2], attempts=1, body=None),  # type: ignore[arg-type]
+        settlement(job=rows[3].position),
+        queue_row("payments"),
+    ]
+    answers = write_entries(connection, group, epoch)
+    none = type(None)
+    assert [type(answer) for answer in answers] == [
+        none, Gone, StoreError, none, StoreError, none, none,
+    ]  # fmt: skip
+    left = connection.execute("SELECT position, attempts FROM outbox ORDER BY position")
+    expected = [(rows[1].position, 1), (rows[2].position, 0), (own.position, 0)]
+    assert left.fetchall() == expected
+
+
+def test_a_position_that_is_taken_is_refused(opened):
+    connection, epoch = opened
+    [row] = jobs(1)
+    write_entries(connection, [settlement(outbox=(row,))], epoch)
+    group: list[Entry] = [
+        turn("Order/1", 1, epoch, outbox=jobs(1, position=row.position)),
+        queue_row("q"),
+    ]
+    answers = write_entries(connection, group, epoch)
+    assert [type(answer) for answer in answers] == [StoreError, type(None)]

@@ -78,6 +78,9 @@ class GroupCommit:
 
     def submit(self, ticket: Ticket) -> None:
         """Have the ticket's entry written with the next group."""
+        if self._is_stopping:
+            self._tell(ticket.left_out, StoreUnavailable("the runtime has stopped"))
+            return
         self._waiting.append(ticket)
         if self._work is not None:
             self._wake()
@@ -102,6 +105,7 @@ class GroupCommit:
         """End as soon as the transaction under way does, without waiting for it."""
         self._is_stopping = True
         self._wake()
+        self._give_up()
 
     async def stop(self) -> None:
         """End after the transaction under way; what still waits is not written."""
@@ -128,8 +132,15 @@ class GroupCommit:
                 self._is_writing = True
                 await self._write(group)
                 self._is_writing = False
-        self._waiting.clear()
+        self._give_up()
         self._tell_drained()
+
+    def _give_up(self) -> None:
+        """Nothing more is written: whoever waits for that must not wait for ever."""
+        waiting, self._waiting = self._waiting, deque()
+        for ticket in waiting:
+            if not ticket.is_void:
+                self._tell(ticket.left_out, StoreUnavailable("the runtime has stopped"))
 
     def _take(self) -> list[Ticket]:
         waiting = self._waiting

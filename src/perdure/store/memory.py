@@ -1,12 +1,14 @@
 """A store in dictionaries, for tests and for processes that need not outlive their process.
 
 Gives the same answers as the SQL store, from the same plan. Nothing here can fail half-way: the
-plan is made first, then carried out without a single ``await``.
+plan is made first, then carried out without a single ``await``. A mistake that SQL leaves out with
+its entry (an outbox position that is taken) fails the whole group here, before any of it is kept.
 Next to read: ``write_plan.py``.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
@@ -21,12 +23,14 @@ from perdure.core.commit import (
     InboxRow,
     JournalRow,
     OutboxRow,
+    QueueRow,
     SnapshotRow,
     Status,
 )
 from perdure.errors import StoreError, StoreLocked, StoreUnavailable
+from perdure.store.changes import Changes, Present
 from perdure.store.protocol import LoadedInstance
-from perdure.store.write_plan import Changes, first_numbers, net_changes, refusals
+from perdure.store.write_plan import asked_of, first_numbers, net_changes, refusals
 
 __all__ = ["MemoryStore"]
 
@@ -52,9 +56,12 @@ class MemoryStore:
         self._heads: dict[str, HeadRow] = {}
         self._deadlines: dict[tuple[str, str], DeadlineRow] = {}
         self._inbox: dict[tuple[str, str], InboxRow] = {}
-        self._outbox: list[OutboxRow] = []
-        self._dead_letters: list[DeadLetterRow] = []
-        self._positions = count(1)
+        self._outbox: dict[int, OutboxRow] = {}
+        self._given_ids: dict[str, int] = {}
+        self._dead_letters: dict[int, DeadLetterRow] = {}
+        self._queues: dict[str, QueueRow] = {}
+        self._messages_arrived = count(1)
+        self._letters_arrived = count(1)
 
     async def open(self) -> int:
         """Take ownership; see ``Store.open``."""
@@ -77,9 +84,31 @@ class MemoryStore:
             if first != self._stands_at(instance) + 1
         }
         answers = refusals(entries, self._epoch, self._epoch, losers)
-        accepted = [e for e, answer in zip(entries, answers, strict=True) if answer is None]
-        self._apply(net_changes(accepted))
+        try:
+            changes = net_changes(entries, answers, self._present(entries))
+            self._check_positions(changes)
+        except ValueError as mistake:
+            raise StoreError(
+                f"the store cannot keep this group: {mistake}",
+                remedy="nothing of it was written; give positions that grow",
+            ) from mistake
+        self._apply(changes)
         return answers
+
+    def _present(self, entries: Sequence[Entry]) -> Present:
+        asked = asked_of(entries)
+        given_ids = self._given_ids
+        return Present(
+            {position for position in asked.jobs if position in self._outbox},
+            {position for position in asked.letters if position in self._dead_letters},
+            {given: given_ids[given] for given in asked.given_ids if given in given_ids},
+        )
+
+    def _check_positions(self, changes: Changes) -> None:
+        for position in changes.outbox:
+            is_free = position not in self._outbox or position in changes.jobs_removed
+            if position <= 0 or not is_free:
+                raise ValueError(f"an outbox row cannot have position {position}")
 
     def _stands_at(self, instance: str) -> int:
         if instance in self._journal:
@@ -89,7 +118,7 @@ class MemoryStore:
     def _apply(self, changes: Changes) -> None:
         for turn in changes.journal:
             self._journal.setdefault(turn.instance, []).append(copy(turn))
-        self._outbox += self._positioned(changes.outbox)
+        self._apply_jobs(changes)
         for deadline_key, deadline in changes.deadlines.items():
             if deadline is None:
                 self._deadlines.pop(deadline_key, None)
@@ -97,17 +126,42 @@ class MemoryStore:
                 self._deadlines[deadline_key] = copy(deadline)
         for instance, head in changes.heads.items():
             self._heads[instance] = copy(head)
-        for inbox_key in changes.consumed:
-            self._inbox.pop(inbox_key, None)
-        for waiting in self._positioned(changes.inbox.values()):
-            self._inbox.setdefault((waiting.instance, waiting.message_id), waiting)
-        letters = [replace(letter, consumes_inbox=False) for letter in changes.dead_letters]
-        self._dead_letters += self._positioned(letters)
+        self._apply_waiting(changes)
         for snapshot in changes.snapshots.values():
             self._keep_snapshot(snapshot)
+        for name, queue in changes.queues.items():
+            self._queues[name] = copy(queue)
 
-    def _positioned(self, rows: Iterable[Row]) -> list[Row]:
-        return [replace(row, position=next(self._positions)) for row in rows]
+    def _apply_jobs(self, changes: Changes) -> None:
+        for position in changes.jobs_removed:
+            removed = self._outbox.pop(position, None)
+            if removed is not None and removed.given_id:
+                del self._given_ids[removed.given_id]
+        for job in changes.outbox.values():
+            self._outbox[job.position] = copy(job)
+            if job.given_id:
+                self._given_ids[job.given_id] = job.position
+
+    def _apply_waiting(self, changes: Changes) -> None:
+        for key in changes.consumed:
+            self._inbox.pop(key, None)
+        for waiting in changes.inbox.values():
+            self._put_waiting(waiting)
+        for position in changes.letters_removed:
+            self._dead_letters.pop(position, None)
+        for letter in changes.dead_letters:
+            position = next(self._letters_arrived)
+            kept = replace(letter, consumes_inbox=False, position=position)
+            self._dead_letters[position] = kept
+
+    def _put_waiting(self, row: InboxRow) -> None:
+        key = (row.instance, row.message_id)
+        there = self._inbox.get(key)
+        if there is None:
+            position = next(self._messages_arrived)
+            self._inbox[key] = replace(row, replaces=False, position=position)
+        elif row.replaces:
+            self._inbox[key] = replace(row, replaces=False, position=there.position)
 
     def _keep_snapshot(self, snapshot: SnapshotRow) -> None:
         kept = self._snapshots.setdefault(snapshot.instance, {})
@@ -174,19 +228,92 @@ class MemoryStore:
         self._check_open()
         return _page(self._inbox.values(), after, limit)
 
-    async def outbox(self, after: int = 0, limit: int = 1000) -> list[OutboxRow]:
+    async def inbox_due(
+        self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
+    ) -> list[InboxRow]:
+        """Waiting messages in order of their moment; see ``Store.inbox_due``."""
+        self._check_open()
+        timed = (
+            ((row.due_at_ms, *key), row)
+            for key, row in self._inbox.items()
+            if row.due_at_ms is not None
+        )
+        found = sorted((order, row) for order, row in timed if order > after)
+        return [copy(row) for _, row in found[:limit]]
+
+    async def outbox(
+        self, after: int = 0, limit: int = 1000, queue: str | None = None
+    ) -> list[OutboxRow]:
         """Commands and events that wait; see ``Store.outbox``."""
         self._check_open()
-        return _page(self._outbox, after, limit)
+        return _page(self._jobs(queue), after, limit)
+
+    async def jobs_ready(self, queue: str, now_ms: int, limit: int = 1000) -> list[OutboxRow]:
+        """Jobs of a queue that may start; see ``Store.jobs_ready``."""
+        self._check_open()
+        dead = {letter.job for letter in self._dead_letters.values()}
+        ready = [
+            row
+            for row in self._jobs(queue)
+            if row.due_at_ms <= now_ms
+            and not (row.after and (row.after in self._outbox or row.after in dead))
+        ]
+        return _by_moment(ready, limit)
+
+    async def jobs_due(self, after: tuple[int, int] = (0, 0), limit: int = 1000) -> list[OutboxRow]:
+        """Jobs in order of their moment; see ``Store.jobs_due``."""
+        self._check_open()
+        timed = [
+            row
+            for row in self._outbox.values()
+            if row.due_at_ms > 0 and (row.due_at_ms, row.position) > after
+        ]
+        return _by_moment(timed, limit)
+
+    async def jobs_at(self, positions: Sequence[int]) -> list[OutboxRow]:
+        """The jobs at these positions; see ``Store.jobs_at``."""
+        self._check_open()
+        found = (self._outbox.get(position) for position in sorted(set(positions)))
+        return [copy(row) for row in found if row is not None]
+
+    async def jobs_after(self, position: int) -> list[OutboxRow]:
+        """The jobs that follow one; see ``Store.jobs_after``."""
+        self._check_open()
+        return [copy(row) for row in self._jobs() if row.after == position > 0]
+
+    async def queues(self) -> list[QueueRow]:
+        """What was written of work queues; see ``Store.queues``."""
+        self._check_open()
+        return [copy(self._queues[name]) for name in sorted(self._queues)]
+
+    async def queue_depths(self) -> dict[str, int]:
+        """Jobs per queue; see ``Store.queue_depths``."""
+        self._check_open()
+        return dict(Counter(row.target for row in self._outbox.values()))
+
+    def _jobs(self, queue: str | None = None) -> list[OutboxRow]:
+        """Those of a queue, or all, by position: a row put back comes before later ones."""
+        rows = [row for row in self._outbox.values() if queue in (None, row.target)]
+        rows.sort(key=_position)
+        return rows
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         """Dead letters in order of arrival; see ``Store.dead_letters``."""
         self._check_open()
-        return _page(self._dead_letters, after, limit)
+        return _page(self._dead_letters.values(), after, limit)
 
     def _check_open(self) -> None:
         if not self._is_open:
             raise StoreUnavailable("the memory store is not open", remedy="open the store first")
+
+
+def _position(row: OutboxRow) -> int:
+    return row.position
+
+
+def _by_moment(rows: list[OutboxRow], limit: int) -> list[OutboxRow]:
+    rows.sort(key=lambda row: (row.due_at_ms, row.position))
+    return [copy(row) for row in rows[:limit]]
 
 
 def _page(rows: Iterable[Row], after: int, limit: int) -> list[Row]:

@@ -19,6 +19,7 @@ from perdure.core.commit import (
     InboxRow,
     JournalRow,
     OutboxRow,
+    QueueRow,
     SnapshotRow,
     Status,
 )
@@ -49,6 +50,8 @@ class Store(Protocol):
 
     ``write`` is all or nothing per entry, in order, in one transaction. Reads see every committed
     write. Every stored row carries a checksum over its payload and its key columns.
+    A page with a damaged row raises CorruptRecord. ``inbox_due`` and the ``jobs_…`` reads, which
+    the runtime lives by, pass over damaged rows and name them in the log: one must not block all.
     """
 
     name: str
@@ -57,7 +60,8 @@ class Store(Protocol):
     async def open(self) -> int:
         """Take ownership, create or check the schema; return the new epoch (1, 2, …).
 
-        Raises StoreLocked, StoreNotWritable, NotADatabase, SchemaTooNew, StoreUnavailable.
+        Raises StoreLocked, StoreNotWritable, NotADatabase, SchemaTooNew, SchemaTooOld,
+        StoreUnavailable.
         """
         ...
 
@@ -71,8 +75,10 @@ class Store(Protocol):
         Checked first: a turn under an old epoch is left out as ``Fenced``; a turn whose sequence
         number is not the next of its instance as ``SequenceConflict``, with the later turns of that
         instance in the group. Everything else is written: a conflict never fails a neighbour.
-        An inbox row whose key exists is left as it is. A snapshot replaces one of the same number;
-        only the newest two of an instance are kept.
+        A settlement, or a changed outbox row, whose job or dead letter is not there (any more) is
+        left out as ``Gone``; so is the second one in a group that takes the same job or letter.
+        An inbox row whose key exists is left as it is, unless it ``replaces``. A snapshot replaces
+        one of the same number; only the newest two of an instance are kept.
 
         Raises StoreError (StoreFull, StoreUnavailable) if the transaction as a whole failed;
         whether it was committed is then unknown to the caller.
@@ -110,8 +116,43 @@ class Store(Protocol):
         """Waiting messages in order of position, above ``after``."""
         ...
 
-    async def outbox(self, after: int = 0, limit: int = 1000) -> list[OutboxRow]:
-        """Commands and events that wait, in order of position, above ``after``."""
+    async def inbox_due(
+        self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
+    ) -> list[InboxRow]:
+        """Waiting messages that time concerns, by (due_at_ms, instance, message_id)."""
+        ...
+
+    async def outbox(
+        self, after: int = 0, limit: int = 1000, queue: str | None = None
+    ) -> list[OutboxRow]:
+        """Jobs in order of position, above ``after``; those of one queue, or all."""
+        ...
+
+    async def jobs_ready(self, queue: str, now_ms: int, limit: int = 1000) -> list[OutboxRow]:
+        """Jobs of a queue that may start: due, and not after one that is still to be done.
+
+        In order of (due_at_ms, position).
+        """
+        ...
+
+    async def jobs_due(self, after: tuple[int, int] = (0, 0), limit: int = 1000) -> list[OutboxRow]:
+        """Jobs that wait for a moment, in order of (due_at_ms, position), above ``after``."""
+        ...
+
+    async def jobs_at(self, positions: Sequence[int]) -> list[OutboxRow]:
+        """The jobs at these positions that exist."""
+        ...
+
+    async def jobs_after(self, position: int) -> list[OutboxRow]:
+        """The jobs that had to wait for the one at this position (``OutboxRow.after``)."""
+        ...
+
+    async def queues(self) -> list[QueueRow]:
+        """What was written of work queues, by name."""
+        ...
+
+    async def queue_depths(self) -> dict[str, int]:
+        """How many jobs each queue holds, by name; queues without any are left out."""
         ...
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:

@@ -15,8 +15,10 @@ from sqlalchemy import (
     Select,
     and_,
     cast,
+    exists,
     func,
     literal_column,
+    or_,
     select,
     tuple_,
 )
@@ -29,6 +31,7 @@ from perdure.store.rows import (
     INBOX,
     JOURNAL,
     OUTBOX,
+    QUEUES,
     SNAPSHOTS,
     RowKind,
 )
@@ -38,12 +41,20 @@ __all__ = [
     "ANY_TURN",
     "DEADLINES_PAGE",
     "DEAD_LETTERS_PAGE",
+    "INBOX_DUE",
     "INBOX_OF",
     "INBOX_PAGE",
+    "JOBS_AFTER",
+    "JOBS_AT",
+    "JOBS_DUE",
+    "JOBS_READY",
     "JOURNAL_PAGE",
     "JOURNAL_RANGES",
     "NEWEST_SNAPSHOTS",
     "OUTBOX_PAGE",
+    "QUEUES_ALL",
+    "QUEUE_DEPTHS",
+    "QUEUE_PAGE",
     "SNAPSHOTS_OF",
     "Query",
     "heads_page",
@@ -55,7 +66,8 @@ class Query:
 
     ``one_by_one`` gives per row: which given row asked for it, position, the key columns,
     checksum, body; 0 for what there is not. ``packed`` gives one row: the same as a JSON array
-    with the body's length in place of the body, and all bodies end to end. Over ``width`` given
+    with the body's length in place of the body and other bytes in hexadecimal, and all bodies end
+    to end. Over ``width`` given
     columns, of which the last is the given row's number, both are still to be spread.
     """
 
@@ -65,24 +77,70 @@ class Query:
         asked: Any = given(width) if width else literal_column("0")
         rows = narrowed.add_columns(asked.label("asked")).subquery("found")
         body: Any = rows.c.body if kind.has_body else literal_column("x''")
-        columns: list[Any] = [
+        found: list[Any] = [
             rows.c.asked,
             rows.c.position if kind.has_position else literal_column("0"),
-            *(rows.c[name] for name in kind.columns),
-            rows.c.checksum,
         ]
-        described = func.json_array(*columns, func.length(cast(body, LargeBinary)))
+        columns: list[Any] = [*found, *(rows.c[name] for name in kind.columns), rows.c.checksum]
+        blobs = {len(found) + number for number in kind.blobs}
+        as_text = [func.hex(c) if n in blobs else c for n, c in enumerate(columns)]
+        described = func.json_array(*as_text, func.length(cast(body, LargeBinary)))
         described_all = cast(func.json_group_array(described), LargeBinary)
         bodies = cast(func.group_concat(body, literal_column("''")), LargeBinary)
         self.packed = compiled(select(described_all, bodies).select_from(rows))
         self.one_by_one = compiled(select(*columns, body).select_from(rows))
 
 
-def _page(kind: RowKind[Any], *order: str) -> Query:
-    """Rows above the parameters in this order; the last parameter is the limit."""
+def _page(kind: RowKind[Any], *order: str, where: Any = None) -> Query:
+    """Rows above the parameters in this order; the last parameter is the limit.
+
+    ``where`` repeats the condition of a partial index, without which SQLite would not use it.
+    """
     columns = [kind.table.c[name] for name in order]
     above = tuple_(*columns) > tuple_(*[PARAMETER] * len(columns))
-    return Query(kind, select(kind.table).where(above).order_by(*columns).limit(PARAMETER))
+    rows = select(kind.table).where(above)
+    if where is not None:
+        rows = rows.where(where)
+    return Query(kind, rows.order_by(*columns).limit(PARAMETER))
+
+
+def _queue_page() -> Query:
+    """Jobs of a queue above a position. The positions come from the index alone, then the rows."""
+    outbox, narrow = schema.outbox, schema.outbox.alias("narrow")
+    positions = (
+        select(narrow.c.position)
+        .where(narrow.c.target == PARAMETER, narrow.c.position > PARAMETER)
+        .order_by(narrow.c.position)
+        .limit(PARAMETER)
+    )
+    rows = select(outbox).where(outbox.c.position.in_(positions))
+    return Query(OUTBOX, rows.order_by(outbox.c.position))
+
+
+def _jobs_ready() -> Query:
+    """Jobs of a queue that are due at a moment and follow none that is still to be done."""
+    outbox, letters = schema.outbox, schema.dead_letters
+    before = outbox.alias("before")
+    waits = exists().where(before.c.position == outbox.c.follows)
+    is_dead = exists().where(letters.c.job == outbox.c.follows, letters.c.job > 0)
+    rows = select(outbox).where(
+        outbox.c.target == PARAMETER,
+        outbox.c.due_at_ms <= PARAMETER,
+        or_(outbox.c.follows == 0, and_(~waits, ~is_dead)),
+    )
+    return Query(OUTBOX, rows.order_by(outbox.c.due_at_ms, outbox.c.position).limit(PARAMETER))
+
+
+def _jobs_at() -> Query:
+    outbox = schema.outbox
+    rows = select(outbox).select_from(given_rows).where(outbox.c.position == given(1))
+    return Query(OUTBOX, rows, width=2)
+
+
+def _jobs_after() -> Query:
+    outbox = schema.outbox
+    rows = select(outbox).where(outbox.c.follows == PARAMETER, outbox.c.follows > 0)
+    return Query(OUTBOX, rows.order_by(outbox.c.position).limit(PARAMETER))
 
 
 def _journal_page() -> Query:
@@ -150,7 +208,19 @@ JOURNAL_PAGE = _journal_page()
 INBOX_OF = _inbox_of()
 DEADLINES_PAGE = _page(DEADLINES, "due_at_ms", "instance", "name")
 INBOX_PAGE = _page(INBOX, "position")
+INBOX_DUE = _page(
+    INBOX, "due_at_ms", "instance", "message_id", where=schema.inbox.c.due_at_ms.is_not(None)
+)
 OUTBOX_PAGE = _page(OUTBOX, "position")
+QUEUE_PAGE = _queue_page()
+JOBS_READY = _jobs_ready()
+JOBS_DUE = _page(OUTBOX, "due_at_ms", "position", where=schema.outbox.c.due_at_ms > 0)
+JOBS_AT = _jobs_at()
+JOBS_AFTER = _jobs_after()
+QUEUES_ALL = Query(QUEUES, select(schema.queues).order_by(schema.queues.c.name))
+QUEUE_DEPTHS = compiled(
+    select(schema.outbox.c.target, func.count()).group_by(schema.outbox.c.target)
+)
 DEAD_LETTERS_PAGE = _page(DEAD_LETTERS, "position")
 ANY_TURN = compiled(
     select(literal_column("1")).where(schema.journal.c.instance == PARAMETER).limit(1)

@@ -1,7 +1,10 @@
 """The tables. Declares columns and indexes and knows neither statements nor connections.
 
-Every table but ``meta`` ends in a checksum over all other columns except ``position``, which
-SQLite gives out when the row goes in: it orders rows and identifies nothing.
+Every table but ``meta`` ends in a checksum over all other columns, except a ``position`` that
+SQLite gives out when the row goes in. Such a position orders rows, and names one only to whoever
+has just read it there; nothing stored refers to it. The outbox is another matter: other rows name
+a job by its position (``outbox.follows``, ``dead_letters.job``), so its writer gives the position,
+and the checksum covers it.
 Next to read: ``rows.py``, how a row of ``core/commit.py`` lies in its table.
 """
 
@@ -10,6 +13,7 @@ from __future__ import annotations
 from sqlalchemy import (
     CheckConstraint,
     Column,
+    ColumnElement,
     Index,
     Integer,
     LargeBinary,
@@ -17,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
 )
 
 __all__ = [
@@ -30,10 +35,11 @@ __all__ = [
     "meta",
     "metadata",
     "outbox",
+    "queues",
     "snapshots",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 APPLICATION_ID = 0x70657264
 """Marks the file as ours ("perd"), in SQLite's header; other people's databases are refused."""
@@ -53,8 +59,16 @@ def _position() -> Column[int]:
     return Column("position", Integer, primary_key=True, autoincrement=True)
 
 
+def _blob(name: str) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=False)
+
+
 def _body() -> Column[bytes]:
-    return Column("body", LargeBinary, nullable=False)
+    return _blob("body")
+
+
+def _where(condition: str) -> ColumnElement[bool]:
+    return literal_column(condition)
 
 
 meta = Table(
@@ -115,21 +129,29 @@ inbox = Table(
     _text("reason"),
     _integer("created_at_ms"),
     _integer("attempts"),
-    _integer("next_try_at_ms", nullable=True),
-    _integer("expires_at_ms", nullable=True),
+    _integer("due_at_ms", nullable=True),
+    _text("error"),
     _body(),
     _integer("checksum"),
     UniqueConstraint("instance", "message_id"),
-    Index("inbox_by_expiry", "expires_at_ms"),
+    Index(
+        "inbox_by_due",
+        "due_at_ms",
+        "instance",
+        "message_id",
+        sqlite_where=_where("due_at_ms IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,
 )
 
 # No unique index on the text key: one index touched at random doubles the cost of a turn. The
-# journal's unique index already stands for (instance, sequence_nr).
+# journal's unique index already stands for (instance, sequence_nr). Most rows are due at once,
+# follow none and have no id of their own: only the first index, written at the end of a queue's
+# range, knows them. ``follows`` is ``OutboxRow.after``, which is a word of SQL's.
 outbox = Table(
     "outbox",
     metadata,
-    _position(),
+    _integer("position", primary_key=True),
     _text("instance"),
     _integer("sequence_nr"),
     _integer("idx"),
@@ -138,9 +160,20 @@ outbox = Table(
     _text("type"),
     _integer("version"),
     _integer("created_at_ms"),
+    _blob("context"),
+    _text("given_id"),
+    _integer("attempts"),
+    _integer("due_at_ms"),
+    _text("error"),
+    _integer("follows"),
+    _integer("leads"),
     _body(),
     _integer("checksum"),
-    sqlite_autoincrement=True,
+    CheckConstraint("position > 0", name="outbox_position_is_given"),
+    Index("outbox_by_queue", "target", "due_at_ms"),
+    Index("outbox_by_due", "due_at_ms", sqlite_where=_where("due_at_ms > 0")),
+    Index("outbox_by_follows", "follows", sqlite_where=_where("follows > 0")),
+    Index("outbox_by_given_id", "given_id", unique=True, sqlite_where=_where("given_id != ''")),
 )
 
 deadlines = Table(
@@ -166,7 +199,21 @@ dead_letters = Table(
     _text("error"),
     _integer("attempts"),
     _integer("created_at_ms"),
+    _text("queue"),
+    _integer("job"),
     _body(),
     _integer("checksum"),
+    Index("dead_letters_by_job", "job", sqlite_where=_where("job > 0")),
     sqlite_autoincrement=True,
+)
+
+queues = Table(
+    "queues",
+    metadata,
+    _text("name", primary_key=True),
+    _integer("is_paused"),
+    _text("reason"),
+    _integer("changed_at_ms"),
+    _integer("checksum"),
+    sqlite_with_rowid=False,
 )

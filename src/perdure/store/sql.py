@@ -25,21 +25,41 @@ from perdure.core.commit import (
     InboxRow,
     JournalRow,
     OutboxRow,
+    QueueRow,
     Status,
 )
-from perdure.errors import DefinitionError, StoreError, StoreLocked, StoreUnavailable
+from perdure.errors import (
+    CorruptRecord,
+    DefinitionError,
+    StoreError,
+    StoreLocked,
+    StoreUnavailable,
+)
 from perdure.store.lock import FileLock
 from perdure.store.protocol import LoadedInstance
 from perdure.store.read_statements import (
     DEAD_LETTERS_PAGE,
     DEADLINES_PAGE,
+    INBOX_DUE,
     INBOX_PAGE,
+    JOBS_AFTER,
+    JOBS_DUE,
+    JOBS_READY,
     JOURNAL_PAGE,
     OUTBOX_PAGE,
+    QUEUE_PAGE,
+    QUEUES_ALL,
 )
 from perdure.store.sql_errors import is_failed_sync, store_error
 from perdure.store.sql_open import open_schema, read_epoch
-from perdure.store.sql_read import load_instances, read_heads, read_page
+from perdure.store.sql_read import (
+    load_instances,
+    read_depths,
+    read_heads,
+    read_jobs_at,
+    read_page,
+    read_sound,
+)
 from perdure.store.sql_write import write_entries
 from perdure.store.sqlite_connection import (
     DriverConnection,
@@ -54,6 +74,8 @@ __all__ = ["SqlStore"]
 logger = logging.getLogger("perdure.store")
 
 Result = TypeVar("Result")
+
+_NO_LIMIT = 2**62
 
 _WAL_RESET_FIXED = (3, 51, 3)
 
@@ -89,6 +111,7 @@ class SqlStore:
         self._reader: DriverConnection | None = None
         self._epoch = 0
         self._failed_sync: StoreError | None = None
+        self._damage_named: set[str] = set()
 
     async def open(self) -> int:
         """Take ownership; see ``Store.open``. Read-only, the epoch is the live owner's."""
@@ -187,13 +210,58 @@ class SqlStore:
         """Waiting messages in order of arrival; see ``Store.inbox``."""
         return await self._call(self._reader, read_page, INBOX_PAGE, [after, limit])
 
-    async def outbox(self, after: int = 0, limit: int = 1000) -> list[OutboxRow]:
+    async def inbox_due(
+        self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
+    ) -> list[InboxRow]:
+        """Waiting messages in order of their moment; see ``Store.inbox_due``."""
+        return await self._sound(read_sound, INBOX_DUE, [*after, limit])
+
+    async def outbox(
+        self, after: int = 0, limit: int = 1000, queue: str | None = None
+    ) -> list[OutboxRow]:
         """Commands and events that wait; see ``Store.outbox``."""
-        return await self._call(self._reader, read_page, OUTBOX_PAGE, [after, limit])
+        if queue is None:
+            return await self._call(self._reader, read_page, OUTBOX_PAGE, [after, limit])
+        return await self._call(self._reader, read_page, QUEUE_PAGE, [queue, after, limit])
+
+    async def jobs_ready(self, queue: str, now_ms: int, limit: int = 1000) -> list[OutboxRow]:
+        """Jobs of a queue that may start; see ``Store.jobs_ready``."""
+        return await self._sound(read_sound, JOBS_READY, [queue, now_ms, limit])
+
+    async def jobs_due(self, after: tuple[int, int] = (0, 0), limit: int = 1000) -> list[OutboxRow]:
+        """Jobs in order of their moment; see ``Store.jobs_due``."""
+        return await self._sound(read_sound, JOBS_DUE, [*after, limit])
+
+    async def jobs_at(self, positions: Sequence[int]) -> list[OutboxRow]:
+        """The jobs at these positions; see ``Store.jobs_at``."""
+        return await self._sound(read_jobs_at, list(positions))
+
+    async def jobs_after(self, position: int) -> list[OutboxRow]:
+        """The jobs that follow one; see ``Store.jobs_after``."""
+        return await self._sound(read_sound, JOBS_AFTER, [position, _NO_LIMIT])
+
+    async def queues(self) -> list[QueueRow]:
+        """What was written of work queues; see ``Store.queues``."""
+        return await self._call(self._reader, read_page, QUEUES_ALL, [])
+
+    async def queue_depths(self) -> dict[str, int]:
+        """Jobs per queue; see ``Store.queue_depths``."""
+        return await self._call(self._reader, read_depths)
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         """Dead letters in order of arrival; see ``Store.dead_letters``."""
         return await self._call(self._reader, read_page, DEAD_LETTERS_PAGE, [after, limit])
+
+    async def _sound(
+        self, read: Callable[..., tuple[list[Any], list[CorruptRecord]]], *arguments: Any
+    ) -> list[Any]:
+        """The sound rows that a read finds; each damaged one is named in the log, once."""
+        rows, damaged = await self._call(self._reader, read, *arguments)
+        for damage in damaged:
+            if damage.problem not in self._damage_named:
+                self._damage_named.add(damage.problem)
+                logger.error("passed over in %r: %s", self.path, damage)
+        return rows
 
     async def _call(
         self, connection: DriverConnection | None, function: Callable[..., Result], *arguments: Any

@@ -10,7 +10,7 @@ import sqlite3
 from sqlalchemy import insert, select, update
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from perdure.errors import NotADatabase, SchemaTooNew
+from perdure.errors import NotADatabase, SchemaTooNew, SchemaTooOld
 from perdure.store.schema import APPLICATION_ID, SCHEMA_VERSION, meta, metadata
 from perdure.store.sql_write import roll_back
 from perdure.store.statements import compiled
@@ -30,7 +30,7 @@ def open_schema(connection: sqlite3.Connection) -> int:
     """Create the schema in an empty file, or check it; raise the epoch by one and return it.
 
     One transaction: two owners never get the same epoch.
-    Raises NotADatabase for somebody else's file, SchemaTooNew for a newer one of ours.
+    Raises NotADatabase for somebody else's file, SchemaTooNew or SchemaTooOld for one of ours.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -67,6 +67,12 @@ def read_epoch(connection: sqlite3.Connection) -> int:
         raise SchemaTooNew(
             f"the store has schema version {version}, this perdure knows {SCHEMA_VERSION}",
             remedy="run the newer perdure that wrote it, or restore a backup from before",
+        )
+    if version < SCHEMA_VERSION:
+        raise SchemaTooOld(
+            f"the store has schema version {version}, which was never released; this perdure"
+            f" reads {SCHEMA_VERSION}",
+            remedy="finish its work with the perdure that wrote it, or start with a new file",
         )
     return int(epoch)
 

@@ -10,17 +10,19 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from perdure.core.commit import HeadRow, JournalRow, SnapshotRow, Status
+from perdure.core.commit import HeadRow, JournalRow, OutboxRow, SnapshotRow, Status
 from perdure.errors import CorruptRecord
 from perdure.store.protocol import LoadedInstance
 from perdure.store.read_statements import (
     ANY_TURN,
     INBOX_OF,
+    JOBS_AT,
     JOURNAL_RANGES,
     NEWEST_SNAPSHOTS,
+    QUEUE_DEPTHS,
     SNAPSHOTS_OF,
     Query,
     heads_page,
@@ -28,11 +30,21 @@ from perdure.store.read_statements import (
 from perdure.store.rows import INBOX, JOURNAL, SNAPSHOTS, StoredRow, corrupt_record
 from perdure.store.statements import spread
 
-__all__ = ["PAGE_TURNS_MAX", "load_instances", "read_heads", "read_page"]
+__all__ = [
+    "PAGE_TURNS_MAX",
+    "load_instances",
+    "read_depths",
+    "read_heads",
+    "read_jobs_at",
+    "read_page",
+    "read_sound",
+]
 
 logger = logging.getLogger("perdure.store")
 
 INSTANCES_PER_QUERY = 100
+
+JOBS_PER_QUERY = 1_000
 
 PAGE_TURNS_MAX = 1_000
 """Turns that one ``load`` gives of one instance; the rest is read with ``journal``."""
@@ -45,6 +57,58 @@ def read_page(connection: sqlite3.Connection, query: Query, values: list[Any]) -
     """The rows of a query, each verified. Raises CorruptRecord at a damaged one."""
     open_row = query.kind.open
     return [open_row(stored) for stored in _stored(connection, query, values)]
+
+
+def read_sound(
+    connection: sqlite3.Connection, query: Query, values: list[Any]
+) -> tuple[list[Any], list[CorruptRecord]]:
+    """The sound rows of a query whose last value is its limit, and an error per damaged one.
+
+    Damaged rows do not count towards the limit: they must not stand in the way of the others.
+    """
+    *narrowed, limit = values
+    damaged: list[CorruptRecord] = []
+    while True:
+        passed_over = len(damaged)
+        stored = _stored(connection, query, [*narrowed, limit + passed_over])
+        rows, damaged = _sorted_out(query, stored)
+        if len(damaged) <= passed_over or len(stored) < limit + passed_over:
+            return rows, damaged
+
+
+def _sorted_out(query: Query, stored: Iterable[StoredRow]) -> tuple[list[Any], list[CorruptRecord]]:
+    rows: list[Any] = []
+    damaged: list[CorruptRecord] = []
+    for each in stored:
+        try:
+            rows.append(query.kind.open(each))
+        except CorruptRecord as damage:
+            damaged.append(damage)
+    return rows, damaged
+
+
+def read_jobs_at(
+    connection: sqlite3.Connection, positions: Sequence[int]
+) -> tuple[list[OutboxRow], list[CorruptRecord]]:
+    """The jobs at these positions that exist, in order of position, as ``read_sound`` does."""
+    wanted = sorted(set(positions))
+    stored: list[StoredRow] = []
+    for start in range(0, len(wanted), JOBS_PER_QUERY):
+        some = wanted[start : start + JOBS_PER_QUERY]
+        keys = [value for position in some for value in (position, 0)]
+        stored += _stored(connection, JOBS_AT, keys)
+    rows, damaged = _sorted_out(JOBS_AT, stored)
+    rows.sort(key=lambda row: row.position)
+    return rows, damaged
+
+
+def read_depths(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many jobs each queue holds, as ``Store.queue_depths`` gives it."""
+    connection.text_factory = _text_or_remains
+    try:
+        return dict(connection.execute(QUEUE_DEPTHS).fetchall())
+    finally:
+        connection.text_factory = str
 
 
 def read_heads(
@@ -184,7 +248,7 @@ def _stored(connection: sqlite3.Connection, query: Query, values: list[Any]) -> 
     packed, filled = _filled(query.packed, query, values)
     try:
         [(described, bodies)] = connection.execute(packed, filled).fetchall()
-        return _unpacked(described, bodies or b"")
+        return _unpacked(described, bodies or b"", query.kind.blobs)
     except (sqlite3.DataError, sqlite3.OperationalError, ValueError, TypeError):
         # More than SQLite puts into one value, or a column so damaged that it cannot be packed.
         # Row by row, the damage stays with its row. An error of the disk comes up again.
@@ -195,13 +259,15 @@ def _filled(sql: str, query: Query, values: list[Any]) -> tuple[str, list[Any]]:
     return spread(sql, query.width, values) if query.width else (sql, values)
 
 
-def _unpacked(described: bytes, bodies: bytes) -> list[StoredRow]:
+def _unpacked(described: bytes, bodies: bytes, blobs: Sequence[int]) -> list[StoredRow]:
     rows: list[StoredRow] = []
     start = 0
     for asked, position, *key, stored, length in json.loads(
         described.decode("utf-8", "surrogateescape")
     ):
         end = start + length
+        for number in blobs:
+            key[number] = bytes.fromhex(key[number])
         rows.append(StoredRow(asked, position, tuple(key), bodies[start:end], stored))
         start = end
     if start != len(bodies):

@@ -13,31 +13,41 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
-from perdure.core.commit import Entry, TurnRecord
+from perdure.core.commit import Entry
 from perdure.errors import StoreError
+from perdure.store.changes import Changes, Present
 from perdure.store.rows import (
     DEAD_LETTERS,
     DEADLINES,
     HEADS,
     INBOX,
     JOURNAL,
-    OUTBOX,
+    QUEUES,
     SNAPSHOTS,
+    seal_jobs,
 )
 from perdure.store.statements import ManyRows
-from perdure.store.write_plan import Changes, first_numbers, net_changes, refusals
+from perdure.store.write_plan import asked_of, first_numbers, key_of, net_changes, refusals
 from perdure.store.write_statements import (
     CLEAR_DEADLINES,
     CONSUME_INBOX,
+    FIND_GIVEN_IDS,
+    FIND_JOBS,
+    FIND_LETTERS,
     FIND_LOSERS,
     INSERT_DEAD_LETTERS,
     INSERT_JOURNAL,
     INSERT_OUTBOX,
+    INSERT_UNTOUCHED,
     PRUNE_SNAPSHOTS,
     PUT_DEADLINES,
     PUT_HEADS,
     PUT_INBOX,
+    PUT_QUEUES,
     PUT_SNAPSHOTS,
+    REMOVE_JOBS,
+    REMOVE_LETTERS,
+    REPLACE_INBOX,
 )
 
 __all__ = ["ENTRY_FAULTS", "roll_back", "write_entries"]
@@ -69,8 +79,7 @@ def write_entries(
     connection.execute("BEGIN IMMEDIATE")
     try:
         try:
-            answers = _refused(connection, entries, epoch)
-            _apply(connection, net_changes(_accepted(entries, answers)))
+            answers = _write(connection, entries, epoch)
         except ENTRY_FAULTS:
             connection.execute("ROLLBACK")
             connection.execute("BEGIN IMMEDIATE")
@@ -87,6 +96,14 @@ def roll_back(connection: sqlite3.Connection) -> None:
     with suppress(sqlite3.Error):
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _write(
+    connection: sqlite3.Connection, entries: Sequence[Entry], epoch: int
+) -> list[StoreError | None]:
+    answers = _refused(connection, entries, epoch)
+    _apply(connection, net_changes(entries, answers, _present(connection, entries)))
+    return answers
 
 
 def _refused(
@@ -106,15 +123,28 @@ def _refused(
     return refusals(entries, epoch, stored_epoch, losers)
 
 
-def _accepted(entries: Sequence[Entry], answers: Sequence[StoreError | None]) -> Sequence[Entry]:
-    if any(answers):
-        return [e for e, answer in zip(entries, answers, strict=True) if answer is None]
-    return entries
+def _present(connection: sqlite3.Connection, entries: Sequence[Entry]) -> Present:
+    """What the store holds of the jobs, dead letters and given ids that the entries name."""
+    asked = asked_of(entries)
+    jobs = _find(connection, FIND_JOBS, asked.jobs)
+    letters = _find(connection, FIND_LETTERS, asked.letters)
+    given_ids = _find(connection, FIND_GIVEN_IDS, asked.given_ids)
+    return Present({job for (job,) in jobs}, {letter for (letter,) in letters}, dict(given_ids))
+
+
+def _find(connection: sqlite3.Connection, statement: ManyRows, values: list[Any]) -> list[Any]:
+    found: list[Any] = []
+    for sql, filled in statement.rounds(values):
+        found += connection.execute(sql, filled).fetchall()
+    return found
 
 
 def _apply(connection: sqlite3.Connection, changes: Changes) -> None:
     _run(connection, INSERT_JOURNAL, JOURNAL.seal(changes.journal))
-    _run(connection, INSERT_OUTBOX, OUTBOX.seal(changes.outbox))
+    _run(connection, REMOVE_JOBS, list(changes.jobs_removed))
+    untouched, others = seal_jobs(changes.outbox.values())
+    _run(connection, INSERT_UNTOUCHED, untouched)
+    _run(connection, INSERT_OUTBOX, others)
     if changes.deadlines:
         set_ = [row for row in changes.deadlines.values() if row is not None]
         cleared = [key for key, row in changes.deadlines.items() if row is None]
@@ -125,13 +155,19 @@ def _apply(connection: sqlite3.Connection, changes: Changes) -> None:
     if changes.consumed:
         _run(connection, CONSUME_INBOX, _flat(changes.consumed))
     if changes.inbox:
+        # All at first, in the order of their arrival, which is what numbers those that are new.
         _run(connection, PUT_INBOX, INBOX.seal(changes.inbox.values()))
+        replacing = [row for row in changes.inbox.values() if row.replaces]
+        _run(connection, REPLACE_INBOX, INBOX.seal(replacing))
+    _run(connection, REMOVE_LETTERS, list(changes.letters_removed))
     if changes.dead_letters:
         _run(connection, INSERT_DEAD_LETTERS, DEAD_LETTERS.seal(changes.dead_letters))
     if changes.snapshots:
         _run(connection, PUT_SNAPSHOTS, SNAPSHOTS.seal(changes.snapshots.values()))
         instances = dict.fromkeys(instance for instance, _ in changes.snapshots)
         _run(connection, PRUNE_SNAPSHOTS, list(instances))
+    if changes.queues:
+        _run(connection, PUT_QUEUES, QUEUES.seal(changes.queues.values()))
 
 
 def _run(connection: sqlite3.Connection, statement: ManyRows, values: list[Any]) -> None:
@@ -147,9 +183,7 @@ def _write_alone(connection: sqlite3.Connection, entry: Entry, epoch: int) -> St
     """One entry in a savepoint of its own, so that only the culprit of a group is left out."""
     connection.execute("SAVEPOINT entry")
     try:
-        [answer] = _refused(connection, [entry], epoch)
-        if answer is None:
-            _apply(connection, net_changes([entry]))
+        [answer] = _write(connection, [entry], epoch)
     except ENTRY_FAULTS as fault:
         connection.execute("ROLLBACK TO entry")
         answer = _culprit(entry, fault)
@@ -158,12 +192,11 @@ def _write_alone(connection: sqlite3.Connection, entry: Entry, epoch: int) -> St
 
 
 def _culprit(entry: Entry, fault: Exception) -> StoreError:
-    instance = entry.row.instance if isinstance(entry, TurnRecord) else entry.instance
-    saga, _, correlation_id = str(instance).partition("/")
+    saga, _, correlation_id = str(key_of(entry)).partition("/")
     error = StoreError(
         f"the store cannot keep this {type(entry).__name__}: {fault}",
-        saga=saga,
-        correlation_id=correlation_id,
+        saga=saga or None,
+        correlation_id=correlation_id if saga else None,
         remedy="nothing of it was written; see the cause for the column",
     )
     error.__cause__ = fault

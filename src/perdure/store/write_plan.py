@@ -1,30 +1,47 @@
 """What a group of entries comes to: who is left out, and the net change of everyone else.
 
-Pure, and shared by every store, so that all give the same answers. Knows no SQL.
-Next to read: ``sql_write.py`` and ``memory.py``, which carry the changes out.
+Pure, and shared by every store, so that all give the same answers. A store asks in this order:
+
+    first_numbers   which numbers must be the next ones of their instances?
+    refusals        who is left out whatever the others do: an old epoch, a wrong number
+    asked_of        which jobs, dead letters and given ids must be looked up for the rest?
+    net_changes     the rest in its order; who takes what is taken already is ``Gone``
+
+Knows no SQL. Next to read: ``changes.py``; then ``sql_write.py`` and ``memory.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from perdure.core.commit import (
     DeadLetterRow,
-    DeadlineRow,
     Entry,
-    HeadRow,
     InboxRow,
     JournalRow,
     OutboxRow,
+    QueueRow,
+    Settlement,
     SnapshotRow,
     TurnRecord,
 )
 from perdure.errors import Fenced, SequenceConflict, StoreError
+from perdure.store.changes import Changes, Present
 
-__all__ = ["Changes", "first_numbers", "net_changes", "refusals"]
+__all__ = ["Asked", "asked_of", "first_numbers", "key_of", "net_changes", "refusals"]
+
+_NoTurn: TypeAlias = SnapshotRow | InboxRow | DeadLetterRow | Settlement | OutboxRow | QueueRow
 
 _NEVER = -1
+
+
+def key_of(entry: Entry) -> str:
+    """The key of the instance an entry is about; "" if it is about none."""
+    if isinstance(entry, TurnRecord):
+        return entry.row.instance
+    return "" if isinstance(entry, QueueRow) else entry.instance
 
 
 def first_numbers(entries: Iterable[Entry], epoch: int) -> dict[str, int]:
@@ -66,12 +83,11 @@ def refusals(
 
 
 def _fenced(entry: Entry, epoch: int, stored_epoch: int) -> Fenced:
-    instance = entry.row.instance if isinstance(entry, TurnRecord) else entry.instance
-    saga, _, correlation_id = instance.partition("/")
+    saga, _, correlation_id = key_of(entry).partition("/")
     return Fenced(
         f"written under epoch {epoch}, but the store is at epoch {stored_epoch}",
-        saga=saga,
-        correlation_id=correlation_id,
+        saga=saga or None,
+        correlation_id=correlation_id if saga else None,
         remedy="another owner has taken the store: stop this runtime",
     )
 
@@ -92,60 +108,67 @@ def _conflict(row: JournalRow, stored: int | None) -> SequenceConflict:
 
 
 @dataclass(slots=True)
-class Changes:
-    """The net effect of some entries, per table. What is consumed goes before what is put."""
+class Asked:
+    """What must be looked up before anything is written: positions of jobs and letters, ids."""
 
-    journal: list[JournalRow] = field(default_factory=list)
-    outbox: list[OutboxRow] = field(default_factory=list)
-    deadlines: dict[tuple[str, str], DeadlineRow | None] = field(default_factory=dict)
-    heads: dict[str, HeadRow] = field(default_factory=dict)
-    consumed: dict[tuple[str, str], None] = field(default_factory=dict)
-    inbox: dict[tuple[str, str], InboxRow] = field(default_factory=dict)
-    dead_letters: list[DeadLetterRow] = field(default_factory=list)
-    snapshots: dict[tuple[str, int], SnapshotRow] = field(default_factory=dict)
-
-    def add_turn(self, turn: TurnRecord) -> None:
-        """Later turns of an instance win over earlier ones."""
-        row = turn.row
-        self.journal.append(row)
-        self.outbox += turn.outbox
-        for name in turn.deadlines_cleared:
-            self.deadlines[row.instance, name] = None
-        for deadline in turn.deadlines_set:
-            self.deadlines[deadline.instance, deadline.name] = deadline
-        if turn.head is not None:
-            self.heads[turn.head.instance] = turn.head
-        if turn.consumes_inbox:
-            self.consume(row.instance, row.message_id)
-        if turn.dead_letter is not None:
-            self.add_dead_letter(turn.dead_letter)
-
-    def add_dead_letter(self, letter: DeadLetterRow) -> None:
-        """A dead letter may take its message out of the inbox."""
-        self.dead_letters.append(letter)
-        if letter.consumes_inbox:
-            self.consume(letter.instance, letter.message_id)
-
-    def consume(self, instance: str, message_id: str) -> None:
-        """Take a message out of the inbox, also one put there earlier in the group."""
-        self.inbox.pop((instance, message_id), None)
-        self.consumed[instance, message_id] = None
-
-    def put(self, row: InboxRow) -> None:
-        """A message that waits already stays as it is."""
-        self.inbox.setdefault((row.instance, row.message_id), row)
+    jobs: list[int] = field(default_factory=list)
+    letters: list[int] = field(default_factory=list)
+    given_ids: list[str] = field(default_factory=list)
 
 
-def net_changes(entries: Sequence[Entry]) -> Changes:
-    """What the entries come to, in their order."""
-    changes = Changes()
+def asked_of(entries: Iterable[Entry]) -> Asked:
+    """What the entries depend on. A turn settles whatever there is: it only asks for ids."""
+    asked = Asked()
     for entry in entries:
         if isinstance(entry, TurnRecord):
+            if entry.settles is not None:
+                asked.given_ids += _given_ids(entry.settles)
+        elif isinstance(entry, Settlement):
+            if entry.job:
+                asked.jobs.append(entry.job)
+            if entry.letter:
+                asked.letters.append(entry.letter)
+            asked.given_ids += _given_ids(entry)
+        elif isinstance(entry, OutboxRow):
+            asked.jobs.append(entry.position)
+    return asked
+
+
+def _given_ids(settlement: Settlement) -> list[str]:
+    return [row.given_id for row in settlement.outbox if row.given_id]
+
+
+def net_changes(
+    entries: Sequence[Entry], answers: list[StoreError | None], present: Present
+) -> Changes:
+    """What the entries that are not refused come to, in their order.
+
+    The answer of one that comes too late becomes ``Gone``, and nothing of it is in the changes.
+    Raises ValueError if two rows have one position in the outbox.
+    """
+    changes = Changes(present)
+    for number, entry in enumerate(entries):
+        if answers[number] is not None:
+            continue
+        if isinstance(entry, TurnRecord):
             changes.add_turn(entry)
-        elif isinstance(entry, InboxRow):
-            changes.put(entry)
-        elif isinstance(entry, SnapshotRow):
-            changes.snapshots[entry.instance, entry.sequence_nr] = entry
         else:
-            changes.add_dead_letter(entry)
+            answers[number] = _add(changes, entry)
     return changes
+
+
+def _add(changes: Changes, entry: _NoTurn) -> StoreError | None:
+    match entry:
+        case Settlement():
+            return changes.add_settlement(entry)
+        case OutboxRow():
+            return changes.replace_job(entry)
+        case InboxRow():
+            changes.put(entry)
+        case SnapshotRow():
+            changes.snapshots[entry.instance, entry.sequence_nr] = entry
+        case QueueRow():
+            changes.queues[entry.name] = entry
+        case DeadLetterRow():
+            changes.add_dead_letter(entry)
+    return None

@@ -6,9 +6,10 @@ Next to read: ``sql_write.py``, which runs them in one transaction.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, null, select, tuple_, union_all
+from sqlalchemy import delete, func, literal, null, select, tuple_, union_all
 from sqlalchemy.dialects.sqlite import insert
 
 from perdure.store import schema
@@ -19,7 +20,10 @@ from perdure.store.rows import (
     INBOX,
     JOURNAL,
     OUTBOX,
+    QUEUES,
+    SENT_COLUMNS,
     SNAPSHOTS,
+    UNTOUCHED,
     RowKind,
 )
 from perdure.store.statements import PARAMETER, ManyRows, given, given_rows
@@ -27,33 +31,55 @@ from perdure.store.statements import PARAMETER, ManyRows, given, given_rows
 __all__ = [
     "CLEAR_DEADLINES",
     "CONSUME_INBOX",
+    "FIND_GIVEN_IDS",
+    "FIND_JOBS",
+    "FIND_LETTERS",
     "FIND_LOSERS",
     "INSERT_DEAD_LETTERS",
     "INSERT_JOURNAL",
     "INSERT_OUTBOX",
+    "INSERT_UNTOUCHED",
     "PRUNE_SNAPSHOTS",
     "PUT_DEADLINES",
     "PUT_HEADS",
     "PUT_INBOX",
+    "PUT_QUEUES",
     "PUT_SNAPSHOTS",
+    "REMOVE_JOBS",
+    "REMOVE_LETTERS",
+    "REPLACE_INBOX",
 ]
 
 
 def _insert(kind: RowKind[Any]) -> tuple[Any, int]:
     """INSERT … SELECT of the given rows; a row without checksum is a filler."""
-    names = [*kind.columns, *(["body"] if kind.has_body else []), "checksum"]
+    return _insert_columns(kind, kind.columns, {})
+
+
+def _insert_columns(
+    kind: RowKind[Any], columns: Sequence[str], fixed: Mapping[str, Any]
+) -> tuple[Any, int]:
+    names = [*columns, *(["body"] if kind.has_body else []), "checksum"]
     width = len(names)
-    rows = select(*(given(n + 1) for n in range(width))).select_from(given_rows)
-    return insert(kind.table).from_select(names, rows.where(given(width).is_not(None))), width
+    values = [*(given(n + 1) for n in range(width)), *map(literal, fixed.values())]
+    rows = select(*values).select_from(given_rows).where(given(width).is_not(None))
+    return insert(kind.table).from_select([*names, *fixed], rows), width
+
+
+def _insert_untouched() -> ManyRows:
+    others = OUTBOX.columns[len(SENT_COLUMNS) :]
+    fixed = dict(zip(others, UNTOUCHED, strict=True))
+    return ManyRows(*_insert_columns(OUTBOX, SENT_COLUMNS, fixed))
 
 
 def _append(kind: RowKind[Any]) -> ManyRows:
     return ManyRows(*_insert(kind))
 
 
-def _upsert(kind: RowKind[Any]) -> ManyRows:
+def _upsert(kind: RowKind[Any], *key: str) -> ManyRows:
+    """Put rows; one whose key is there is replaced, in its place. The key is the primary one."""
     statement, width = _insert(kind)
-    keys = list(kind.table.primary_key.columns)
+    keys = [kind.table.c[name] for name in key] or list(kind.table.primary_key.columns)
     others = {
         column.name: statement.excluded[column.name]
         for column in kind.table.columns
@@ -66,6 +92,12 @@ def _put_if_absent(kind: RowKind[Any]) -> ManyRows:
     statement, width = _insert(kind)
     key = [kind.table.c.instance, kind.table.c.message_id]
     return ManyRows(statement.on_conflict_do_nothing(index_elements=key), width)
+
+
+def _present(column: Any, *more: Any, where: Any = None) -> ManyRows:
+    """The given values of a column that are there, with what else is asked of their rows."""
+    rows = select(column, *more).where(column.in_(select(given(1)).select_from(given_rows)))
+    return ManyRows(rows if where is None else rows.where(where), 1)
 
 
 def _delete(kind: RowKind[Any], *columns: str) -> ManyRows:
@@ -116,13 +148,23 @@ def _prune_snapshots() -> ManyRows:
 
 
 FIND_LOSERS = _losers()
+FIND_JOBS = _present(schema.outbox.c.position)
+FIND_LETTERS = _present(schema.dead_letters.c.position)
+FIND_GIVEN_IDS = _present(
+    schema.outbox.c.given_id, schema.outbox.c.position, where=schema.outbox.c.given_id != ""
+)
 INSERT_JOURNAL = _append(JOURNAL)
 INSERT_OUTBOX = _append(OUTBOX)
+INSERT_UNTOUCHED = _insert_untouched()
+REMOVE_JOBS = _delete(OUTBOX, "position")
 INSERT_DEAD_LETTERS = _append(DEAD_LETTERS)
+REMOVE_LETTERS = _delete(DEAD_LETTERS, "position")
 PUT_DEADLINES = _upsert(DEADLINES)
 CLEAR_DEADLINES = _delete(DEADLINES, "instance", "name")
 PUT_HEADS = _upsert(HEADS)
 PUT_INBOX = _put_if_absent(INBOX)
+REPLACE_INBOX = _upsert(INBOX, "instance", "message_id")
 CONSUME_INBOX = _delete(INBOX, "instance", "message_id")
 PUT_SNAPSHOTS = _upsert(SNAPSHOTS)
 PRUNE_SNAPSHOTS = _prune_snapshots()
+PUT_QUEUES = _upsert(QUEUES)

@@ -19,10 +19,8 @@ Next to read: ``store/protocol.py``, whose calls it passes on.
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
 from perdure.core.commit import (
@@ -33,78 +31,36 @@ from perdure.core.commit import (
     InboxRow,
     JournalRow,
     OutboxRow,
+    QueueRow,
     Status,
     TurnRecord,
 )
 from perdure.errors import SequenceConflict, StoreError, StoreUnavailable
 from perdure.store.protocol import LoadedInstance, Store
+from perdure.store.write_plan import key_of
+from perdure.testing.gates import Fault, Gate
 
 __all__ = ["FaultyStore", "Read"]
 
 Read: TypeAlias = Literal[
-    "load", "journal", "heads", "deadlines", "inbox", "outbox", "dead_letters"
+    "load",
+    "journal",
+    "heads",
+    "deadlines",
+    "inbox",
+    "inbox_due",
+    "outbox",
+    "jobs_ready",
+    "jobs_due",
+    "jobs_at",
+    "jobs_after",
+    "queues",
+    "queue_depths",
+    "dead_letters",
 ]
 """A reading operation of a store."""
 
 Result = TypeVar("Result")
-
-
-@dataclass(slots=True)
-class _Fault:
-    """A failure asked for: how often, of which operation, for which instance (None: any)."""
-
-    left: int
-    operation: str | None
-    instance: str | None
-    error: Exception
-
-    def strikes(self, operation: str, instances: Iterable[str]) -> bool:
-        if self.left <= 0 or self.operation not in (None, operation):
-            return False
-        if self.instance is not None and self.instance not in instances:
-            return False
-        self.left -= 1
-        return True
-
-
-class _Gate:
-    """Where calls wait while it is closed; first come, first let through."""
-
-    def __init__(self) -> None:
-        self.is_closed = False
-        self.waiting: deque[asyncio.Future[None]] = deque()
-        self._watching: list[tuple[int, asyncio.Future[None]]] = []
-
-    async def passed(self) -> None:
-        if not self.is_closed:
-            return
-        here: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiting.append(here)
-        self._tell()
-        try:
-            await here
-        finally:
-            if here in self.waiting:
-                self.waiting.remove(here)
-
-    def let_through(self, count: int) -> None:
-        while self.waiting and count > 0:
-            count -= 1
-            here = self.waiting.popleft()
-            if not here.done():
-                here.set_result(None)
-
-    async def reached(self, count: int) -> None:
-        watching: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._watching.append((count, watching))
-        self._tell()
-        await watching
-
-    def _tell(self) -> None:
-        for count, watching in self._watching:
-            if len(self.waiting) >= count and not watching.done():
-                watching.set_result(None)
-        self._watching = [entry for entry in self._watching if not entry[1].done()]
 
 
 class FaultyStore:
@@ -120,13 +76,13 @@ class FaultyStore:
         self.name = f"{store.name}, with faults"
         self.calls: Counter[str] = Counter()
         self.instances_written: Counter[str] = Counter()
-        self._before: list[_Fault] = []
-        self._after: list[_Fault] = []
-        self._left_out: list[_Fault] = []
-        self._reads: list[_Fault] = []
-        self._writes_gate = _Gate()
-        self._reads_gate = _Gate()
-        self._loads_gate = _Gate()
+        self._before: list[Fault] = []
+        self._after: list[Fault] = []
+        self._left_out: list[Fault] = []
+        self._reads: list[Fault] = []
+        self._writes_gate = Gate()
+        self._reads_gate = Gate()
+        self._loads_gate = Gate()
 
     # What tests ask for
 
@@ -143,7 +99,7 @@ class FaultyStore:
         ``instance`` ("Order/o-1") strikes only groups that hold an entry of it.
         """
         faults = self._after if after_commit else self._before
-        faults.append(_Fault(times, "write", instance, error or _failure("write")))
+        faults.append(Fault(times, "write", instance, error or _failure("write")))
 
     def leave_out(self, instance: str, times: int = 1, *, error: StoreError | None = None) -> None:
         """Let the turns of an instance lose in the next groups, as by a ``SequenceConflict``.
@@ -151,7 +107,7 @@ class FaultyStore:
         Their neighbours are written, as the protocol demands.
         """
         lost = error or SequenceConflict("the store was told to leave this turn out")
-        self._left_out.append(_Fault(times, "write", instance, lost))
+        self._left_out.append(Fault(times, "write", instance, lost))
 
     def fail_reads(
         self,
@@ -162,7 +118,7 @@ class FaultyStore:
         error: Exception | None = None,
     ) -> None:
         """Let the next reads fail; of any operation, or of one; of any instance, or of one."""
-        self._reads.append(_Fault(times, operation, instance, error or _failure("read")))
+        self._reads.append(Fault(times, operation, instance, error or _failure("read")))
 
     def fail_loads(
         self, times: int = 1, *, instance: str | None = None, error: Exception | None = None
@@ -233,12 +189,12 @@ class FaultyStore:
         """See ``Store.write``."""
         self.calls["write"] += 1
         await self._writes_gate.passed()
-        instances = [_instance_of(entry) for entry in entries]
+        instances = [key_of(entry) for entry in entries]
         _raise(self._before, "write", instances)
         lost = self._losers(entries)
         passed_on = [entry for entry, error in zip(entries, lost, strict=True) if error is None]
         answers = iter(await self.inner.write(passed_on))
-        self.instances_written.update(map(_instance_of, passed_on))
+        self.instances_written.update(map(key_of, passed_on))
         _raise(self._after, "write", instances)
         return [next(answers) if error is None else error for error in lost]
 
@@ -275,9 +231,41 @@ class FaultyStore:
         """See ``Store.inbox``."""
         return await self._read("inbox", lambda: self.inner.inbox(after, limit))
 
-    async def outbox(self, after: int = 0, limit: int = 1000) -> list[OutboxRow]:
+    async def inbox_due(
+        self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
+    ) -> list[InboxRow]:
+        """See ``Store.inbox_due``."""
+        return await self._read("inbox_due", lambda: self.inner.inbox_due(after, limit))
+
+    async def outbox(
+        self, after: int = 0, limit: int = 1000, queue: str | None = None
+    ) -> list[OutboxRow]:
         """See ``Store.outbox``."""
-        return await self._read("outbox", lambda: self.inner.outbox(after, limit))
+        return await self._read("outbox", lambda: self.inner.outbox(after, limit, queue))
+
+    async def jobs_ready(self, queue: str, now_ms: int, limit: int = 1000) -> list[OutboxRow]:
+        """See ``Store.jobs_ready``."""
+        return await self._read("jobs_ready", lambda: self.inner.jobs_ready(queue, now_ms, limit))
+
+    async def jobs_due(self, after: tuple[int, int] = (0, 0), limit: int = 1000) -> list[OutboxRow]:
+        """See ``Store.jobs_due``."""
+        return await self._read("jobs_due", lambda: self.inner.jobs_due(after, limit))
+
+    async def jobs_at(self, positions: Sequence[int]) -> list[OutboxRow]:
+        """See ``Store.jobs_at``."""
+        return await self._read("jobs_at", lambda: self.inner.jobs_at(positions))
+
+    async def jobs_after(self, position: int) -> list[OutboxRow]:
+        """See ``Store.jobs_after``."""
+        return await self._read("jobs_after", lambda: self.inner.jobs_after(position))
+
+    async def queues(self) -> list[QueueRow]:
+        """See ``Store.queues``."""
+        return await self._read("queues", self.inner.queues)
+
+    async def queue_depths(self) -> dict[str, int]:
+        """See ``Store.queue_depths``."""
+        return await self._read("queue_depths", self.inner.queue_depths)
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         """See ``Store.dead_letters``."""
@@ -294,7 +282,7 @@ class FaultyStore:
 
     def _losers(self, entries: Sequence[Entry]) -> list[StoreError | None]:
         """Per entry the error it is left out with. An instance that loses does so wholly."""
-        turns = {_instance_of(entry) for entry in entries if isinstance(entry, TurnRecord)}
+        turns = {key_of(entry) for entry in entries if isinstance(entry, TurnRecord)}
         lost: dict[str, StoreError] = {}
         for fault in self._left_out:
             if fault.strikes("write", turns):
@@ -302,16 +290,11 @@ class FaultyStore:
                 assert isinstance(fault.error, StoreError)
                 lost[fault.instance] = fault.error
         return [
-            lost.get(_instance_of(entry)) if isinstance(entry, TurnRecord) else None
-            for entry in entries
+            lost.get(key_of(entry)) if isinstance(entry, TurnRecord) else None for entry in entries
         ]
 
 
-def _instance_of(entry: Entry) -> str:
-    return entry.row.instance if isinstance(entry, TurnRecord) else entry.instance
-
-
-def _raise(faults: list[_Fault], operation: str, instances: Sequence[str]) -> None:
+def _raise(faults: list[Fault], operation: str, instances: Sequence[str]) -> None:
     for fault in faults:
         if fault.strikes(operation, instances):
             raise fault.error

@@ -5,6 +5,7 @@ Next to read: ``store_contract.py``, the suite that writes them.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from perdure.core.commit import (
@@ -16,6 +17,8 @@ from perdure.core.commit import (
     JournalRow,
     OutboxKind,
     OutboxRow,
+    QueueRow,
+    Settlement,
     SnapshotRow,
     Status,
     TurnRecord,
@@ -27,7 +30,10 @@ __all__ = [
     "deadline",
     "head",
     "inbox_row",
+    "jobs",
     "outbox_row",
+    "queue_row",
+    "settlement",
     "snapshot",
     "turn",
     "turns",
@@ -70,8 +76,11 @@ def turns(instance: str, first: int, last: int, epoch: int) -> list[TurnRecord]:
     return [turn(instance, number, epoch) for number in range(first, last + 1)]
 
 
+_positions = itertools.count(1)
+
+
 def outbox_row(instance: str, sequence_nr: int, index: int = 0, **rest: Any) -> OutboxRow:
-    """A command of a turn."""
+    """A command of a turn; each has a higher position than the one made before it."""
     values: dict[str, Any] = {
         "kind": OutboxKind.COMMAND,
         "target": "payments",
@@ -79,8 +88,22 @@ def outbox_row(instance: str, sequence_nr: int, index: int = 0, **rest: Any) -> 
         "version": 3,
         "body": f"command {sequence_nr}.{index}".encode(),
         "created_at_ms": NOW_MS,
+        "context": b"\x00\xffcontext",
+        "error": "ConnectionError: refused",
     }
+    if "position" not in rest:
+        rest["position"] = next(_positions)
     return OutboxRow(instance, sequence_nr, index, **(values | rest))
+
+
+def jobs(count: int, **rest: Any) -> tuple[OutboxRow, ...]:
+    """Commands of one turn, in order of position."""
+    return tuple(outbox_row("Order/1", 1, index, **rest) for index in range(count))
+
+
+def settlement(instance: str = "", **rest: Any) -> Settlement:
+    """Changes that are no turn; ``rest`` are Settlement's fields."""
+    return Settlement(instance, **rest)
 
 
 def deadline(instance: str, name: str, sequence_nr: int, due_at_ms: int) -> DeadlineRow:
@@ -103,7 +126,8 @@ def inbox_row(instance: str, message_id: str, **rest: Any) -> InboxRow:
         "body": f"waiting {message_id}".encode(),
         "created_at_ms": NOW_MS,
         "attempts": 2,
-        "expires_at_ms": NOW_MS + 60_000,
+        "due_at_ms": NOW_MS + 60_000,
+        "error": "InstanceNotFound: no such instance",
     }
     return InboxRow(instance, message_id, **(values | rest))
 
@@ -115,10 +139,21 @@ def dead_letter(instance: str, message_id: str, **rest: Any) -> DeadLetterRow:
         "reason": "handler failed",
         "error": "ValueError: amount",
         "attempts": 3,
+        "queue": "payments",
         "body": f"dead {message_id}".encode(),
         "created_at_ms": NOW_MS,
     }
     return DeadLetterRow(instance, message_id, **(values | rest))
+
+
+def queue_row(name: str, **rest: Any) -> QueueRow:
+    """A work queue that was paused."""
+    values: dict[str, Any] = {
+        "is_paused": True,
+        "reason": "three jobs failed",
+        "changed_at_ms": NOW_MS,
+    }
+    return QueueRow(name, **(values | rest))
 
 
 def snapshot(instance: str, sequence_nr: int, body: bytes = b"state") -> SnapshotRow:

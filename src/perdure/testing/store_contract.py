@@ -5,7 +5,8 @@
             return MyStore(tmp_path / "store")
 
 What is checked is what ``store/protocol.py`` promises; how a store keeps it is its own business.
-This half is about writing and owning; next to read: ``store_contract_reads.py``, the other half.
+This part is about turns and owning. Next to read: ``store_contract_settlements.py``, jobs done and
+given up, ``store_contract_jobs.py``, what waits, and ``store_contract_reads.py``, what comes back.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ from perdure.testing.sample_rows import (
     turns,
 )
 from perdure.testing.store_contract_frame import StoreSource, all_or_none, refusal, with_store
+from perdure.testing.store_contract_jobs import JobContract
 from perdure.testing.store_contract_reads import ReadContract
+from perdure.testing.store_contract_settlements import SettlementContract
 
 __all__ = ["StoreContract"]
 
 
-class StoreContract(ReadContract):
+class StoreContract(SettlementContract, JobContract, ReadContract):
     """Every store must pass these; ``make_store`` is the only thing to supply."""
 
     # -- all or nothing
@@ -52,7 +55,7 @@ class StoreContract(ReadContract):
         )
         assert list(await store.write([full])) == [None]
         assert await store.journal("Order/1") == [full.row]
-        assert [replace(row, position=0) for row in await store.outbox()] == list(full.outbox)
+        assert await store.outbox() == list(full.outbox)
         assert await store.deadlines() == list(full.deadlines_set)
         assert await store.heads() == [full.head]
         assert await store.inbox() == []

@@ -15,7 +15,7 @@ from perdure.core.commit import Entry
 from perdure.errors import StoreError
 from perdure.store.protocol import Store
 
-__all__ = ["ContractFrame", "StoreSource", "all_or_none", "refusal", "with_store"]
+__all__ = ["ContractFrame", "StoreSource", "all_or_none", "ready", "refusal", "with_store"]
 
 
 @dataclass(slots=True)
@@ -56,6 +56,11 @@ def with_store(
 async def all_or_none(store: Store, entries: Sequence[Entry]) -> list[type | None]:
     """Write a group; per entry None or the type of its error."""
     return [None if error is None else type(error) for error in await store.write(entries)]
+
+
+async def ready(store: Store, now_ms: int = 0, queue: str = "payments") -> list[int]:
+    """The positions of the jobs of a queue that may start."""
+    return [row.position for row in await store.jobs_ready(queue, now_ms)]
 
 
 async def refusal(call: Awaitable[object]) -> type | None:

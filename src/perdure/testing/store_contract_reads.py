@@ -1,4 +1,4 @@
-"""The conformance suite's other half: what is read back, page by page and instance by instance.
+"""The conformance suite's part about reading: page by page, and instance by instance.
 
 Not meant to be derived from directly; see ``store_contract.py``.
 """
@@ -19,6 +19,8 @@ from perdure.testing.sample_rows import (
     head,
     inbox_row,
     outbox_row,
+    queue_row,
+    settlement,
     snapshot,
     turn,
     turns,
@@ -229,7 +231,7 @@ class ReadContract(ContractFrame):
     def test_everything_is_there_after_reopening(self, tmp_path: Path) -> None:
         async def everything(store: Store) -> list[Any]:
             found: list[Any] = list(await store.load(["Order/1"]))
-            for read in (store.heads, store.deadlines, store.inbox, store.outbox):
+            for read in (store.heads, store.deadlines, store.inbox, store.outbox, store.queues):
                 found += await read()
             return [*found, *await store.dead_letters()]
 
@@ -242,8 +244,10 @@ class ReadContract(ContractFrame):
             )
             await store.write([opening, *turns("Order/1", 2, 5, epoch), snapshot("Order/1", 2)])
             await store.write([inbox_row("Order/1", "w"), dead_letter("Order/1", "d")])
+            own = outbox_row("", 0, given_id="own", attempts=3, due_at_ms=9, after=7, leads=True)
+            await store.write([settlement(outbox=(own,)), queue_row("payments")])
             before = await everything(store)
-            assert len(before) == 6
+            assert len(before) == 8
             for later in (1, 2):
                 store, reopened_epoch = await source.reopened()
                 assert reopened_epoch == epoch + later
