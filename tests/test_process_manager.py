@@ -12,6 +12,7 @@ from perdure import (
     DeadlineReached,
     ExternalEvent,
     Fail,
+    Fixed,
     Ignore,
     Metadata,
     ProcessManager,
@@ -23,6 +24,7 @@ from perdure import (
     compensates,
     continues,
     message,
+    on_command_failed,
     on_deadline,
     on_timeout,
     starts,
@@ -364,3 +366,67 @@ def test_a_timeout_is_a_duration(wrong):
     saga = type("Timed", (Transfer,), {"timeout": wrong})
     with pytest.raises(DefinitionError, match="timeout is"):
         define(saga)
+
+
+@dataclass(frozen=True)
+class Retried:
+    status: str = "new"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "problem"),
+    [
+        ("retry", 3, "retry is 3"),
+        ("retry", Fixed, "retry is"),
+        ("timeout_retry", timedelta(1), "timeout_retry is"),
+        ("timeout_retry", Fixed(1), "timeout_retry without a timeout"),
+        ("lets_pass", 1, "lets_pass is 1"),
+    ],
+)
+def test_retry_policies_must_be_policies(attribute, value, problem):
+    class Retrying(ProcessManager[Retried]):
+        pass
+
+    setattr(Retrying, attribute, value)
+    with pytest.raises(DefinitionError, match=problem) as caught:
+        define(Retrying)
+    assert caught.value.saga == "Retrying"
+
+
+def test_what_is_declared_of_retries_and_compensation_reaches_the_kernel():
+    class Retrying(ProcessManager[Retried]):
+        retry = Fixed(3)
+        lets_pass = True
+        timeout = timedelta(seconds=1)
+        timeout_retry = Fixed(2)
+
+        @compensates(Debited, Cancelled)
+        def undo(self, state, failed):
+            return None
+
+        @on_command_failed(TransferRequested)
+        def failed(self, state, failure, do): ...
+
+    definition = define(Retrying)
+    assert (definition.retry, definition.timeout_retry) == (Fixed(3), Fixed(2))
+    assert definition.lets_pass
+    assert definition.compensated == (Debited, Cancelled)
+    assert {Debited, Cancelled, TransferRequested} <= set(definition.types)
+
+
+def test_a_timeout_with_retries_left_ends_nothing_yet():
+    class Retrying(ProcessManager[Retried]):
+        timeout = timedelta(seconds=1)
+        timeout_retry = Fixed(2, max_attempts=2)
+
+    class ByHand(Retrying):
+        def handle(self, state, event, metadata):
+            return None
+
+    assert Retrying().handle(Retried(), TimeoutReached(AT), Metadata()) == []
+    for saga in (Retrying, ByHand):
+        for retries, effects in [(0, []), (1, [Fail("timed out after maximum retries")])]:
+            event = TimeoutReached(AT, retries)
+            handling = define(saga).choose(Retried(), event, Metadata())
+            assert handling is not None
+            assert handling(Retried(), event, Metadata()) == effects

@@ -6,7 +6,8 @@
     @applies(PaymentReceived)                                  # folds into the state
     @on_deadline("pick")                                       # a deadline set with do.deadline
     @on_timeout                                                # the whole process took too long
-    @compensates(ReserveInventory)                             # this command failed for good
+    @on_command_failed(ReserveInventory)                       # this command failed for good …
+    @compensates(ReserveInventory)                             # … and this makes up for it
 
 A decorator only notes what it was told on the function; ``declarations_of`` reads the notes of a
 class into tables and refuses what cannot work. Next to read: ``process_manager.py``.
@@ -26,7 +27,13 @@ from perdure.errors import (
     DuplicateHandler,
     NotAPlainFunction,
 )
-from perdure.messages import DeadlineReached, ExternalEvent, Metadata, TimeoutReached
+from perdure.messages import (
+    CommandFailed,
+    DeadlineReached,
+    ExternalEvent,
+    Metadata,
+    TimeoutReached,
+)
 
 __all__ = [
     "CORRELATION_ID",
@@ -35,6 +42,7 @@ __all__ = [
     "compensates",
     "continues",
     "declarations_of",
+    "on_command_failed",
     "on_deadline",
     "on_timeout",
     "starts",
@@ -59,6 +67,7 @@ class _Note:
 
 
 _NOTES = "__perdure_notes__"
+_ABOUT = {"on_timeout": "the timeout", "on_command_failed": "any failed command"}
 _KINDS = {
     "starts": VerdictKind.START,
     "continues": VerdictKind.CONTINUE,
@@ -123,7 +132,8 @@ def on_deadline(name: str, *, when: When = None) -> Callable[[F], F]:
 def on_timeout(function: F) -> F:
     """Handles that the process took longer than its ``timeout``: ``def f(self, state, do)``.
 
-    Without one the instance fails with the reason "timed out".
+    Without one the instance fails with the reason "timed out", or, when the retries of a
+    ``timeout_retry`` are used up, "timed out after maximum retries".
     """
     return _noting(_Note("on_timeout"))(function)
 
@@ -131,9 +141,26 @@ def on_timeout(function: F) -> F:
 def compensates(*commands: type) -> Callable[[F], F]:
     """Makes up for a command that failed for good: ``def f(self, state, failed_command)``.
 
-    The runtime calls it once it performs commands; today they wait in the outbox.
+    Returns commands, which are performed in this order, each when the one before is done with; or
+    effects, carried out as they are; None or nothing to skip. Called in the turn of the failure,
+    after ``@applies(CommandFailed)`` and ``@on_command_failed``, with the state these have led to,
+    also if that turn ends the process.
     """
     return _noting(_Note("compensates", commands))
+
+
+def on_command_failed(*commands: type, when: When = None) -> Callable[[F], F]:
+    """Handles that a command failed for good: ``def f(self, state, failure, do)``.
+
+    ``failure`` is a ``CommandFailed``. Without commands: any, also one that nobody can decode. A
+    handler for the command itself goes first.
+    """
+    if any(not isinstance(command, type) for command in commands):
+        raise DefinitionError(
+            f"@on_command_failed({', '.join(map(repr, commands))})",
+            remedy="as @on_command_failed(ReserveInventory), or @on_command_failed() for any",
+        )
+    return _noting(_Note("on_command_failed", commands, when=when))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +190,7 @@ class Declarations:
     appliers: dict[EventType, Callable[..., Any]] = field(default_factory=dict)
     deadlines: dict[str, list[Handler]] = field(default_factory=dict)
     timeouts: list[Handler] = field(default_factory=list)
+    failures: dict[type | None, list[Handler]] = field(default_factory=dict)
     compensators: dict[type, Callable[..., Any]] = field(default_factory=dict)
 
     def handlers_of(self, event: Any) -> list[Handler]:
@@ -172,6 +200,9 @@ class Declarations:
             return self.deadlines.get(event.name, [])
         if kind is TimeoutReached:
             return self.timeouts
+        if kind is CommandFailed:
+            of_any = self.failures.get(None, [])
+            return [*self.failures.get(type(event.command), []), *of_any]
         return self.handlers.get(event.type if kind is ExternalEvent else kind, [])
 
 
@@ -218,6 +249,10 @@ def _enter(found: Declarations, note: _Note, function: Callable[..., Any]) -> No
     elif note.role == "on_timeout":
         _takes(function, 3, "(self, state, do)")
         _add(found.timeouts, note, _without_event(function))
+    elif note.role == "on_command_failed":
+        _takes(function, 4, "(self, state, failure, do)")
+        for command in note.what or (None,):
+            _add(found.failures.setdefault(command, []), note, function)
     else:
         _takes(function, 3, "(self, state, failed_command)")
         for command in note.what:
@@ -228,6 +263,11 @@ def _enter_route(
     found: Declarations, note: _Note, event: EventType, function: Callable[..., Any]
 ) -> None:
     assert note.by is not None
+    if event is CommandFailed:
+        raise DefinitionError(
+            f"@{note.role}(CommandFailed): it comes to whoever sent the command",
+            remedy="use @on_command_failed, @compensates or @applies(CommandFailed)",
+        )
     route = Route(_KINDS[note.role], note.strict, note.by, key_of(event, note.by))
     known = found.routes.get(event)
     if known is not None and (known.kind, known.strict) != (route.kind, route.strict):
@@ -247,7 +287,7 @@ def _enter_route(
 def _add(handlers: list[Handler], note: _Note, call: Callable[..., Any]) -> None:
     if any(handler.admits is None for handler in handlers):
         raise DuplicateHandler(
-            f"a second handler for {', '.join(map(name_of, note.what)) or 'the timeout'}",
+            f"a second handler for {', '.join(map(name_of, note.what)) or _ABOUT[note.role]}",
             remedy="guard the first with when=, or join the two",
         )
     handlers.append(Handler(call, _guard(note.when)))

@@ -19,10 +19,7 @@ The decorators themselves are in ``declarations.py``; next to read: ``core/saga.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-import re
-import typing
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
@@ -30,18 +27,33 @@ from itertools import chain
 from typing import Any, ClassVar, Generic, TypeVar
 
 from perdure.core.correlation import Continue, Ignore, Start, Stop, VerdictKind, Verdicts
+from perdure.core.retry import RetryPolicy
 from perdure.core.saga import Definition, Handling, MissingPolicy, Park, is_immutable
 from perdure.declarations import Declarations, Handler, declarations_of, event_type
 from perdure.effects import Effect, Effects, Fail
-from perdure.errors import DefinitionError, DuplicateHandler, NotAPlainFunction
-from perdure.messages import ExternalEvent, Metadata, TimeoutReached, TypeInfo, type_info_of
+from perdure.errors import DuplicateHandler
+from perdure.messages import (
+    CommandFailed,
+    ExternalEvent,
+    Metadata,
+    TimeoutReached,
+    TypeInfo,
+    type_info_of,
+)
+from perdure.saga_checks import (
+    check_initial,
+    check_name,
+    check_plain,
+    lets_pass_of,
+    policy_of,
+    state_class_of,
+    timeout_of,
+)
 
 __all__ = ["ProcessManager", "define"]
 
 S = TypeVar("S")
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,199}")
-_PLAIN = ("interested_in", "correlate", "accepts", "apply", "handle", "compensate", "initial_state")
 _VERDICTS: dict[VerdictKind, type[Start | Continue | Stop]] = {
     VerdictKind.START: Start,
     VerdictKind.CONTINUE: Continue,
@@ -73,9 +85,14 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
 
     Class attributes: ``name`` (default: the class name; it is stored, so keep it), ``timeout``
     (a timedelta: fail, or call the ``@on_timeout`` handler, when the whole process takes longer;
-    armed by the first turn, never re-armed), ``on_missing`` (``Park(for_s)``, ``IgnoreMissing()``,
+    armed by the first turn), ``timeout_retry`` (a retry policy: after its delay the timeout is
+    reached again, ``max_attempts`` times in all, instead of failing at the first; ``jitter`` does
+    not count), ``on_missing`` (``Park(for_s)``, ``IgnoreMissing()``,
     ``StartMissing()``, ``ReplyMissing(value)``: what becomes of a message that continues or stops
-    an instance which does not exist).
+    an instance which does not exist), ``retry`` (a retry policy: a message whose turn raised,
+    whatever it raised but ``NonRetryable``, is tried again later; None: it is a dead letter at
+    once), ``lets_pass`` (True: others go on meanwhile; else they wait, so that order is kept.
+    Deadlines never wait for others).
 
     One object of the class serves all instances; keep nothing on ``self``.
     Raises ``DefinitionError`` when the class is declared wrongly.
@@ -83,7 +100,10 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
 
     name: ClassVar[str]
     timeout: ClassVar[timedelta | None] = None
+    timeout_retry: ClassVar[RetryPolicy | None] = None
     on_missing: ClassVar[MissingPolicy] = Park()
+    retry: ClassVar[RetryPolicy | None] = None
+    lets_pass: ClassVar[bool] = False
     declarations: ClassVar[Declarations]
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -94,7 +114,7 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
 
     def initial_state(self) -> S:
         """The state of an instance before its first message; by default the state class's own."""
-        state: S = _state_class(type(self))()
+        state: S = state_class_of(type(self))()
         return state
 
     def interested_in(self) -> Iterable[type | str]:
@@ -114,7 +134,7 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
 
     def accepts(self, state: S, event: Any, metadata: Metadata) -> bool:
         """Whether the event is wanted in the state *before* it: some guard lets it pass."""
-        return self._admitted(state, event) is not None or type(event) is TimeoutReached
+        return self.choose(state, event, metadata) is not None
 
     def apply(self, state: S, event: Any, metadata: Metadata | None = None) -> S | None:
         """Fold the event into the state; an event without an applier changes nothing."""
@@ -133,15 +153,37 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
         handlers = self.declarations.handlers_of(event)
         chosen = handlers[0] if len(handlers) == 1 else self._admitted(state, event)
         if chosen is None:
-            return [Fail("timed out")] if type(event) is TimeoutReached else None
+            return self.time_out(event) if type(event) is TimeoutReached else None
         return self.call(chosen, state, event, metadata)
 
     def choose(self, state: S, event: Any, metadata: Metadata) -> Handling | None:
         """The function that will handle the event, by the state before it; None: unwanted."""
         chosen = self._admitted(state, event)
-        if chosen is None:
-            return _time_out if type(event) is TimeoutReached else None
-        return partial(self.call, chosen)
+        if chosen is not None:
+            return partial(self.call, chosen)
+        if type(event) is TimeoutReached:
+            return lambda state, event, metadata: self.time_out(event)
+        if type(event) is CommandFailed and self.is_concerned_by(event):
+            return _do_nothing
+        return None
+
+    def is_concerned_by(self, failure: CommandFailed) -> bool:
+        """Whether the failure is folded or compensated, also without a handler for it."""
+        kind, tables = type(self), self.declarations
+        return (
+            CommandFailed in tables.appliers
+            or type(failure.command) in tables.compensators
+            or kind.apply is not ProcessManager.apply
+            or kind.compensate is not ProcessManager.compensate
+        )
+
+    def time_out(self, event: TimeoutReached) -> list[Effect]:
+        """What happens when the timeout is reached and no handler says otherwise."""
+        policy = self.timeout_retry
+        if policy is None:
+            return [Fail("timed out")]
+        is_last = not policy.should_retry(event.retries + 1)
+        return [Fail("timed out after maximum retries")] if is_last else []
 
     def compensate(self, state: S, failed_command: Any) -> Iterable[Any] | None:
         """The commands that make up for one that failed for good; None or empty to skip."""
@@ -170,8 +212,8 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
         return chain(do.collected, returned if is_several else [returned])
 
 
-def _time_out(state: Any, event: Any, metadata: Metadata) -> Iterable[Effect]:
-    return [Fail("timed out")]
+def _do_nothing(state: Any, event: Any, metadata: Metadata) -> Iterable[Effect] | None:
+    return None
 
 
 def define(saga: type[ProcessManager[Any]]) -> Definition:
@@ -180,14 +222,15 @@ def define(saga: type[ProcessManager[Any]]) -> Definition:
     Raises ``DefinitionError`` for a bad name, a state class that has no default value, or a
     coroutine among the plain callbacks.
     """
-    _check_name(saga)
-    _check_plain(saga)
+    check_name(saga)
+    check_plain(saga)
     one = saga()
-    state_class = _state_class(saga)
-    _check_initial(saga, one, state_class)
+    state_class = state_class_of(saga)
+    check_initial(saga, one, state_class)
     tables = saga.declarations
     by_hand = saga.apply is not ProcessManager.apply
     interests = tuple(one.interested_in())
+    failed = [kind for kind in tables.failures if kind is not None]
     classes = [kind for kind in (*interests, *tables.appliers) if isinstance(kind, type)]
     return Definition(
         name=saga.name,
@@ -198,9 +241,13 @@ def define(saga: type[ProcessManager[Any]]) -> Definition:
         choose=_chooser(one),
         apply=_folder_by_hand(one) if by_hand else _folder(one),
         compensate=one.compensate,
-        timeout=_timeout(one),
+        timeout=timeout_of(one),
+        timeout_retry=policy_of(saga, "timeout_retry"),
+        retry=policy_of(saga, "retry"),
+        lets_pass=lets_pass_of(saga),
+        compensated=tuple(tables.compensators),
         on_missing=saga.on_missing,
-        types=tuple(dict.fromkeys([*classes, *tables.compensators])),
+        types=tuple(dict.fromkeys([*classes, *tables.compensators, *failed])),
         folds=None if by_hand else frozenset(k for k in tables.appliers if isinstance(k, type)),
         kinds=_kinds(saga),
         copies_state=not is_immutable(state_class),
@@ -217,11 +264,14 @@ def _chooser(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Handli
     def choose(state: Any, event: Any, metadata: Metadata) -> Handling | None:
         if type(event) is TimeoutReached:
             return _failing_by_default
-        return saga.handle if accepts_all or saga.accepts(state, event, metadata) else None
+        if accepts_all or saga.accepts(state, event, metadata):
+            return saga.handle
+        # Not accepting a failure must not keep it from being compensated.
+        return _do_nothing if type(event) is CommandFailed and saga.is_concerned_by(event) else None
 
     def _failing_by_default(state: Any, event: Any, metadata: Metadata) -> Iterable[Effect]:
         effects = saga.handle(state, event, metadata)
-        return _time_out(state, event, metadata) if effects is None else effects
+        return saga.time_out(event) if effects is None else effects
 
     return choose
 
@@ -265,72 +315,3 @@ def _folder_by_hand(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata],
     if len(inspect.signature(apply).parameters) > 2:
         return apply
     return lambda state, event, metadata: apply(state, event)
-
-
-def _timeout(saga: ProcessManager[Any]) -> timedelta | None:
-    """``timeout`` may be an attribute or, as in the literature, a callback."""
-    declared: Any = saga.timeout
-    found = declared() if callable(declared) else declared
-    if found is not None and (not isinstance(found, timedelta) or found <= timedelta(0)):
-        raise DefinitionError(
-            f"timeout is {found!r}", saga=saga.name, remedy="give a timedelta above zero"
-        )
-    return found
-
-
-def _check_name(saga: type[ProcessManager[Any]]) -> None:
-    if not isinstance(saga.name, str) or not _NAME.fullmatch(saga.name):
-        raise DefinitionError(
-            f"{saga.name!r} is no name for a saga",
-            saga=saga.__name__,
-            remedy="use up to 200 letters, digits, dots, dashes and underscores",
-        )
-
-
-def _check_plain(saga: type[ProcessManager[Any]]) -> None:
-    for name in _PLAIN:
-        function = getattr(saga, name)
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise NotAPlainFunction(
-                f"{saga.__name__}.{name} is a coroutine",
-                saga=saga.name,
-                remedy="make it a plain function; what must wait belongs into a worker",
-            )
-
-
-def _state_class(saga: type) -> type:
-    for base in saga.__mro__:
-        for generic in vars(base).get("__orig_bases__", ()):
-            arguments = typing.get_args(generic)
-            if arguments and isinstance(arguments[0], type):
-                return arguments[0]
-    raise DefinitionError(
-        f"{saga.__name__} does not say what its state is",
-        saga=saga.__name__,
-        remedy="inherit from ProcessManager[YourState], YourState being a dataclass",
-    )
-
-
-def _check_initial(
-    saga: type[ProcessManager[Any]], one: ProcessManager[Any], state_class: type
-) -> None:
-    if not dataclasses.is_dataclass(state_class):
-        raise DefinitionError(
-            f"state class {state_class.__name__} is no dataclass",
-            saga=saga.name,
-            remedy="decorate it with @dataclass",
-        )
-    try:
-        state = one.initial_state()
-    except Exception as error:
-        raise DefinitionError(
-            f"there is no initial {state_class.__name__}: {error}",
-            saga=saga.name,
-            remedy="give every field a default, or write initial_state()",
-        ) from error
-    if not isinstance(state, state_class):
-        raise DefinitionError(
-            f"initial_state() gave {state!r}",
-            saga=saga.name,
-            remedy=f"return a {state_class.__name__}",
-        )
