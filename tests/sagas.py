@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -10,17 +11,22 @@ from typing import Any, ClassVar
 
 from perdure import (
     CORRELATION_ID,
+    CommandFailed,
     Complete,
     DeadlineReached,
     Effects,
     Fail,
+    Fixed,
     IgnoreMissing,
+    Linear,
     Park,
     ProcessManager,
     ReplyMissing,
+    RetryScheduled,
     StartMissing,
     TimeoutReached,
     applies,
+    compensates,
     continues,
     message,
     on_deadline,
@@ -29,6 +35,7 @@ from perdure import (
     stops,
 )
 from perdure.core.saga import MissingPolicy
+from perdure.errors import InvalidEffect, NonRetryable
 
 
 @message(name="runtime-test.opened")
@@ -383,3 +390,173 @@ class Accounts(ProcessManager[PairState]):
     @applies(Moved)
     def move(self, state: PairState, event: Moved) -> PairState:
         return replace(state, seen=state.seen + event.n)
+
+
+@message(name="runtime-test.begun")
+class Begun:
+    """Starts; its turn raises ``fails`` times first."""
+
+    id: str
+    fails: int = 0
+
+
+@message(name="runtime-test.shaky")
+class Shaky:
+    """Its turn raises ``fails`` times first. ``why`` is what it raises."""
+
+    id: str
+    n: int
+    fails: int = 0
+    why: str = "error"
+
+
+@message(name="runtime-test.alarmed")
+class Alarmed:
+    """Sets the deadline "late", whose handler raises ``fails`` times first."""
+
+    id: str
+    after_s: float
+    fails: int = 0
+
+
+TRIED: Counter[str] = Counter()
+"""How often a turn of this name has begun."""
+
+WHYS: dict[str, Callable[[], BaseException]] = {
+    "error": lambda: ValueError("shaken"),
+    "never": lambda: NonRetryable("of no use"),
+    "effect": lambda: InvalidEffect("nonsense"),
+}
+
+
+def shake(name: str, fails: int, why: str = "error") -> None:
+    """Raise, the first so many times."""
+    TRIED[name] += 1
+    if TRIED[name] <= fails:
+        raise WHYS[why]()
+
+
+@dataclass(frozen=True)
+class FlakyState:
+    items: tuple[int, ...] = ()
+    late_fails: int = 0
+    status: str = "new"
+
+
+class Flaky(ProcessManager[FlakyState]):
+    """Some of its turns raise, and are tried again: three attempts, ten seconds apart."""
+
+    name = "Flaky"
+    retry = Fixed(10, max_attempts=3)
+    on_missing: ClassVar[MissingPolicy] = Park(for_s=60)
+
+    @starts(Begun, by="id")
+    def begun(self, state: FlakyState, event: Begun, do: Effects) -> None:
+        shake(f"{event.id}/begun", event.fails)
+
+    @continues(Shaky, by="id")
+    def shaky(self, state: FlakyState, event: Shaky, do: Effects) -> None:
+        do.send(Ship(event.id, event.n))
+        do.reply(event.n)
+        shake(f"{event.id}/{event.n}", event.fails, event.why)
+
+    @continues(Alarmed, by="id")
+    def alarmed(self, state: FlakyState, event: Alarmed, do: Effects) -> None:
+        do.deadline("late", timedelta(seconds=event.after_s))
+
+    @continues(Disarmed, by="id")
+    def disarmed(self, state: FlakyState, event: Disarmed, do: Effects) -> None:
+        do.cancel_deadline(event.deadline)
+
+    @stops(Closed, by="id")
+    def closed(self, state: FlakyState, event: Closed, do: Effects) -> None: ...
+
+    @on_deadline("late")
+    def late(self, state: FlakyState, do: Effects) -> None:
+        shake(f"{do.metadata.instance_id}/late", state.late_fails)
+
+    @applies(Shaky)
+    def append(self, state: FlakyState, event: Shaky) -> FlakyState:
+        return replace(state, items=(*state.items, event.n))
+
+    @applies(Alarmed)
+    def alarm(self, state: FlakyState, event: Alarmed) -> FlakyState:
+        return replace(state, late_fails=event.fails)
+
+    @applies(DeadlineReached)
+    def is_late(self, state: FlakyState, event: DeadlineReached) -> FlakyState:
+        return replace(state, items=(*state.items, -1))
+
+
+class Passing(Flaky):
+    """Nobody waits for another message's retry."""
+
+    name = "Passing"
+    lets_pass = True
+
+
+class Dropping(Flaky):
+    """Takes nothing before it has started, and starts but once."""
+
+    name = "Dropping"
+    on_missing = IgnoreMissing()
+
+
+class Patient(ProcessManager[AlarmState]):
+    """Its timeout is reached three times, ten and twenty seconds apart."""
+
+    name = "Patient"
+    timeout = timedelta(seconds=60)
+    timeout_retry = Linear(10, 10, max_attempts=3, jitter=0.5)
+
+    @starts(Opened, by="id")
+    def opened(self, state: AlarmState, event: Opened, do: Effects) -> None: ...
+
+    @continues(Disarmed, Armed, by="id")
+    def disarmed(self, state: AlarmState, event: Disarmed | Armed, do: Effects) -> None:
+        if isinstance(event, Armed):
+            do.deadline(event.deadline, timedelta(seconds=event.after_s))
+        else:
+            do.cancel_deadline(event.deadline)
+
+    @stops(Closed, by="id")
+    def closed(self, state: AlarmState, event: Closed, do: Effects) -> None: ...
+
+    @applies(TimeoutReached)
+    def hear(self, state: AlarmState, event: TimeoutReached) -> AlarmState:
+        return replace(state, heard=(*state.heard, f"timeout {event.retries}"))
+
+    @applies(RetryScheduled)
+    def hear_retry(self, state: AlarmState, event: RetryScheduled) -> AlarmState:
+        at = event.retry_at.timestamp()
+        return replace(state, heard=(*state.heard, f"retry {event.attempt} at {at:g}"))
+
+
+class PatientHandler(Patient):
+    """Handles each of them."""
+
+    name = "PatientHandler"
+
+    @on_timeout
+    def too_long(self, state: AlarmState, do: Effects) -> None:
+        do.send(Escalated(do.metadata.instance_id))
+
+
+class Careful(ProcessManager[FlakyState]):
+    """Compensates a shipment that failed; the first time it raises."""
+
+    name = "Careful"
+    retry = Fixed(10)
+
+    @starts(Opened, by="id")
+    def opened(self, state: FlakyState, event: Opened, do: Effects) -> None: ...
+
+    @compensates(Ship)
+    def unship(self, state: FlakyState, failed: Ship) -> list[Added]:
+        shake(f"{failed.id}/unship", 1)
+        return [Added(failed.id, n) for n in range(state.items[-1])]
+
+    @applies(CommandFailed)
+    def failed(self, state: FlakyState, event: CommandFailed) -> FlakyState:
+        command: Any = event.command
+        return replace(state, items=(*state.items, command.n))

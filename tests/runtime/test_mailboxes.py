@@ -9,7 +9,12 @@ from datetime import timedelta
 
 import pytest
 
-from perdure import errors
+from perdure import Outcome, Settings, errors
+from perdure.core.correlation import VerdictKind
+from perdure.messages import Message
+from perdure.process_manager import define
+from perdure.runtime.admission import Admission
+from perdure.runtime.delivery import Delivery
 from tests.runtime.support import (
     FreeClock,
     add,
@@ -22,7 +27,7 @@ from tests.runtime.support import (
     rounds,
     until,
 )
-from tests.sagas import HANDLED, Added
+from tests.sagas import HANDLED, Added, Ledger
 
 
 async def finished(tasks) -> list:
@@ -246,6 +251,28 @@ async def test_everything_sent_is_answered_and_what_is_held_is_bounded(memory):
         refused = [one for one in outcomes if isinstance(one, errors.MailboxFull)]
         assert len(applied) + len(refused) == sent
         assert len(applied) == sum([len(await items(runtime, ref)) for ref in refs]) == 50
+
+
+@quickly
+async def test_what_may_not_wait_for_room_takes_that_of_others(clock):
+    delivered: list[Delivery] = []
+    admission = Admission(clock, Settings(mailbox_max=2), delivered.append)
+    message = Message(None, "t", 1, b"", "m", 0)
+
+    def delivery() -> Delivery:
+        return Delivery(define(Ledger), "Ledger/x", message, VerdictKind.CONTINUE)
+
+    counted = [delivery() for _ in range(4)]
+    for one in counted:
+        admission.count(one)
+    assert not admission.enter(delivery())
+    places = [admission.queue(delivery()) for _ in range(2)]
+    lets_in = []
+    for one in counted:
+        one.answer(Outcome.APPLIED)
+        lets_in.append([place.is_in for place in places])
+    assert lets_in == [[False, False], [False, False], [True, False], [True, True]]
+    assert delivered == [place.delivery for place in places]
 
 
 @quickly

@@ -121,7 +121,7 @@ async def test_an_expiry_whose_write_fails_is_tried_again(store, clock):
 async def test_parked_messages_of_an_instance_that_started_before_a_crash_need_no_further_mail(
     store,
 ):
-    runtime = Runtime(store, [Ledger], Settings(batch_max=1, shutdown_timeout_s=0.01))
+    runtime = Runtime(store, [Ledger], Settings(batch_max=1, shutdown_timeout_s=0.25))
     await runtime.start()
     ref = runtime.ref(Ledger, "x")
     await asyncio.gather(*adding(runtime, ref, 1, 2))

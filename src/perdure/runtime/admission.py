@@ -174,6 +174,8 @@ class Admission:
             self._depth[key] = depth
         else:
             del self._depth[key]
+        if depth >= self._settings.mailbox_max:
+            return  # by what may not wait for room
         queue = self._at_instance.get(key)
         while queue:
             waiting, _ = queue.popitem(last=False)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from perdure.actors import Envelope, Future
+from perdure.core.commit import InboxRow, Settlement
 from perdure.core.correlation import VerdictKind
 from perdure.core.outcome import Outcome
 from perdure.core.saga import Definition
@@ -83,16 +84,17 @@ class Delivery(Envelope[Message]):
     It answers ``future`` (a coroutine that waits on the runtime's loop) or ``reply``, if any.
 
     ``deadline_nr`` is the turn that armed the deadline which this message reports, 0 for other
-    messages. ``waits`` says that the message has a row in the inbox. ``expires`` marks the order to
-    give up a parked message. ``room`` is left when it is answered. ``attempts`` counts commits that
-    failed, ``last_error`` is why the last one did.
+    messages. ``waits`` says that the message has a row in the inbox, ``row`` is that row, where it
+    is known. ``wakes`` marks the order to look after what waits: the moment of the message of this
+    id has come, if there is one. ``room`` is left when it is answered. ``attempts`` counts commits
+    that failed, ``last_error`` is why the last one did. ``settlement`` ends the job whose result
+    this is: whatever is written of this delivery takes it along, and leaves None here.
     """
 
     __slots__ = (
         "attempts",
         "deadline_nr",
         "definition",
-        "expires",
         "future",
         "key",
         "kind",
@@ -100,8 +102,11 @@ class Delivery(Envelope[Message]):
         "on_answer",
         "reply",
         "room",
+        "row",
+        "settlement",
         "strict",
         "waits",
+        "wakes",
     )
 
     def __init__(
@@ -123,17 +128,23 @@ class Delivery(Envelope[Message]):
         self.reply = reply
         self.deadline_nr = 0
         self.waits = False
-        self.expires = False
+        self.wakes = False
+        self.row: InboxRow | None = None
         self.attempts = 0
         self.last_error: Exception | None = None
+        self.settlement: Settlement | None = None
         self.room: Room | None = None
         self.on_answer: Callable[[Delivery, BaseException | None], None] | None = None
+
+    def fresh(self) -> Delivery:
+        """The same message for the same instance, not yet answered."""
+        return Delivery(self.definition, self.key, self.message, self.kind, self.strict)
 
     @property
     def is_told(self) -> bool:
         """A message whose sender does not wait for an answer, and which is kept nowhere else."""
         has_sender = self.future is not None or self.reply is not None
-        return not (has_sender or self.deadline_nr or self.expires or self.waits)
+        return not (has_sender or self.deadline_nr or self.wakes or self.waits)
 
     @property
     def correlation_id(self) -> str:

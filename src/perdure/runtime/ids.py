@@ -1,4 +1,4 @@
-"""Message ids that never repeat: a random beginning per runtime, then a counter.
+"""Ids that never repeat: of messages a random beginning and a counter, of outbox rows numbers.
 
 Next to read: ``runtime.py``, which takes any function that makes ids instead.
 """
@@ -9,7 +9,9 @@ import itertools
 import os
 from collections.abc import Callable
 
-__all__ = ["unique_ids"]
+__all__ = ["positions", "unique_ids", "unique_random"]
+
+POSITIONS_PER_EPOCH = 1 << 40
 
 
 def unique_ids(entropy: Callable[[int], bytes] = os.urandom) -> Callable[[], str]:
@@ -20,3 +22,13 @@ def unique_ids(entropy: Callable[[int], bytes] = os.urandom) -> Callable[[], str
     beginning = entropy(10).hex()
     count = itertools.count(1)
     return lambda: f"{beginning}-{next(count)}"
+
+
+def positions(epoch: int) -> Callable[[], int]:
+    """A function that numbers outbox rows: above all that the owners before this epoch gave."""
+    return itertools.count(epoch * POSITIONS_PER_EPOCH + 1).__next__
+
+
+def unique_random(entropy: Callable[[int], bytes] = os.urandom) -> Callable[[], float]:
+    """A function that gives numbers from 0 up to, not including, 1: for the jitter of retries."""
+    return lambda: int.from_bytes(entropy(6)) / (1 << 48)

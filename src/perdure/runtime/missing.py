@@ -1,100 +1,60 @@
-"""Messages for an instance that does not exist: what the saga says, and parking.
+"""Messages for an instance that does not exist: what the saga says.
 
-Part of a saga actor, apart for its length. Next to read: ``saga_actor.py``.
+Part of a saga actor, apart for its length. Next to read: ``waiting.py``.
 """
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from perdure.core.commit import InboxReason, InboxRow
-from perdure.core.correlation import VerdictKind
+from perdure.core.commit import InboxReason
 from perdure.core.outcome import Outcome
-from perdure.core.saga import Definition, IgnoreMissing, Park, ReplyMissing
-from perdure.errors import CodecError, InstanceNotFound
-from perdure.runtime.dead_letters import dead_letter
+from perdure.core.saga import IgnoreMissing, Park, ReplyMissing
+from perdure.errors import InstanceNotFound
 from perdure.runtime.delivery import Delivery
-from perdure.runtime.pending import PendingExpiry, PendingPark
-from perdure.runtime.services import Services
+from perdure.runtime.waiting import is_full, keep
+from perdure.runtime.woken import bury
 
 if TYPE_CHECKING:
     from perdure.runtime.saga_actor import SagaActor
 
-__all__ = ["expire", "treat_missing", "waiting"]
-
-logger = logging.getLogger("perdure.saga")
+__all__ = ["treat_missing"]
 
 
 def treat_missing(actor: SagaActor, delivery: Delivery, now_ms: int) -> bool:
     """There is no instance to continue: do as the saga says. False: let this start one."""
     policy = actor.definition.on_missing
     if delivery.strict:
-        error = InstanceNotFound(
-            f"{delivery.message.type} continues strictly, but there is no instance",
-            saga=actor.definition.name,
-            correlation_id=actor.head.correlation_id,
-            remedy="start the instance first",
-        )
-        actor.supervisor.refuse(delivery, error)
+        error = _not_found(actor, delivery, "and it continues strictly")
+        if delivery.waits:
+            bury(actor, delivery, "missing", error)
+        else:
+            actor.supervisor.refuse(delivery, error)
     elif isinstance(policy, Park):
         expires = None if policy.for_s is None else now_ms + int(policy.for_s * 1000)
-        _park(actor, delivery, expires, now_ms)
+        if not is_full(actor, delivery):
+            keep(actor, delivery, InboxReason.MISSING, now_ms, expires)
     elif isinstance(policy, IgnoreMissing):
-        delivery.answer(Outcome.MISSING)
+        _drop(actor, delivery)
     elif isinstance(policy, ReplyMissing):
-        delivery.answer(Outcome.MISSING, reply=policy.value)
+        _drop(actor, delivery, policy.value)
     else:
         return False
     return True
 
 
-def _park(actor: SagaActor, delivery: Delivery, expires_at_ms: int | None, now_ms: int) -> None:
-    message = delivery.message
-    body = actor.supervisor.services.journal.encode_waiting(message, delivery.kind, False)
-    row = InboxRow(
-        actor.key,
-        message.message_id,
-        InboxReason.MISSING,
-        body,
-        now_ms,
-        expires_at_ms=expires_at_ms,
-    )
-    if actor.parked is None:
-        actor.parked = {}
-    if message.message_id not in actor.parked:
-        kept = Delivery(actor.definition, actor.key, message, delivery.kind)
-        kept.waits = True
-        actor.parked[message.message_id] = kept
-    actor.write(PendingPark(actor, delivery, row))
+def _drop(actor: SagaActor, delivery: Delivery, reply: Any = None) -> None:
+    """Forget the message, as the saga says; one that has waited was promised better."""
+    if not delivery.waits:
+        delivery.answer(Outcome.MISSING, reply=reply)
+    else:
+        bury(actor, delivery, "missing", _not_found(actor, delivery, "it has not started"))
 
 
-def expire(actor: SagaActor, delivery: Delivery) -> None:
-    """A parked message has waited long enough."""
-    waiting = (actor.parked or {}).pop(delivery.message.message_id, None)
-    if waiting is None:
-        delivery.answer(Outcome.UNHANDLED)
-        return
-    error = InstanceNotFound(
-        f"{waiting.message.type} waited for an instance that did not start in time",
+def _not_found(actor: SagaActor, delivery: Delivery, why: str) -> InstanceNotFound:
+    return InstanceNotFound(
+        f"{delivery.message.type}: there is no such instance, {why}",
         saga=actor.definition.name,
         correlation_id=actor.head.correlation_id,
-        remedy="start the instance, then send the message again",
+        remedy="start the instance first",
     )
-    letter = dead_letter(actor.supervisor.services, waiting, "expired", error)
-    actor.write(PendingExpiry(actor, delivery, letter))
-
-
-def waiting(services: Services, definition: Definition, row: InboxRow) -> Delivery | None:
-    """The delivery of a message that waits in the inbox; None if it cannot be read (any more)."""
-    try:
-        found = services.journal.decode_waiting(row.message_id, row.body)
-    except CodecError as error:
-        logger.warning(
-            "message %s waits for %s and cannot be read: %s", row.message_id, row.instance, error
-        )
-        return None
-    kind = VerdictKind(found.kind)
-    delivery = Delivery(definition, row.instance, found.message, kind, found.strict)
-    delivery.waits = True
-    return delivery

@@ -6,11 +6,22 @@ Each is a ticket of the group commit. Next to read: ``saga_actor.py``.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from perdure.core.commit import DeadLetterRow, Entry, InboxRow, TurnRecord
+from perdure.core.commit import (
+    DeadLetterRow,
+    Entry,
+    InboxReason,
+    InboxRow,
+    OutboxRow,
+    Settlement,
+    SnapshotRow,
+    TurnRecord,
+)
 from perdure.core.outcome import Outcome, Turn
-from perdure.errors import SendError, StoreError
+from perdure.errors import Gone, PerdureError, StoreError
 from perdure.runtime.delivery import Delivery, refusal
 
 if TYPE_CHECKING:
@@ -20,8 +31,8 @@ __all__ = [
     "Pending",
     "PendingDeadLetter",
     "PendingExpiry",
-    "PendingPark",
     "PendingTurn",
+    "PendingWait",
     "Unattended",
 ]
 
@@ -36,7 +47,7 @@ class Pending:
     def __init__(self, actor: SagaActor, delivery: Delivery, entry: Entry) -> None:
         self.actor = actor
         self.delivery = delivery
-        self.entry = entry
+        self.entry = settling(entry, delivery.settlement)
 
     @property
     def is_void(self) -> bool:
@@ -49,21 +60,54 @@ class Pending:
 
     def written(self) -> None:
         actor = self.actor
+        settlement = self.delivery.settlement
+        if settlement is not None:
+            self.delivery.settlement = None
+            if settlement.outbox:
+                actor.supervisor.dispatcher.committed(settlement.outbox)
         if actor.oldest_written():
             actor.supervisor.written(actor.key)
             self.settle()
             if actor.in_flight is None:
                 actor.supervisor.on_quiet()
+        elif isinstance(self.entry, TurnRecord):
+            # The next incarnation answers the message, and nobody else hands out what it sent.
+            actor.supervisor.dispatcher.committed(self.entry.outbox)
 
     def left_out(self, error: StoreError) -> None:
-        self.actor.on_lost(error)
+        settlement = self.delivery.settlement
+        if not isinstance(error, Gone) or settlement is None:
+            self.actor.on_lost(error)
+            return
+        # An earlier try was written after all, and its answer was lost: the job has ended.
+        self.delivery.settlement = None
+        self.actor.supervisor.dispatcher.doubtful(settlement.outbox)
+        self.written()
 
     def unknown(self, error: StoreError) -> None:
+        self.actor.supervisor.dispatcher.doubtful(outgoing_of(self.entry))
         self.actor.on_lost(error)
 
     def settle(self) -> None:
         """The entry is durable: answer."""
         raise AssertionError("each kind of entry settles in its own way")
+
+
+def settling(entry: Entry, settlement: Settlement | None) -> Entry:
+    """The entry together with the end of the job whose result led to it."""
+    if settlement is None:
+        return entry
+    if isinstance(entry, InboxRow):
+        return replace(settlement, inbox=entry)
+    assert isinstance(entry, DeadLetterRow)
+    return replace(settlement, dead_letters=(*settlement.dead_letters, entry))
+
+
+def outgoing_of(entry: Entry) -> Sequence[OutboxRow]:
+    """The rows that an entry adds to the outbox."""
+    if isinstance(entry, TurnRecord):
+        return (*entry.outbox, *(entry.settles.outbox if entry.settles is not None else ()))
+    return entry.outbox if isinstance(entry, Settlement) else ()
 
 
 class PendingTurn(Pending):
@@ -75,6 +119,8 @@ class PendingTurn(Pending):
         self.actor = actor
         self.delivery = delivery
         self.entry = entry
+        if delivery.settlement is not None:
+            entry.settles = delivery.settlement
         self.turn = turn
         self.repeats: list[Delivery] | None = None
 
@@ -104,16 +150,26 @@ class PendingTurn(Pending):
             delivery.answer(turn.outcome, turn.after.sequence_nr, turn.reply_value, is_repeat)
 
 
-class PendingPark(Pending):
-    """A message on its way to the inbox."""
+_WAITING = {
+    InboxReason.MISSING: Outcome.PARKED,
+    InboxReason.HELD: Outcome.PARKED,
+    InboxReason.DELAYED: Outcome.DELAYED,
+    InboxReason.QUEUED: Outcome.QUEUED,
+}
 
-    __slots__ = ()
 
-    entry: InboxRow
+class PendingWait(Pending):
+    """A message on its way to the inbox; one that is repeated goes there again, as it is."""
+
+    __slots__ = ("row",)
+
+    def __init__(self, actor: SagaActor, delivery: Delivery, row: InboxRow) -> None:
+        super().__init__(actor, delivery, row)
+        self.row = row
 
     def settle(self) -> None:
-        self.actor.supervisor.wakeups.parked(self.entry)
-        self.delivery.answer(Outcome.PARKED)
+        self.actor.supervisor.wakeups.waits(self.row)
+        self.delivery.answer(_WAITING[self.row.reason])
 
 
 class PendingDeadLetter(Pending):
@@ -122,12 +178,14 @@ class PendingDeadLetter(Pending):
     __slots__ = ("error",)
 
     def __init__(
-        self, actor: SagaActor, delivery: Delivery, entry: DeadLetterRow, error: SendError
+        self, actor: SagaActor, delivery: Delivery, entry: DeadLetterRow, error: PerdureError
     ) -> None:
         super().__init__(actor, delivery, entry)
         self.error = error
 
     def settle(self) -> None:
+        if self.delivery.waits:
+            self.actor.supervisor.wakeups.taken(self.actor.key, self.delivery.message.message_id)
         self.delivery.refuse(self.error)
 
 
@@ -147,7 +205,7 @@ class Unattended:
 
     is_void = False
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: SnapshotRow | DeadLetterRow) -> None:
         self.entry = entry
 
     def written(self) -> None:
@@ -155,10 +213,6 @@ class Unattended:
 
     def left_out(self, error: StoreError) -> None:
         kind = type(self.entry).__name__
-        logger.warning("%s of %s was not written: %s", kind, _instance_of(self.entry), error)
+        logger.warning("%s of %s was not written: %s", kind, self.entry.instance, error)
 
     unknown = left_out
-
-
-def _instance_of(entry: Entry) -> str:
-    return entry.row.instance if isinstance(entry, TurnRecord) else entry.instance

@@ -19,7 +19,6 @@ from perdure.core.instance import Instance, ProcessedMessages
 from perdure.core.replay import replay
 from perdure.core.saga import Definition
 from perdure.errors import CodecError, CorruptRecord, InstanceQuarantined, StoreError
-from perdure.runtime.missing import waiting
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
 from perdure.store.protocol import LoadedInstance
@@ -158,9 +157,8 @@ class Rehydration:
         for actor, loaded in zip(actors, found, strict=True):
             try:
                 folded = await fold_loaded(self.services, actor.definition, loaded)
-                parked = [waiting(self.services, actor.definition, row) for row in loaded.inbox]
                 actor.rehydrated(
-                    folded.instance, folded.processed, filter(None, parked), folded.snapshot_nr
+                    folded.instance, folded.processed, loaded.inbox, folded.snapshot_nr
                 )
             except Exception as error:
                 self.owner.rehydration_failed(actor, error)

@@ -54,6 +54,10 @@ class Routing:
             found = self._frozen[kind] = is_immutable(kind)
         return found
 
+    def is_interesting(self, kind: type | str) -> bool:
+        """Some saga takes messages of this class, or of this name."""
+        return kind in self._interested
+
     def definition(self, saga: Any) -> Definition:
         """The definition of a saga class or name. Raises ``UnknownSaga``."""
         name = saga if isinstance(saga, str) else getattr(saga, "name", None)

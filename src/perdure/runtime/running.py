@@ -9,59 +9,69 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from threading import get_ident
+from types import CodeType
 
 from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
+from perdure.codec.outbox import context_packer
 from perdure.core.outcome import Encoder
-from perdure.errors import StoreError
-from perdure.runtime.clock import Clock
+from perdure.errors import PublishFailed, StoreError
+from perdure.messages import Message, Metadata
+from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.delivery import Delivery, Receipt
+from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.handoff import Handoff
-from perdure.runtime.routing import Routing
+from perdure.runtime.ids import positions
+from perdure.runtime.loop_watch import LoopWatch
+from perdure.runtime.outbound import Outbound
+from perdure.runtime.queues import Queues
+from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.views import Views
-from perdure.settings import Settings
 from perdure.store.group_commit import GroupCommit
-from perdure.store.protocol import Store
 
 __all__ = ["Running"]
 
 logger = logging.getLogger("perdure")
 
+GRACE_S = 1.0
+"""Results of workers that took the whole time to stop have so long to be written."""
+
 
 class Running:
     """The parts of a runtime that runs, on one event loop. ``epoch``: the store's, as opened."""
 
-    def __init__(
-        self,
-        store: Store,
-        epoch: int,
-        clock: Clock,
-        settings: Settings,
-        routing: Routing,
-        codec: Codec,
-        new_id: Callable[[], str],
-        on_stopped: Callable[[], None],
-    ) -> None:
+    def __init__(self, blueprint: Blueprint, epoch: int, on_stopped: Callable[[], None]) -> None:
         self.loop = asyncio.get_running_loop()
         self.thread_id = get_ident()
-        self.services = Services(
+        store, settings, codec = blueprint.store, blueprint.settings, blueprint.codec
+        routing, outbound = blueprint.routing, blueprint.outbound
+        self.services = services = Services(
             store,
-            clock,
+            blueprint.clock,
             settings,
             codec,
             JournalCodec(codec),
-            Encoder(codec.encode, codec.encode_value),
+            encoder_of(codec, outbound),
             GroupCommit(store, settings.batch_max),
-            new_id,
+            blueprint.new_id,
             epoch,
+            positions(epoch),
+            blueprint.random,
         )
-        self.routing = routing
-        self.supervisor = Supervisor.spawn(self.services, routing.definitions, on_stopped)
+        self.dispatcher = Dispatcher(services, routing, outbound, blueprint.resources)
+        self.supervisor = Supervisor.spawn(
+            services, routing.definitions, self.dispatcher, on_stopped
+        )
         self.supervisor.enlist()
-        self.handoff = Handoff(self.services, routing, self.supervisor)
-        self.views = Views(self.services, self.supervisor)
+        self.handoff = Handoff(services, routing, self.supervisor)
+        self.views = Views(services, self.supervisor)
+        self.letters = DeadLetters(services, routing, self.dispatcher, self.supervisor.admit)
+        self.queues = Queues(services, outbound, self.dispatcher)
+        self._watch = LoopWatch(
+            settings.loop_block_limit_s, lambda: self.dispatcher.is_busy, _names_of(outbound)
+        )
         self.is_stopping = False
 
     async def start(self) -> None:
@@ -69,6 +79,9 @@ class Running:
         self.services.commit.start()
         self.services.clock.attach(self.settled)
         await self.supervisor.wakeups.start()
+        await self.dispatcher.start(self.supervisor.admit)
+        if self.dispatcher.has_coroutines:
+            self._watch.start()
 
     def deliver(self, delivery: Delivery) -> Awaitable[Receipt]:
         """Deliver; the answer is a receipt after the commit, or an error."""
@@ -78,6 +91,21 @@ class Running:
         self.supervisor.deliver(delivery)
         return future
 
+    async def deliver_all(self, message: Message, deliveries: list[Delivery]) -> list[Receipt]:
+        """Deliver to several instances. Raises ``PublishFailed`` if some did not take it."""
+        outcomes = await asyncio.gather(
+            *(self.deliver(delivery) for delivery in deliveries), return_exceptions=True
+        )
+        receipts = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
+        if len(receipts) == len(outcomes):
+            return receipts
+        failed, all_ = len(outcomes) - len(receipts), len(outcomes)
+        raise PublishFailed(
+            f"{failed} of {all_} instances did not take {message.type}",
+            outcomes,
+            remedy=f"see .outcomes; repeat it under message id {message.message_id!r}",
+        )
+
     async def _deliver_later(self, delivery: Delivery) -> Receipt:
         await self.supervisor.admission.enter_later(delivery)
         assert delivery.future is not None
@@ -86,9 +114,11 @@ class Running:
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""
         admission, wakeups = self.supervisor.admission, self.supervisor.wakeups
-        while not (admission.is_empty and wakeups.is_settled):
+        dispatcher = self.dispatcher
+        while not (admission.is_empty and wakeups.is_settled and dispatcher.is_settled):
             await admission.emptied()
             await wakeups.settled()
+            await dispatcher.settled()
 
     async def stop(self) -> None:
         """Drain for ``shutdown_timeout_s`` at most, abandon the rest, give up the store."""
@@ -99,8 +129,11 @@ class Running:
         await self.supervisor.wakeups.stop()
         self.supervisor.drain()
         limit_s = services.settings.shutdown_timeout_s
+        until_s = self.loop.time() + limit_s
+        await self.dispatcher.drain(until_s)
+        self._watch.stop()
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout_at(max(until_s, self.loop.time() + GRACE_S)):
                 await self.supervisor.admission.emptied()
                 await services.commit.drained()
         except TimeoutError:
@@ -121,3 +154,22 @@ class Running:
                 await services.store.close()
         except (StoreError, TimeoutError) as error:
             logger.error("closing the store: %s", error or f"it has not closed for {limit_s:g} s")
+
+
+def encoder_of(codec: Codec, outbound: Outbound) -> Encoder:
+    """How the turns of this runtime encode and address what they send."""
+
+    pack = context_packer()  # turns are taken on one loop
+
+    def context(message: Message, metadata: Metadata) -> bytes:
+        return pack(message.correlation_id, message.message_id, message.headers)
+
+    return Encoder(codec.encode, codec.encode_value, outbound.address, outbound.audience, context)
+
+
+def _names_of(outbound: Outbound) -> dict[CodeType, str]:
+    return {
+        worker.function.__code__: f"worker {worker.name} of queue {queue.name!r}"
+        for queue in outbound.queues.values()
+        for worker in queue.workers.values()
+    }

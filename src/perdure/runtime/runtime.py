@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from datetime import timedelta
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
@@ -22,17 +23,19 @@ from perdure.core.commit import Status
 from perdure.core.correlation import encode_id
 from perdure.errors import (
     PerdureError,
-    PublishFailed,
     RuntimeNotRunning,
     SendTimeout,
 )
 from perdure.messages import Message
+from perdure.queue import WorkQueue
+from perdure.runtime.blueprint import blueprint_of
 from perdure.runtime.clock import Clock, SystemClock
-from perdure.runtime.definitions import Saga, codec_of, definitions_of
-from perdure.runtime.delivery import Delivery, Receipt
-from perdure.runtime.ids import unique_ids
+from perdure.runtime.definitions import Saga
+from perdure.runtime.delivery import Receipt
+from perdure.runtime.ids import unique_ids, unique_random
+from perdure.runtime.queues import QueueRef
+from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
-from perdure.runtime.routing import Routing
 from perdure.runtime.running import Running
 from perdure.runtime.views import HistoryEntry, InstanceView
 from perdure.settings import Settings
@@ -45,35 +48,40 @@ logger = logging.getLogger("perdure")
 
 
 class Runtime:
-    """Runs sagas over a store, on the event loop it is started on.
+    """Runs sagas and work queues over a store, on the event loop it is started on.
 
         runtime = Runtime("memory://", [OrderFulfilment], Settings(mailbox_max=100))
 
-    ``store``: a URL ("sqlite+aiosqlite:///file", "memory://") or a ``Store``. ``messages``: further
-    classes that rows may hold, where ``@message`` alone is ambiguous. ``clock`` and ``new_id`` are
-    for tests and simulations.
+    ``store``: a URL ("sqlite+aiosqlite:///file", "memory://") or a ``Store``. ``members``: saga
+    classes and work queues. ``resources``: what workers are given, by the names of their
+    parameters. ``messages``: further classes that rows may hold, where ``@message`` alone is
+    ambiguous. ``clock``, ``new_id`` and ``random`` are for tests and simulations.
 
-    Raises ``DefinitionError`` for sagas that cannot run together.
+    Raises ``DefinitionError`` for sagas and queues that cannot run together.
     """
 
     def __init__(
         self,
         store: str | Store,
-        sagas: Iterable[Saga],
+        members: Iterable[Saga | WorkQueue],
         settings: Settings | None = None,
         *,
+        resources: Mapping[str, Any] | None = None,
         messages: Iterable[type] = (),
         clock: Clock | None = None,
         new_id: Callable[[], str] | None = None,
+        random: Callable[[], float] | None = None,
     ) -> None:
         self.store: Store = store_of(store)
-        self.settings = settings or Settings()
-        self.clock: Clock = clock or SystemClock()
-        self._new_id = new_id or unique_ids()
-        messages = tuple(messages)
-        self._routing = Routing(definitions_of(sagas))
-        self._codec = codec_of(
-            self._routing.definitions.values(), messages, self.settings.message_bytes_max
+        self._blueprint = blueprint_of(
+            self.store,
+            members,
+            settings or Settings(),
+            resources or {},
+            tuple(messages),
+            clock or SystemClock(),
+            new_id or unique_ids(),
+            random or unique_random(),
         )
         self._running: Running | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -102,16 +110,7 @@ class Runtime:
             raise RuntimeNotRunning("the runtime was started before", remedy="start it once")
         epoch = await self.store.open()
         try:
-            self._running = Running(
-                self.store,
-                epoch,
-                self.clock,
-                self.settings,
-                self._routing,
-                self._codec,
-                self._new_id,
-                self._stop_soon,
-            )
+            self._running = Running(self._blueprint, epoch, self._stop_soon)
             await self._running.start()
         except BaseException:
             await self.stop()
@@ -143,7 +142,7 @@ class Runtime:
         Raises ``UnknownSaga``, and ``CorrelationFailed`` for what is no id.
         """
         running = self._parts()
-        definition = self._routing.definition(saga)
+        definition = self._blueprint.routing.definition(saga)
         return SagaRef(
             definition.name,
             encode_id(correlation_id),
@@ -154,7 +153,7 @@ class Runtime:
     def ref_to(self, seen: InstanceView | Receipt) -> SagaRef:
         """The address of an instance seen in a listing or a receipt, whose id is encoded text."""
         running = self._parts()
-        definition = self._routing.definition(seen.saga)
+        definition = self._blueprint.routing.definition(seen.saga)
         return SagaRef(
             definition.name, seen.correlation_id, running.handoff, running.supervisor.actor_ref
         )
@@ -177,12 +176,12 @@ class Runtime:
         Raises ``SendError`` (see ``errors.py``) if it was not applied, ``CodecError`` if it cannot
         be stored, ``SendTimeout`` after ``timeout_s`` (it may still be applied).
         """
-        definition = self._routing.definition(ref.saga)
+        definition = self._blueprint.routing.definition(ref.saga)
         try:
             made = self._message(message, message_id, correlation_id, causation_id, headers)
         except PerdureError as error:
             raise error.about(definition.name, ref.correlation_id) from error.__cause__
-        delivery = self._routing.delivery_to(definition, ref.correlation_id, made)
+        delivery = self._blueprint.routing.delivery_to(definition, ref.correlation_id, made)
         running = self._on_loop()
         if timeout_s is None:
             return await running.deliver(delivery)
@@ -210,22 +209,63 @@ class Runtime:
 
         One receipt per instance; none if it concerns nobody. Each instance takes it on its own, so
         some may have when an error is raised: repeat it under the same ``message_id``, which
-        changes nothing where it was applied.
+        changes nothing where it was applied. Subscribers hear of it when all instances have it;
+        of an event repeated after that, they may hear again.
 
         Raises as ``send``; ``PublishFailed`` if there were several instances.
         """
         made = self._message(message, message_id, correlation_id, causation_id, headers)
-        deliveries = self._routing.deliveries(made)
+        deliveries = self._blueprint.routing.deliveries(made)
         running = self._on_loop()
         if len(deliveries) == 1:
-            return [await running.deliver(deliveries[0])]
-        return await _deliver_all(running, made, deliveries)
+            receipts = [await running.deliver(deliveries[0])]
+        else:
+            receipts = await running.deliver_all(made, deliveries)
+        await running.queues.publish(made, _is_named(message, message_id))
+        return receipts
+
+    async def enqueue(
+        self,
+        command: Any,
+        *,
+        queue: str | None = None,
+        job_id: str | None = None,
+        delay: timedelta | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> str:
+        """Have a worker perform a command that no saga sent; its job's id comes after the commit.
+
+            await runtime.enqueue(SendNewsletter("autumn"), delay=timedelta(hours=2))
+
+        ``job_id`` is the worker's idempotency key; while a job of this id waits or runs, the same
+        one changes nothing. What the worker returns is published.
+
+        Raises ``Unroutable`` if no queue takes the command, ``JobError`` for a bad ``delay``, and
+        as ``send`` does.
+        """
+        made = self._message(command, job_id, correlation_id, causation_id, headers)
+        is_named = _is_named(command, job_id)
+        await self._on_loop().queues.enqueue(made, queue, delay, is_named)
+        return made.message_id
+
+    # Repair
+
+    def queue(self, name: str) -> QueueRef:
+        """A work queue of this runtime: pause, resume, cancel, look. Raises ``UnknownQueue``."""
+        return self._parts().queues.ref(name)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """What could not be processed: to list, redrive, discard."""
+        return self._parts().letters
 
     # Looking
 
     async def state(self, ref: SagaRef) -> InstanceView | None:
         """The instance as last committed, or None if there is none. Wakes nobody."""
-        definition = self._routing.definition(ref.saga)
+        definition = self._blueprint.routing.definition(ref.saga)
         return await self._on_loop().views.state(definition, ref.key)
 
     def instances(
@@ -235,7 +275,7 @@ class Runtime:
 
         async for order in runtime.instances(OrderFulfilment, status="running"):
         """
-        definition = self._routing.definition(saga)
+        definition = self._blueprint.routing.definition(saga)
         wanted = None if status is None else Status(status)
         return self._on_loop().views.instances(definition, wanted, after)
 
@@ -281,29 +321,18 @@ class Runtime:
         headers: Mapping[str, str] | None,
     ) -> Message:
         running = self._parts()
-        return self._routing.message(
+        return self._blueprint.routing.message(
             running.services.codec,
             content,
             message_id,
-            self._new_id,
-            self.clock.now_ms(),
+            self._blueprint.new_id,
+            self._blueprint.clock.now_ms(),
             correlation_id,
             causation_id,
             headers,
         )
 
 
-async def _deliver_all(
-    running: Running, message: Message, deliveries: list[Delivery]
-) -> list[Receipt]:
-    outcomes = await asyncio.gather(
-        *(running.deliver(delivery) for delivery in deliveries), return_exceptions=True
-    )
-    receipts = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
-    if len(receipts) == len(outcomes):
-        return receipts
-    raise PublishFailed(
-        f"{len(outcomes) - len(receipts)} of {len(outcomes)} instances did not take {message.type}",
-        outcomes,
-        remedy=f"see .outcomes; repeat it under message id {message.message_id!r}",
-    )
+def _is_named(content: Any, given_id: str | None) -> bool:
+    """The id is the sender's, and may have come before."""
+    return given_id is not None or (isinstance(content, Mapping) and content.get("id") is not None)

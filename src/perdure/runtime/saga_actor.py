@@ -3,7 +3,8 @@
 It takes turns one after another without waiting for their commits, so it has two heads: ``head``,
 from which the next turn starts, and ``committed``, which queries see. Outputs wait for the commit:
 
-    mailbox ─> known? ─> due deadlines ─> no instance? ─> step ─> submit ─> (commit) ─> answer
+    mailbox ─> known? ─> due deadlines ─> must wait? ─> no instance? ─> step ─> submit ─┐
+                                                             answer <─ (commit) <────┘
 
 If a commit fails, nobody knows here what was written: the incarnation is over. Its unanswered
 deliveries go, in order, to the next one, which has read the journal; there the duplicate check
@@ -14,36 +15,29 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from perdure.actors import Actor, Envelope
-from perdure.core.commit import (
-    DeadlineRow,
-    SnapshotRow,
-    TurnRecord,
-)
+from perdure.core.commit import DeadlineRow, InboxRow, SnapshotRow, TurnRecord
 from perdure.core.correlation import VerdictKind
-from perdure.core.instance import Instance, ProcessedMessages
+from perdure.core.instance import Armed, Instance, ProcessedMessages
 from perdure.core.outcome import Outcome, Turn, record_of
+from perdure.core.outgoing import number
 from perdure.core.saga import Definition
-from perdure.core.turn import failed, fired_name, step
-from perdure.errors import (
-    HandlerFailed,
-    InvalidEffect,
-    PerdureError,
-    SendError,
-    StoreUnavailable,
-)
-from perdure.runtime.dead_letters import dead_letter, described
+from perdure.core.turn import deadline_id, failed, fired_name, stale, step
+from perdure.errors import PerdureError
+from perdure.runtime.dead_letters import dead_letter
 from perdure.runtime.delivery import Delivery, refusal
-from perdure.runtime.missing import expire, treat_missing
+from perdure.runtime.missing import treat_missing
 from perdure.runtime.pending import (
     Pending,
     PendingDeadLetter,
     PendingTurn,
     Unattended,
 )
+from perdure.runtime.told import is_asked_for, not_written, told
+from perdure.runtime.waiting import Waiting, failures_of, has_to_wait, postpone
+from perdure.runtime.woken import bury, drain, take_over, wake
 
 if TYPE_CHECKING:
     from perdure.runtime.supervisor import Supervisor
@@ -68,10 +62,10 @@ class SagaActor(Actor):
         "in_flight",
         "is_over",
         "key",
-        "parked",
         "processed",
         "snapshot_nr",
         "supervisor",
+        "waiting",
     )
 
     head: Instance
@@ -86,7 +80,7 @@ class SagaActor(Actor):
         self.committed = None
         self.in_flight: deque[Pending] | None = None
         self.flying: dict[str, PendingTurn] | None = None
-        self.parked: dict[str, Delivery] | None = None
+        self.waiting: Waiting | None = None
         self.snapshot_nr = 0
         self.is_over = False
         self.actor_inbox.suspend()
@@ -95,19 +89,20 @@ class SagaActor(Actor):
         self,
         instance: Instance,
         processed: ProcessedMessages,
-        parked: Iterable[Delivery],
+        inbox: list[InboxRow],
         snapshot_nr: int,
     ) -> None:
         """Begin: this is the instance; take the mail that has gathered."""
         self.head = self.committed = instance
         self.processed = processed
         self.snapshot_nr = snapshot_nr
-        waiting = {delivery.message.message_id: delivery for delivery in parked}
-        self.parked = waiting or None
-        self.supervisor.rehydrated(instance)
-        if instance.exists:  # it started, but the process ended before its mail was taken
-            self._unpark(self.supervisor.services.clock.now_ms())
-        self.actor_inbox.resume()
+        self.supervisor.rehydrated(instance, inbox)
+        self.actor_inbox.resume()  # for later: whatever happens here goes before
+        if inbox:  # some of it may be ready: the process ended before it was taken
+            now_ms = self.supervisor.services.clock.now_ms()
+            take_over(self, inbox)
+            self._take_due(now_ms)
+            drain(self, now_ms)
 
     @property
     def is_quiet(self) -> bool:
@@ -125,19 +120,23 @@ class SagaActor(Actor):
     def _on_mistake(self, delivery: Delivery, error: BaseException) -> None:
         logger.exception("%s: %s could not be processed", self.key, delivery.message.type)
         if not any(delivery in pending.deliveries for pending in self.in_flight or ()):
-            delivery.refuse(self._told(delivery, error))
+            delivery.refuse(told(delivery, error))
 
     def _receive(self, envelope: Delivery) -> None:
         if self._is_known(envelope):
             return
-        now_ms = self.supervisor.services.clock.now_ms()
+        services = self.supervisor.services
+        if envelope.attempts >= services.settings.write_attempts:
+            self.supervisor.refuse(envelope, not_written(envelope))
+            return
+        now_ms = services.clock.now_ms()
         due = self.head.next_due_ms
         if due is not None and due <= now_ms and not envelope.deadline_nr:
             self._take_due(now_ms)
-        if envelope.expires:
-            expire(self, envelope)
-        else:
-            self._take(envelope, now_ms)
+        if envelope.wakes:
+            wake(self, envelope, now_ms)
+        elif self.waiting is None or not has_to_wait(self, envelope, now_ms):
+            self.take(envelope, now_ms)
 
     def on_refused(self, envelope: Envelope[Any]) -> None:
         """Mail that reaches an ended incarnation goes to the next one."""
@@ -147,10 +146,15 @@ class SagaActor(Actor):
     def _take_due(self, now_ms: int) -> None:
         """Deadlines that are due come before the message. Those armed meanwhile have to wait."""
         last = self.head.sequence_nr
-        while (due := self.head.due_deadline(now_ms, last)) is not None:
+        while (due := self.head.due_deadline(now_ms, last, self._is_awaited)) is not None:
             name, armed = due
             row = DeadlineRow(self.key, name, armed.sequence_nr, armed.due_at_ms)
-            self._take(self.supervisor.wakeups.deadline(self.definition, row), now_ms)
+            self.take(self.supervisor.wakeups.deadline(self.definition, row), now_ms)
+
+    def _is_awaited(self, name: str, armed: Armed) -> bool:
+        """The deadline has fired, and its message awaits a retry."""
+        waiting = self.waiting
+        return waiting is not None and waiting.get(deadline_id(name, armed.sequence_nr)) is not None
 
     def _is_known(self, delivery: Delivery) -> bool:
         """Answer a message that was processed before as it was then, once that is committed."""
@@ -159,17 +163,20 @@ class SagaActor(Actor):
             self.flying[message_id].repeat(delivery)
             return True
         known = self.processed.turn_of(message_id)
-        if known is not None and not delivery.expires:
+        if known is not None and not delivery.wakes:
             self.supervisor.answer_from_journal(delivery, known)
             return True
         return False
 
-    def _take(self, delivery: Delivery, now_ms: int) -> None:
+    def take(self, delivery: Delivery, now_ms: int) -> None:
+        """Let the instance have its turn with a delivery, unless there is none to continue."""
         head = self.head
-        if delivery.attempts >= self.supervisor.services.settings.write_attempts:
-            self.supervisor.refuse(delivery, self._not_written(delivery))
-        elif delivery.deadline_nr and not self._is_armed(delivery):
-            delivery.answer(Outcome.UNHANDLED)
+        if delivery.deadline_nr and not self._is_armed(delivery):
+            if delivery.waits:
+                turn = stale(head, delivery.message, now_ms)
+                self._submit(delivery, turn, self._record(delivery, turn))
+            else:
+                delivery.answer(Outcome.UNHANDLED)
         elif (
             not head.sequence_nr
             and delivery.kind is not VerdictKind.START
@@ -198,15 +205,17 @@ class SagaActor(Actor):
         except BaseException as error:  # whatever user code raises stays in this turn
             self._reject(delivery, error, now_ms)
             return
-        if delivery.deadline_nr and turn.outcome is Outcome.UNHANDLED:
+        if turn.outcome is Outcome.UNHANDLED and is_asked_for(delivery):
             logger.warning("%s: nobody handles %s", self.key, delivery.message.content)
         self._submit(delivery, turn, record)
-        if not head.sequence_nr and self.parked:
-            self._unpark(now_ms)
+        if not head.sequence_nr and self.waiting is not None:
+            drain(self, now_ms)
 
     def _decline(self, delivery: Delivery, turn: Turn) -> None:
         """A message that would have started the instance was not wanted: there is still none."""
-        if turn.refused:
+        if delivery.waits:
+            bury(self, delivery, "unhandled", refusal(delivery, turn.outcome))
+        elif turn.refused:
             delivery.refuse(refusal(delivery, turn.outcome))
         else:
             delivery.answer(turn.outcome)
@@ -229,51 +238,25 @@ class SagaActor(Actor):
     def _record(self, delivery: Delivery, turn: Turn) -> TurnRecord:
         services = self.supervisor.services
         body = services.journal.encode_turn(turn)
+        if turn.outgoing:
+            number(turn.outgoing, services.next_position)
         return record_of(turn, self.definition.name, services.epoch, body, delivery.waits)
 
     def _reject(self, delivery: Delivery, error: BaseException, now_ms: int) -> None:
-        """The saga's code raised: keep nothing of the turn, and the message as a dead letter."""
-        told = self._told(delivery, error)
-        logger.warning("%s", told, exc_info=error)
-        letter = dead_letter(self.supervisor.services, delivery, type(error).__name__, error)
+        """The saga's code raised: keep nothing of the turn. Try again, or make it a dead letter."""
+        problem = told(delivery, error)
+        logger.warning("%s", problem, exc_info=error)
+        if postpone(self, delivery, error, now_ms):
+            return
+        services, attempts = self.supervisor.services, failures_of(delivery) + 1
+        letter = dead_letter(services, delivery, type(error).__name__, error, attempts)
         if not delivery.deadline_nr:
-            self.write(PendingDeadLetter(self, delivery, letter, told))
+            self.write(PendingDeadLetter(self, delivery, letter, problem))
             return
         turn = failed(self.head, delivery.message, now_ms)
         record = self._record(delivery, turn)
         record.dead_letter = letter
         self._submit(delivery, turn, record)
-
-    def _told(self, delivery: Delivery, error: BaseException) -> SendError:
-        saga, correlation_id = self.definition.name, self.head.correlation_id
-        if isinstance(error, InvalidEffect):
-            error.about(saga, correlation_id)
-            return error
-        told = HandlerFailed(
-            f"handling {delivery.message.type} raised {described(error)}",
-            saga=saga,
-            correlation_id=correlation_id,
-            remedy="nothing of the turn was kept; mend the handler, then "
-            + ("set the deadline again" if delivery.deadline_nr else "send the message again"),
-        )
-        told.__cause__ = error
-        return told
-
-    def _not_written(self, delivery: Delivery) -> PerdureError:
-        """The store failed as often as is allowed, and the journal says: it was not committed."""
-        return StoreUnavailable(
-            f"{delivery.message.type} could not be committed: {delivery.last_error}",
-            saga=self.definition.name,
-            correlation_id=self.head.correlation_id,
-            remedy="nothing of it was kept; send it again when the store works",
-        )
-
-    def _unpark(self, now_ms: int) -> None:
-        """The instance has started: the messages that waited for it have their turns now."""
-        parked, self.parked = self.parked, None
-        for delivery in (parked or {}).values():
-            if not self._is_known(delivery):
-                self._take(delivery, now_ms)
 
     def _is_armed(self, delivery: Delivery) -> bool:
         name = fired_name(delivery.message.content)
@@ -298,6 +281,8 @@ class SagaActor(Actor):
         self.processed.add(turn.message.message_id, turn.after.sequence_nr)
         if self.flying is not None:
             self.flying.pop(turn.message.message_id, None)
+        if turn.outgoing:
+            self.supervisor.dispatcher.committed(turn.outgoing)
         if turn.deadlines_set or turn.deadlines_cleared:
             self.supervisor.wakeups.committed(self.key, turn)
         if turn.after.sequence_nr - self.snapshot_nr >= self.supervisor.snapshot_every:

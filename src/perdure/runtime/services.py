@@ -32,3 +32,5 @@ class Services:
     commit: GroupCommit
     new_id: Callable[[], str]
     epoch: int
+    next_position: Callable[[], int]
+    random: Callable[[], float]

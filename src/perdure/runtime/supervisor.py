@@ -18,9 +18,10 @@ import asyncio
 import gc
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from perdure.actors import Actor
+from perdure.core.commit import InboxRow
 from perdure.core.instance import Instance
 from perdure.core.outcome import Outcome
 from perdure.core.passivation import PassivationPolicy
@@ -30,6 +31,7 @@ from perdure.runtime.admission import Admission
 from perdure.runtime.clock import Wake
 from perdure.runtime.dead_letters import dead_letter
 from perdure.runtime.delivery import Delivery, refusal
+from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.pending import Unattended
 from perdure.runtime.rehydration import Rehydration
 from perdure.runtime.saga_actor import SagaActor
@@ -57,11 +59,13 @@ class Supervisor(Actor):
         self,
         services: Services,
         definitions: Mapping[str, Definition],
+        dispatcher: Dispatcher,
         on_stopped: Callable[[], None],
     ) -> None:
         super().__init__()
         self.services = services
         self.definitions = definitions
+        self.dispatcher = dispatcher
         self.active: dict[str, SagaActor] = {}
         self.admission = Admission(services.clock, services.settings, self.deliver)
         self.snapshot_every = services.settings.snapshot_every
@@ -173,12 +177,13 @@ class Supervisor(Actor):
         self.active[actor.key] = successor
         self._unsettled.add(actor.key)
         for delivery in deliveries:
-            if delivery.waits:  # the next incarnation finds it in the inbox, if it is still there
+            if not _is_in_inbox(delivery):
+                delivery.attempts += 1
+                delivery.last_error = error
+                successor.actor_inbox.put(delivery)
+        for delivery in deliveries:  # last of all: whom they make room for must not be before
+            if _is_in_inbox(delivery):
                 delivery.answer(Outcome.PARKED)
-                continue
-            delivery.attempts += 1
-            delivery.last_error = error
-            successor.actor_inbox.put(delivery)
         doublings = min(attempts - 1, RETRY_DOUBLINGS_MAX)
         pause_s = self.services.settings.retry_pause_s * 2**doublings
         if self._is_draining:
@@ -193,11 +198,11 @@ class Supervisor(Actor):
         if self._losses:
             self._losses.pop(key, None)
 
-    def rehydrated(self, instance: Instance) -> None:
-        """An incarnation begins; after an unknown outcome, the journal says what is armed."""
+    def rehydrated(self, instance: Instance, inbox: Sequence[InboxRow]) -> None:
+        """An incarnation begins; after an unknown outcome, its rows say what is armed and waits."""
         if instance.key in self._unsettled:
             self._unsettled.discard(instance.key)
-            self.wakeups.rearm(instance.key, instance)
+            self.wakeups.rearm(instance, inbox)
 
     def drain(self) -> None:
         """The runtime stops: retries do not pause any more."""
@@ -317,6 +322,11 @@ class Supervisor(Actor):
         self.active.clear()
         self.services.commit.withdraw_void()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _is_in_inbox(delivery: Delivery) -> bool:
+    """The next incarnation finds it there, if it has not had its turn."""
+    return delivery.waits and not delivery.wakes
 
 
 def stopped(delivery: Delivery) -> RuntimeNotRunning:

@@ -1,8 +1,8 @@
-"""Deadlines fire: the next due ones are held in memory, one wake-up is armed, nothing polls.
+"""Rows fire at their moment: the next ones are held in memory, one wake-up is armed, no polling.
 
-A fired deadline is a delivery like any other; its row goes in the commit that journals the firing,
-not before, so a crash in between fires it again and the instance then knows it or not.
-Next to read: ``core/deadlines.py`` (the queue), ``saga_actor.py`` (what a firing does).
+Serves deadlines, waiting messages and jobs. A row goes in the commit that journals what its firing
+led to, not before, so a crash in between fires it again, and whoever it concerns knows it or not.
+Next to read: ``core/deadlines.py`` (the queue), ``wakeups.py`` (what a firing does).
 """
 
 from __future__ import annotations
@@ -10,57 +10,66 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
 
-from perdure.core.commit import DeadlineRow
-from perdure.core.deadlines import DeadlineQueue
+from perdure.core.deadlines import DueQueue, DueRow, Moment
 from perdure.runtime.clock import Clock, Wake
 
 __all__ = ["Timer"]
 
 logger = logging.getLogger("perdure.timers")
 
-After = tuple[int, str, str]
-Page = Callable[[After, int], Awaitable[Sequence[DeadlineRow]]]
+R = TypeVar("R", bound=DueRow)
 
-FROM_THE_START: After = (-1, "", "")
+FROM_THE_START: Moment = (-1, "", "")
 
 
-class Timer:
+class Timer(Generic[R]):
     """Fires rows in the order they are due, at most ``in_flight_max`` at a time.
 
-    ``read(after, limit)`` gives the next rows from the store; ``fire(row, done)`` has one delivered
-    and calls ``done(again)`` when that is answered (again: it must be fired once more, later).
+        Timer(clock, store.deadlines, fire, lambda row: (row.instance, row.name),
+              page=10_000, in_flight_max=1_000, pause_s=0.05)
+
+    ``read(after, limit)`` gives the next rows from the store, by due_at_ms and key, beginning
+    after ``start``. ``fire(row, done)`` has one delivered and calls ``done(again)`` when that is
+    answered (again: it must be fired once more, later). A row that equals one in flight is not
+    taken in; one of the same key that differs is. At most two pages are held.
     """
 
     def __init__(
         self,
         clock: Clock,
-        read: Page,
-        fire: Callable[[DeadlineRow, Callable[[bool], None]], None],
+        read: Callable[[Any, int], Awaitable[Sequence[R]]],
+        fire: Callable[[R, Callable[[bool], None]], None],
+        key_of: Callable[[R], tuple[Any, ...]],
         page: int,
         in_flight_max: int,
         pause_s: float,
+        start: Moment = FROM_THE_START,
     ) -> None:
         self._clock = clock
         self._read = read
         self._fire = fire
+        self._key_of = key_of
         self._page = page
         self._in_flight_max = in_flight_max
         self._pause_s = pause_s
-        self._queue = DeadlineQueue()
-        self._in_flight: set[tuple[str, str, int]] = set()
+        self._start = start
+        self._queue = DueQueue(key_of, page)
+        self._in_flight: dict[tuple[Any, ...], list[R]] = {}
+        self._in_flight_count = 0
         self._wake: Wake | None = None
         self._wake_at_ms = 0
         self._reading: asyncio.Task[None] | None = None
         # Set (or, None, cleared) during a read, which may not have seen it.
-        self._meanwhile: dict[tuple[str, str], DeadlineRow | None] | None = None
+        self._meanwhile: dict[tuple[Any, ...], R | None] | None = None
         self._is_running = False
         self._is_firing = False
 
     async def start(self) -> None:
         """Read the first page and fire what is overdue."""
         self._is_running = True
-        await self._load(FROM_THE_START)
+        await self._load(self._start)
 
     async def stop(self) -> None:
         """Fire nothing more."""
@@ -69,26 +78,28 @@ class Timer:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
+            self._reading = None  # one that was cancelled before its first step has not said so
 
-    def set(self, row: DeadlineRow) -> None:
-        """A row was committed (or read again); replaces the one of its instance and name."""
-        if (row.instance, row.name, row.sequence_nr) in self._in_flight:
+    def set(self, row: R) -> None:
+        """A row was committed (or read again); replaces the one of its key."""
+        key = self._key_of(row)
+        if row in self._in_flight.get(key, ()):
             return
         if self._meanwhile is not None:
-            self._meanwhile[row.instance, row.name] = row
+            self._meanwhile[key] = row
         self._queue.set(row)
         self._arm()
 
-    def set_once(self, row: DeadlineRow) -> None:
+    def set_once(self, row: R) -> None:
         """As ``set``, but keeps the row that is there already."""
-        if (row.instance, row.name) not in self._queue:
+        if self._key_of(row) not in self._queue:
             self.set(row)
 
-    def clear(self, instance: str, name: str) -> None:
-        """The row is gone."""
+    def clear(self, *key: Any) -> None:
+        """The row of this key is gone, or time does not concern it any more."""
         if self._meanwhile is not None:
-            self._meanwhile[instance, name] = None
-        self._queue.clear(instance, name)
+            self._meanwhile[key] = None
+        self._queue.clear(key)
 
     @property
     def is_reading(self) -> bool:
@@ -98,11 +109,15 @@ class Timer:
     async def read(self) -> None:
         """Wait for the reading that is under way, if any."""
         if self._reading is not None:
-            await asyncio.gather(self._reading, return_exceptions=True)
+            await asyncio.wait([self._reading])  # whoever gives up waiting does not cancel it
 
     def _arm(self) -> None:
         due_at_ms = self._queue.next_due_ms()
-        if not self._is_running or due_at_ms is None or len(self._in_flight) >= self._in_flight_max:
+        if (
+            not self._is_running
+            or due_at_ms is None
+            or self._in_flight_count >= self._in_flight_max
+        ):
             return
         if self._wake is not None:
             if self._wake_at_ms <= due_at_ms:
@@ -126,7 +141,7 @@ class Timer:
         self._is_firing = True
         now_ms = self._clock.now_ms()
         try:
-            while self._is_running and len(self._in_flight) < self._in_flight_max:
+            while self._is_running and self._in_flight_count < self._in_flight_max:
                 row = self._queue.pop_due(now_ms)
                 if row is None:
                     break
@@ -139,38 +154,46 @@ class Timer:
             self._reading = asyncio.get_running_loop().create_task(self._load_next(horizon))
         self._arm()
 
-    def _fire_one(self, row: DeadlineRow) -> None:
-        key = (row.instance, row.name, row.sequence_nr)
-        self._in_flight.add(key)
+    def _fire_one(self, row: R) -> None:
+        key = self._key_of(row)
+        self._in_flight.setdefault(key, []).append(row)
+        self._in_flight_count += 1
 
         def done(again: bool) -> None:
-            self._in_flight.discard(key)
+            self._landed(key, row)
             if again and self._is_running:
                 self._clock.call_later(self._pause_s, lambda: self.set_once(row))
             self._fire_due()
 
         self._fire(row, done)
 
-    async def _load_next(self, after: After) -> None:
+    def _landed(self, key: tuple[Any, ...], row: R) -> None:
+        self._in_flight_count -= 1
+        flying = self._in_flight[key]
+        flying.remove(row)
+        if not flying:
+            del self._in_flight[key]
+
+    async def _load_next(self, after: Moment) -> None:
         try:
             await self._load(after)
         except Exception as error:
-            logger.warning("reading deadlines failed, trying again: %s", error)
+            logger.warning("reading what is due next failed, trying again: %s", error)
             self._clock.call_later(self._pause_s, self._fire_due)
             return
         finally:
             self._reading = None
         self._fire_due()  # the page may be used up already
 
-    async def _load(self, after: After) -> None:
+    async def _load(self, after: Moment) -> None:
         meanwhile = self._meanwhile = {}
         try:
             rows = await self._read(after, self._page)
         finally:
             self._meanwhile = None
         self._queue.page_loaded(rows, complete=len(rows) < self._page)
-        for (instance, name), row in meanwhile.items():
-            self._queue.clear(instance, name)
+        for key, row in meanwhile.items():
+            self._queue.clear(key)
             if row is not None:
                 self.set(row)
         self._fire_due()

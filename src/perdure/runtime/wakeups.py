@@ -1,34 +1,50 @@
-"""What time brings to instances: their deadlines, and the end of waiting for parked messages.
+"""What time brings to instances: their deadlines, and the moments of messages that wait.
 
-Makes deliveries of rows whose moment has come. Next to read: ``timers.py``, ``saga_actor.py``.
+Makes deliveries of rows whose moment has come. After a start it also looks over the inbox once, in
+the background, for messages that are ready and were not taken when the last process ended.
+Next to read: ``timers.py``, ``woken.py``, ``saga_actor.py``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from perdure.core.commit import DeadlineRow, InboxRow
+from perdure.core.commit import DeadlineRow, InboxReason, InboxRow
 from perdure.core.correlation import VerdictKind, split_key
 from perdure.core.instance import Instance
 from perdure.core.outcome import TIMEOUT, Turn
 from perdure.core.saga import Definition
-from perdure.errors import HandlerFailed, InstanceQuarantined
+from perdure.core.turn import deadline_id
+from perdure.errors import (
+    DecodeError,
+    HandlerFailed,
+    InstanceNotFound,
+    InstanceQuarantined,
+    MessageNotHandled,
+)
 from perdure.messages import DeadlineReached, Message, TimeoutReached, datetime_of
 from perdure.runtime.delivery import Delivery
-from perdure.runtime.missing import waiting
 from perdure.runtime.services import Services
-from perdure.runtime.timers import After, Timer
+from perdure.runtime.timers import Timer
 
 __all__ = ["Wakeups"]
 
 logger = logging.getLogger("perdure.timers")
 
 PAGE = 1_000
+LOADS = 100
+"""So many instances are read at once to see whether they have started."""
+
+_FINAL = (
+    HandlerFailed, InstanceQuarantined, InstanceNotFound, MessageNotHandled, DecodeError,
+)  # fmt: skip
+"""Told of a message whose end is written, or which must wait for more than time."""
 
 
 class Wakeups:
-    """Fires deadlines and expires parked messages; ``admit`` takes the deliveries."""
+    """Fires deadlines and wakes instances whose messages wait; ``admit`` takes the deliveries."""
 
     def __init__(
         self,
@@ -42,45 +58,53 @@ class Wakeups:
         settings = services.settings
         limits = (settings.deadline_page, settings.deadlines_in_flight_max, settings.retry_pause_s)
         store, clock = services.store, services.clock
-        self._deadlines = Timer(clock, store.deadlines, self._fire_deadline, *limits)
-        self._expiries = Timer(clock, _nothing, self._fire_expiry, *limits)
+        self._deadlines: Timer[DeadlineRow] = Timer(
+            clock,
+            store.deadlines,
+            self._fire_deadline,
+            lambda row: (row.instance, row.name),
+            *limits,
+        )
+        self._inbox: Timer[InboxRow] = Timer(
+            clock,
+            store.inbox_due,
+            self._fire_waiting,
+            lambda row: (row.instance, row.message_id),
+            *limits,
+        )
         self._unknown: set[str] = set()
+        self._looking: asyncio.Task[None] | None = None
+        self._looked_at = 0  # the position in the inbox
+        self._is_running = False
 
     async def start(self) -> None:
         """Read what is armed, fire what is overdue."""
-        await self._expiries.start()
-        position = 0
-        while rows := await self._services.store.inbox(position, PAGE):
-            for row in rows:
-                self.parked(row)
-            await self._wake_started(rows)
-            position = rows[-1].position
+        self._is_running = True
+        self._look()
+        await self._inbox.start()
         await self._deadlines.start()
-
-    async def _wake_started(self, rows: Sequence[InboxRow]) -> None:
-        """Instances that started just before the process ended, with mail not yet taken."""
-        first = {row.instance: row for row in reversed(rows)}
-        for loaded in await self._services.store.load(list(first)):
-            definition = self._definitions.get(split_key(loaded.instance)[0])
-            if definition is None or not (loaded.turns or loaded.snapshot):
-                continue
-            delivery = waiting(self._services, definition, first[loaded.instance])
-            if delivery is not None:
-                self._admit(delivery)
 
     async def stop(self) -> None:
         """Fire nothing more."""
+        self._is_running = False
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         await self._deadlines.stop()
-        await self._expiries.stop()
+        await self._inbox.stop()
 
     @property
     def is_settled(self) -> bool:
-        """The next deadline to fire is known."""
-        return not self._deadlines.is_reading
+        """The next row to fire is known, and nothing ready is left from before the start."""
+        is_reading = self._deadlines.is_reading or self._inbox.is_reading
+        return not is_reading and self._looking is None
 
     async def settled(self) -> None:
-        """Wait until the next deadline to fire is known."""
+        """Wait until it is so."""
         await self._deadlines.read()
+        await self._inbox.read()
+        if self._looking is not None:
+            await asyncio.wait([self._looking])
 
     def committed(self, key: str, turn: Turn) -> None:
         """A turn that changed deadlines is durable."""
@@ -89,28 +113,30 @@ class Wakeups:
         for name, armed in turn.deadlines_set.items():
             self._deadlines.set(DeadlineRow(key, name, armed.sequence_nr, armed.due_at_ms))
 
-    def rearm(self, key: str, instance: Instance) -> None:
-        """A commit's outcome was unknown; now the journal says what the instance has armed."""
+    def rearm(self, instance: Instance, inbox: Iterable[InboxRow]) -> None:
+        """A commit's outcome was unknown; now the rows say what is armed, and what waits."""
         for name, armed in instance.deadlines.items():
-            self._deadlines.set(DeadlineRow(key, name, armed.sequence_nr, armed.due_at_ms))
+            self._deadlines.set(DeadlineRow(instance.key, name, armed.sequence_nr, armed.due_at_ms))
+        for row in inbox:
+            self.waits(row)
 
-    def parked(self, row: InboxRow) -> None:
-        """A message waits in the inbox; if it may not do so for ever, its end is noted."""
-        if row.expires_at_ms is not None:
-            end = DeadlineRow(row.instance, row.message_id, 0, row.expires_at_ms)
-            self._expiries.set_once(end)  # a repeated message does not wait longer
+    def waits(self, row: InboxRow) -> None:
+        """A message waits in the inbox, as this row says."""
+        self._inbox.set(row)
 
     def taken(self, key: str, message_id: str) -> None:
-        """A message that waited has had its turn: it does not expire any more."""
-        self._expiries.clear(key, message_id)
+        """A message that waited does not any more."""
+        self._inbox.clear(key, message_id)
 
     def deadline(self, definition: Definition, row: DeadlineRow) -> Delivery:
         """The delivery that tells an instance that its deadline is reached."""
         due_at = datetime_of(row.due_at_ms)
-        content = (
-            TimeoutReached(due_at) if row.name == TIMEOUT else DeadlineReached(row.name, due_at)
-        )
-        message_id = f"perdure.deadline/{row.name}/{row.sequence_nr}"
+        content: DeadlineReached | TimeoutReached
+        if row.name.startswith(TIMEOUT):  # no other name begins so
+            content = TimeoutReached(due_at, int(row.name[len(TIMEOUT) + 1 :] or 0))
+        else:
+            content = DeadlineReached(row.name, due_at)
+        message_id = deadline_id(row.name, row.sequence_nr)
         stored = self._services.codec.encode(content)
         message = Message(content, *stored, message_id, self._services.clock.now_ms())
         delivery = Delivery(definition, row.instance, message, VerdictKind.CONTINUE)
@@ -118,7 +144,7 @@ class Wakeups:
         return delivery
 
     def _fire_deadline(self, row: DeadlineRow, done: Callable[[bool], None]) -> None:
-        definition = self._definition(row)
+        definition = self._definition(row.instance)
         if definition is None:
             done(False)
             return
@@ -126,38 +152,100 @@ class Wakeups:
         delivery.on_answer = _then(done)
         self._admit(delivery)
 
-    def _fire_expiry(self, row: DeadlineRow, done: Callable[[bool], None]) -> None:
-        definition = self._definition(row)
+    def _fire_waiting(self, row: InboxRow, done: Callable[[bool], None]) -> None:
+        definition = self._definition(row.instance)
         if definition is None:
             done(False)
-            return
-        # Only the id matters: the incarnation knows the message that waits under it.
-        message = Message(None, "perdure.Expired", 1, b"", row.name, row.due_at_ms)
-        delivery = Delivery(definition, row.instance, message, VerdictKind.CONTINUE)
-        delivery.expires = True
+        else:
+            self._wake(definition, row.instance, row.message_id, done)
+
+    def _wake(
+        self, definition: Definition, key: str, message_id: str, done: Callable[[bool], None]
+    ) -> None:
+        """Only the id matters: the incarnation knows the message that waits under it."""
+        message = Message(None, "perdure.Wake", 1, b"", message_id, self._services.clock.now_ms())
+        delivery = Delivery(definition, key, message, VerdictKind.CONTINUE)
+        delivery.wakes = True
         delivery.on_answer = _then(done)
         self._admit(delivery)
 
-    def _definition(self, row: DeadlineRow) -> Definition | None:
-        saga, _ = split_key(row.instance)
+    def _definition(self, key: str) -> Definition | None:
+        saga, _ = split_key(key)
         definition = self._definitions.get(saga)
         if definition is None and saga not in self._unknown:
             self._unknown.add(saga)
             logger.error(
-                "deadlines of saga %r are due, but this runtime does not run it; they are kept "
-                "and fire when a runtime with that saga starts",
+                "deadlines or waiting messages of saga %r are due, but this runtime does not run "
+                "it; they are kept and fire when a runtime with that saga starts",
                 saga,
             )
         return definition
 
+    # What is ready in the inbox, and was not taken before the last process ended
+
+    def _look(self) -> None:
+        if self._is_running and self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._look_over())
+
+    async def _look_over(self) -> None:
+        room = asyncio.Semaphore(self._services.settings.deadlines_in_flight_max)
+        try:
+            while rows := await self._services.store.inbox(self._looked_at, PAGE):
+                for key in await self._ready(rows):
+                    await room.acquire()
+                    self._rouse(key, room.release)
+                self._looked_at = rows[-1].position
+        except Exception as error:
+            logger.warning("looking over the inbox failed, trying again: %s", error)
+            self._services.clock.call_later(self._services.settings.retry_pause_s, self._look)
+        finally:
+            self._looking = None
+
+    async def _ready(self, rows: Sequence[InboxRow]) -> list[str]:
+        """Instances with messages that wait for no moment; a parked one waits for its instance.
+
+        Those behind a delayed one are left to that one's wake-up.
+        """
+        ready: dict[str, None] = {}
+        parked: dict[str, None] = {}
+        blocked = {row.instance for row in rows if self._blocks(row)}
+        for row in rows:
+            if row.instance in blocked:
+                continue
+            if row.reason is InboxReason.MISSING:
+                parked[row.instance] = None
+            elif row.reason is not InboxReason.DELAYED:
+                ready[row.instance] = None
+        asked = [key for key in parked if key not in ready]
+        for at in range(0, len(asked), LOADS):
+            for loaded in await self._services.store.load(asked[at : at + LOADS]):
+                if loaded.turns or loaded.snapshot:
+                    ready[loaded.instance] = None
+        return list(ready)
+
+    def _blocks(self, row: InboxRow) -> bool:
+        definition = self._definitions.get(split_key(row.instance)[0])
+        lets_pass = definition is not None and definition.lets_pass
+        return row.reason is InboxReason.DELAYED and not lets_pass
+
+    def _rouse(self, key: str, done: Callable[[], None]) -> None:
+        """Wake the instance: whatever is ready has its turn as soon as it is rehydrated."""
+        definition = self._definition(key)
+        if definition is None:
+            done()
+            return
+
+        def answered(again: bool) -> None:
+            if again and self._is_running:
+                pause_s = self._services.settings.retry_pause_s
+                self._services.clock.call_later(pause_s, lambda: self._rouse(key, lambda: None))
+            done()
+
+        self._wake(definition, key, "", answered)
+
 
 def _then(done: Callable[[bool], None]) -> Callable[[Delivery, BaseException | None], None]:
     def on_answer(delivery: Delivery, error: BaseException | None) -> None:
-        settled = error is None or isinstance(error, (HandlerFailed, InstanceQuarantined))
-        done(not settled)
+        done(not (error is None or isinstance(error, _FINAL)))
 
     return on_answer
-
-
-async def _nothing(after: After, limit: int) -> Sequence[DeadlineRow]:
-    return ()

@@ -1,0 +1,177 @@
+"""One attempt at a job: the worker's call, its lease, and its end, which is told once.
+
+    begin ─> the worker returns or raises ─────────────> on_end(attempt, result, error)
+         └─> its lease runs out, or it is cancelled ───> on_end(…, LeaseLost), and what the
+                                                         worker still returns is refused
+A coroutine runs as a task of the loop, a plain function on a thread. Nothing a worker raises goes
+further than here. Knows no store. Next to read: ``settling.py``, what becomes of the job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from functools import partial
+from typing import Any
+
+from perdure.core.commit import OutboxRow
+from perdure.errors import LeaseLost
+from perdure.job import Job
+from perdure.runtime.clock import Clock, Wake
+from perdure.runtime.dead_letters import in_short
+from perdure.runtime.threads import WorkerThreads
+from perdure.worker_signature import Worker
+
+__all__ = ["Attempt", "OnEnd"]
+
+logger = logging.getLogger("perdure.workers")
+
+RECHECK_S = 0.001
+
+OnEnd = Callable[["Attempt", Any, BaseException | None], None]
+
+
+class Attempt:
+    """One attempt of ``worker`` at the job of ``row``; ``number`` is 1 for the first one."""
+
+    __slots__ = (
+        "_call",
+        "_clock",
+        "_is_over",
+        "_lease",
+        "_loop",
+        "_on_end",
+        "_threads",
+        "_until_s",
+        "job",
+        "lease_s",
+        "number",
+        "row",
+        "task",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        row: OutboxRow,
+        worker: Worker,
+        number: int,
+        lease_s: float,
+        clock: Clock,
+        threads: WorkerThreads,
+        on_end: OnEnd,
+    ) -> None:
+        self.row = row
+        self.worker = worker
+        self.number = number
+        self.lease_s = lease_s
+        self.job: Job | None = None
+        self._clock = clock
+        self._threads = threads
+        self._loop = asyncio.get_running_loop()
+        self._on_end = on_end
+        self.task: asyncio.Task[None] | None = None
+        self._call: Any = None
+        self._lease: Wake | None = None
+        self._until_s = 0.0
+        self._is_over = False
+
+    def begin(self, job: Job, command: Any, resources: Mapping[str, Any]) -> None:
+        """Call the worker."""
+        self.job = job
+        self._until_s = self._clock.monotonic_s() + self.lease_s
+        self._lease = self._clock.call_later(self.lease_s, self._on_lease)
+        arguments = arguments_of(self.worker, job, resources)
+        if self.worker.is_async:
+            # A context of its own: it must not see the variables of whoever committed last.
+            perform = self._perform(command, arguments)
+            self.task = self._loop.create_task(perform, context=Context())
+        else:
+            perform_ = partial(self._perform_on_thread, command, arguments)
+            self._call = self._threads.run(partial(Context().run, perform_))
+
+    def extend(self, seconds: float) -> None:
+        """Let the lease run anew, for so long from now. Any thread may call it."""
+        self._until_s = self._clock.monotonic_s() + seconds
+
+    def take_away(self, why: LeaseLost) -> None:
+        """End the attempt without its worker: what that still returns is refused."""
+        if self._is_over:
+            return
+        self._over()
+        if self.job is not None:
+            self.job.take_away(why.problem)
+        if self.task is not None:
+            self.task.cancel()
+        elif self._call is not None:
+            self._threads.give_up(self._call)
+        self._on_end(self, None, why)
+
+    async def _perform(self, command: Any, arguments: dict[str, Any]) -> None:
+        try:
+            result = await self.worker.function(command, **arguments)
+        except BaseException as error:  # also SystemExit: a worker must not end the process
+            self._ended(None, error)
+        else:
+            self._ended(result, None)
+
+    def _perform_on_thread(self, command: Any, arguments: dict[str, Any]) -> None:
+        result: Any = None
+        failure: BaseException | None = None
+        if self._is_over:
+            return
+        self._until_s = self._clock.monotonic_s() + self.lease_s  # not while it waited for a thread
+        try:
+            result = self.worker.function(command, **arguments)
+        except BaseException as error:
+            failure = error
+        try:
+            self._loop.call_soon_threadsafe(self._ended, result, failure)
+        except RuntimeError:  # the loop is closed; the job is done again when there is one
+            logger.warning("worker %s ended after its runtime", self.worker.name)
+
+    def _ended(self, result: Any, error: BaseException | None) -> None:
+        if not self._is_over:
+            self._over()
+            self._on_end(self, result, error)
+        elif not isinstance(error, (asyncio.CancelledError, LeaseLost)):
+            logger.warning(
+                "worker %s ended with %s after it had lost job %s: refused",
+                self.worker.name,
+                "a result" if error is None else in_short(error),
+                self.row.id,
+            )
+
+    def _over(self) -> None:
+        self._is_over = True
+        if self._lease is not None:
+            self._lease.cancel()
+
+    def _on_lease(self) -> None:
+        left_s = self._until_s - self._clock.monotonic_s()
+        if self._call is not None and self._call.is_waiting:
+            self._threads.urge()
+            left_s = self.lease_s
+        if left_s >= RECHECK_S:  # less is a rounding error, and would come again at once
+            self._lease = self._clock.call_later(left_s, self._on_lease)
+            return
+        logger.error(
+            "worker %s holds job %s for longer than its lease of %g s; it is taken from it",
+            self.worker.name,
+            self.row.id,
+            self.lease_s,
+        )
+        self.take_away(LeaseLost(f"the lease of {self.lease_s:g} s ran out"))
+
+
+def arguments_of(worker: Worker, job: Job, resources: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker is given beside its message."""
+    found = {name: resources[name] for name in worker.required}
+    for name in worker.optional:
+        if name in resources:
+            found[name] = resources[name]
+    if worker.job_parameter is not None:
+        found[worker.job_parameter] = job
+    return found

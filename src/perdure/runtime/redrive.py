@@ -1,0 +1,264 @@
+"""Dead letters, looked at and dealt with: listed, sent on their way again, or thrown away.
+
+    async for letter in runtime.dead_letters.list(saga=OrderFulfilment):
+        print(letter.id, letter.reason, letter.error)
+    await runtime.dead_letters.redrive(letter.id)          # pressed twice, it applies once
+
+A letter leaves the dead letters in the transaction that puts its message into the inbox, or its
+command back into the queue, so it is in exactly one place at any time. Next to read:
+``dead_letters.py``, how one is made.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from perdure.codec.outbox import unpack_context, unpack_job
+from perdure.core.commit import DeadLetterRow, InboxReason, InboxRow, Settlement
+from perdure.core.correlation import VerdictKind, split_key
+from perdure.errors import CodecError, StoreError
+from perdure.messages import datetime_of
+from perdure.runtime.definitions import Saga
+from perdure.runtime.delivery import Delivery
+from perdure.runtime.dispatcher import Dispatcher
+from perdure.runtime.job_tickets import Awaited, nothing
+from perdure.runtime.routing import Routing
+from perdure.runtime.services import Services
+
+__all__ = ["DeadLetter", "DeadLetters"]
+
+logger = logging.getLogger("perdure.workers")
+
+PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message or command that could not be processed.
+
+    ``queue`` is the work queue of a command, "" for a message to an instance. ``error`` is the
+    chain of errors as printed; ``content`` the message, or plain data if no class fits any more;
+    ``body`` its bytes as they were stored. ``saga`` and ``correlation_id`` are empty for a job that
+    no saga sent.
+    """
+
+    id: int
+    saga: str
+    correlation_id: str
+    message_id: str
+    type: str
+    content: Any
+    queue: str
+    reason: str
+    error: str
+    attempts: int
+    at: datetime
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class DeadLetters:
+    """The dead letters of one runtime."""
+
+    def __init__(
+        self,
+        services: Services,
+        routing: Routing,
+        dispatcher: Dispatcher,
+        admit: Callable[[Delivery], None],
+    ) -> None:
+        self._services = services
+        self._routing = routing
+        self._dispatcher = dispatcher
+        self._admit = admit
+
+    async def list(
+        self,
+        *,
+        saga: Saga | str | None = None,
+        queue: str | None = None,
+        reason: str | None = None,
+        type: str | None = None,
+        after: int = 0,
+    ) -> AsyncIterator[DeadLetter]:
+        """Dead letters, oldest first, read page by page; of one saga, queue, reason, or type name.
+
+        ``saga`` is a class or a name, "" for jobs that no saga sent. ``after`` is the id of a
+        letter: begin behind it.
+        """
+        name = saga if saga is None or isinstance(saga, str) else saga.name
+        while True:
+            rows = await self._services.store.dead_letters(after, PAGE)
+            for row in rows:
+                letter = self._letter(row)
+                if (
+                    name in (None, letter.saga)
+                    and queue in (None, letter.queue)
+                    and reason in (None, letter.reason)
+                    and type in (None, letter.type)
+                ):
+                    yield letter
+            if len(rows) < PAGE:
+                return
+            after = rows[-1].position
+
+    async def redrive(self, letter_id: int) -> bool:
+        """Send the letter's message, or command, on its way again; False if it is gone already.
+
+        A command begins anew, with no attempts; its id stays. A message is taken by its instance
+        after those that wait there. Raises ``CodecError`` if it cannot be read: it stays.
+        """
+        row = await self._row(letter_id)
+        if row is None:
+            return False
+        if row.job:
+            return await self._redrive_command(row)
+        return await self._redrive_message(row)
+
+    async def redrive_all(
+        self,
+        *,
+        saga: Saga | str | None = None,
+        queue: str | None = None,
+        reason: str | None = None,
+        type: str | None = None,
+    ) -> int:
+        """Redrive what ``list`` gives for these filters; how many it were. The unreadable stay."""
+        return await self._each(
+            self.redrive, self.list(saga=saga, queue=queue, reason=reason, type=type)
+        )
+
+    async def discard(self, letter_id: int) -> bool:
+        """Throw the letter away; False if it is gone already.
+
+        What had to wait for its command (see ``Send.after_previous``) may start now.
+        """
+        row = await self._row(letter_id)
+        if row is None:
+            return False
+        job, settlement = row.job, Settlement(row.instance, letter=row.position)
+
+        def release() -> None:
+            self._dispatcher.released(job)
+
+        return await self._move(settlement, release, release)
+
+    async def discard_all(
+        self,
+        *,
+        saga: Saga | str | None = None,
+        queue: str | None = None,
+        reason: str | None = None,
+        type: str | None = None,
+    ) -> int:
+        """Discard what ``list`` gives for these filters; how many it were."""
+        return await self._each(
+            self.discard, self.list(saga=saga, queue=queue, reason=reason, type=type)
+        )
+
+    async def _each(
+        self, do: Callable[[int], Awaitable[bool]], listed: AsyncIterator[DeadLetter]
+    ) -> int:
+        """Only those that are there now: what comes back meanwhile is not done again."""
+        count = 0
+        for letter_id in [letter.id async for letter in listed]:
+            try:
+                count += await do(letter_id)
+            except CodecError as error:
+                logger.warning("dead letter %d stays: %s", letter_id, error)
+        return count
+
+    async def _row(self, letter_id: int) -> DeadLetterRow | None:
+        rows = await self._services.store.dead_letters(letter_id - 1, 1)
+        return rows[0] if rows and rows[0].position == letter_id else None
+
+    async def _redrive_command(self, row: DeadLetterRow) -> bool:
+        job = unpack_job(row.instance, row.queue, row.type, row.job, row.body)
+        settlement = Settlement(row.instance, letter=row.position, outbox=(job,))
+
+        def read_back() -> None:  # it may have to wait for another job: the store knows
+            self._dispatcher.doubtful((job,))
+
+        return await self._move(settlement, read_back, read_back)
+
+    async def _redrive_message(self, row: DeadLetterRow) -> bool:
+        services = self._services
+        found = services.journal.decode_waiting(row.message_id, row.body)
+        waiting = InboxRow(
+            row.instance,
+            row.message_id,
+            InboxReason.QUEUED,
+            row.body,
+            services.clock.now_ms(),
+        )
+        settlement = Settlement(row.instance, letter=row.position, inbox=waiting)
+
+        def deliver() -> None:
+            definition = self._routing.definitions.get(split_key(row.instance)[0])
+            if definition is not None:
+                kind = VerdictKind(found.kind)
+                delivery = Delivery(definition, row.instance, found.message, kind, found.strict)
+                delivery.waits = True
+                self._admit(delivery)
+
+        try:
+            return await self._move(settlement, deliver)
+        except StoreError:
+            (loaded,) = await services.store.load([row.instance])
+            if any(one.message_id == row.message_id for one in loaded.inbox):
+                deliver()  # it was written; only the answer was lost
+            raise
+
+    async def _move(
+        self,
+        settlement: Settlement,
+        then: Callable[[], None],
+        in_doubt: Callable[[], None] = nothing,
+    ) -> bool:
+        """True if the letter was there. Raises ``StoreError`` if that cannot be said."""
+        ticket = Awaited(settlement, then, in_doubt)
+        self._services.commit.submit(ticket)
+        return await ticket.outcome
+
+    def _letter(self, row: DeadLetterRow) -> DeadLetter:
+        saga, correlation_id = split_key(row.instance) if row.instance else ("", "")
+        content, headers, body = self._inside(row)
+        return DeadLetter(
+            row.position,
+            saga,
+            correlation_id,
+            row.message_id,
+            row.type,
+            content,
+            row.queue,
+            row.reason,
+            row.error,
+            row.attempts,
+            datetime_of(row.created_at_ms),
+            headers,
+            body,
+        )
+
+    def _inside(self, row: DeadLetterRow) -> tuple[Any, Mapping[str, str], bytes]:
+        """Content, headers and bytes of the message or command, as far as they can be read."""
+        journal = self._services.journal
+        try:
+            if row.job:
+                job = unpack_job(row.instance, row.queue, row.type, row.job, row.body)
+                headers = unpack_context(job.context).headers or {}
+                return self._content(job.type, job.version, job.body), headers, job.body
+            name, version, body = journal.stored_in(row.body)
+            return self._content(name, version, body), journal.headers_of(row.body), body
+        except CodecError:
+            return None, {}, row.body
+
+    def _content(self, name: str, version: int, body: bytes) -> Any:
+        codec = self._services.codec
+        try:
+            return codec.decode(name, version, body)
+        except CodecError:
+            return codec.decode_plain(body)

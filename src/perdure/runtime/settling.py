@@ -1,0 +1,146 @@
+"""What becomes of a job: its result goes to its saga, or it waits for a retry, or it is given up.
+
+    succeeded      the result is a message to the instance that sent the command; the turn that
+                   takes it deletes the job, and queues what was emitted, in one transaction
+    postponed      the job's row is rewritten: attempts, next try, error
+    given up       a dead letter, and CommandFailed for the instance, in one transaction
+
+Without an instance the result is published. Next to read: ``telling.py``, how the instance learns
+of it; ``dispatcher.py``, which is told the end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from perdure.core.commit import OutboxKind, OutboxRow, QueueRow, Settlement
+from perdure.job import Output
+from perdure.messages import Message
+from perdure.runtime.dead_letters import in_short
+from perdure.runtime.job_rows import JobRows
+from perdure.runtime.job_tickets import (
+    Claimed,
+    Jobs,
+    JobTicket,
+    Kept,
+    Paused,
+    Rewritten,
+    Settled,
+)
+from perdure.runtime.outbound import Outbound
+from perdure.runtime.routing import Routing
+from perdure.runtime.services import Services
+from perdure.runtime.telling import Telling
+
+__all__ = ["Settling"]
+
+logger = logging.getLogger("perdure.workers")
+
+CANCELLED = "cancelled"
+
+
+class Settling:
+    """Writes the end of attempts, and has the instances told; ``jobs`` hears when it is done."""
+
+    def __init__(
+        self, services: Services, routing: Routing, outbound: Outbound, jobs: Jobs
+    ) -> None:
+        self.jobs = jobs
+        self.rows = JobRows(services, outbound)
+        self.telling = Telling(services, routing, self.rows, self)
+        self._services = services
+
+    # The three ends
+
+    def succeeded(self, row: OutboxRow, result: Any, outputs: Sequence[Output]) -> None:
+        """The worker has returned. Raises ``InvalidResult`` if that cannot be told."""
+        rows = self.rows.emitted(row, outputs)
+        told: Message | None = None
+        if result is None:
+            pass
+        elif row.kind is OutboxKind.COMMAND and row.instance:
+            told = self.rows.result(row, result)
+        else:
+            rows += self.rows.published_result(row, result)
+        settlement = Settlement(row.instance, job=row.position, outbox=tuple(rows))
+        if told is None:
+            self.close(row, settlement)
+        else:
+            self.telling.tell(row, told, settlement)
+
+    def postponed(self, row: OutboxRow, attempts: int, due_at_ms: int, error: str) -> None:
+        """The attempt failed, another one may begin at ``due_at_ms``."""
+        changed = replace(row, attempts=attempts, due_at_ms=due_at_ms, error=error)
+        self._submit(Rewritten(self, changed, self.jobs.delayed))
+
+    def given_up(
+        self,
+        row: OutboxRow,
+        attempts: int,
+        reason: str,
+        error: BaseException,
+        outputs: Sequence[Output] = (),
+    ) -> None:
+        """The job has failed for good: a dead letter, and its instance is told."""
+        logger.error(
+            "job %s of queue %r has failed for good (%s, %d attempts): %s",
+            row.id, row.target, reason, attempts, in_short(error),
+        )  # fmt: skip
+        settlement = Settlement(
+            row.instance,
+            job=row.position,
+            outbox=tuple(self.rows.emitted_anyway(row, outputs)),
+            dead_letters=(self.rows.dead_letter(row, attempts, reason, error),),
+        )
+        if row.kind is OutboxKind.COMMAND and row.instance:
+            self.telling.tell(row, self.rows.failure(row, attempts, reason, error), settlement)
+        else:
+            self.close(row, settlement)
+
+    # Writing
+
+    def put(self, row: QueueRow, is_true: Callable[[], bool]) -> None:
+        """Write what is known of a queue, as long as it is true."""
+        self._submit(Paused(self, row, is_true))
+
+    def keep(self, key: str, message: Message, then: Callable[[], None]) -> None:
+        """Let a message wait for an instance that cannot be had, and go on."""
+        self._submit(Kept(self, self.rows.held(key, message), then))
+
+    def claim(self, row: OutboxRow, begin: Callable[[], None], dropped: Callable[[], None]) -> None:
+        """Write that an attempt is about to begin, then begin; ``dropped``: the job is gone."""
+        self._submit(Claimed(self, row, begin, dropped))
+
+    def restore(self, row: OutboxRow) -> None:
+        """The runtime stops before the attempt that was written has failed: it does not count."""
+        self._submit(Rewritten(self, row, self.jobs.abandoned))
+
+    def close(self, row: OutboxRow, settlement: Settlement) -> None:
+        """Write the settlement by itself."""
+        self._submit(Settled(self, row, settlement))
+
+    def closed(self, row: OutboxRow, settlement: Settlement) -> None:
+        """The settlement is durable."""
+        if any(letter.job for letter in settlement.dead_letters):
+            self.jobs.gone(row)
+        else:
+            self.jobs.done(row)
+
+    def abandoned(self, row: OutboxRow) -> None:
+        """The runtime stops: the job stays as it is, for the next one."""
+        self.jobs.abandoned(row)
+
+    def submit_again(self, ticket: JobTicket) -> None:
+        """A write failed: try it again after a pause."""
+
+        def submit() -> None:
+            if not ticket.is_void:
+                self._submit(ticket)
+
+        self._services.clock.call_later(self._services.settings.retry_pause_s, submit)
+
+    def _submit(self, ticket: JobTicket) -> None:
+        self._services.commit.submit(ticket)

@@ -1,0 +1,151 @@
+"""An instance is told of a job: its result, its failure, an event. Until the instance has it.
+
+What is written of the delivery takes the job's settlement along. If nothing is written, the
+settlement is written by itself; if the instance cannot be had now, the same is delivered again; if
+it cannot be had at all, the message waits in the inbox. Next to read: ``settling.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from perdure.core.commit import OutboxRow, Settlement
+from perdure.core.correlation import VerdictKind, split_key
+from perdure.errors import (
+    InstanceQuarantined,
+    MailboxFull,
+    OutcomeUnknown,
+    RuntimeNotRunning,
+    SendError,
+    StoreError,
+)
+from perdure.messages import CommandFailed, Message
+from perdure.runtime.delivery import Delivery, Receipt
+from perdure.runtime.job_rows import JobRows
+from perdure.runtime.routing import Routing
+from perdure.runtime.services import Services
+
+__all__ = ["NOW_OR_LATER", "Ends", "Telling"]
+
+logger = logging.getLogger("perdure.workers")
+
+NOW_OR_LATER = (StoreError, OutcomeUnknown, MailboxFull)
+"""The instance cannot be had now; the same is delivered again after a pause."""
+
+
+class Ends(Protocol):
+    """How a job's end is written, and who hears that it was."""
+
+    def close(self, row: OutboxRow, settlement: Settlement) -> None:
+        """Write the settlement by itself."""
+
+    def closed(self, row: OutboxRow, settlement: Settlement) -> None:
+        """The settlement is durable."""
+
+    def abandoned(self, row: OutboxRow) -> None:
+        """The runtime stops: the job stays as it is, for the next one."""
+
+
+class Telling:
+    """Delivers what follows from a job to one instance. ``admit`` is the supervisor's."""
+
+    def __init__(self, services: Services, routing: Routing, rows: JobRows, ends: Ends) -> None:
+        self.admit: Callable[[Delivery], None] = _nobody
+        self._services = services
+        self._routing = routing
+        self._rows = rows
+        self._ends = ends
+
+    def tell(self, row: OutboxRow, message: Message, settlement: Settlement) -> None:
+        """Deliver to the instance that sent the command."""
+        saga, correlation_id = split_key(row.instance)
+        definition = self._routing.definitions.get(saga)
+        if definition is None:
+            self.hold(row, row.instance, message, settlement)
+        elif type(message.content) is CommandFailed:
+            delivery = Delivery(definition, row.instance, message, VerdictKind.CONTINUE)
+            self.deliver(row, delivery, settlement)
+        else:
+            try:
+                delivery = self._routing.delivery_to(definition, correlation_id, message)
+            except SendError as error:
+                self.bury(row, row.instance, message, settlement, error)
+            else:
+                self.deliver(row, delivery, settlement)
+
+    def deliver(self, row: OutboxRow, delivery: Delivery, settlement: Settlement) -> None:
+        """Deliver; whatever is written of it ends the job in the same transaction."""
+        delivery.settlement = settlement
+        delivery.reply = _Told(self, self._ends, row, delivery, settlement)
+        self.admit(delivery)
+
+    def again(self, row: OutboxRow, delivery: Delivery, settlement: Settlement) -> None:
+        """The instance could not be had: the same once more, later."""
+        self._services.clock.call_later(
+            self._services.settings.retry_pause_s,
+            lambda: self.deliver(row, delivery.fresh(), settlement),
+        )
+
+    def hold(self, row: OutboxRow, key: str, message: Message, settlement: Settlement) -> None:
+        """The instance cannot be had at all: the message waits for it in the inbox."""
+        self._ends.close(row, replace(settlement, inbox=self._rows.held(key, message)))
+
+    def bury(
+        self,
+        row: OutboxRow,
+        key: str,
+        message: Message,
+        settlement: Settlement,
+        error: BaseException,
+    ) -> None:
+        """The instance will not have the message: it becomes a dead letter, the job is done."""
+        logger.error("%s of job %s is a dead letter: %s", message.type, row.id, error)
+        letter = self._rows.undelivered(key, message, error)
+        letters = (*settlement.dead_letters, letter)
+        self._ends.close(row, replace(settlement, dead_letters=letters))
+
+
+class _Told:
+    """Hears what became of it at the instance."""
+
+    __slots__ = ("_delivery", "_ends", "_row", "_settlement", "_telling")
+
+    def __init__(
+        self,
+        telling: Telling,
+        ends: Ends,
+        row: OutboxRow,
+        delivery: Delivery,
+        settlement: Settlement,
+    ) -> None:
+        self._telling = telling
+        self._ends = ends
+        self._row = row
+        self._delivery = delivery
+        self._settlement = settlement
+
+    def resolve(self, receipt: Receipt) -> None:
+        if self._delivery.settlement is not None:  # answered without anything being written
+            self._ends.close(self._row, self._settlement)
+        else:
+            self._ends.closed(self._row, self._settlement)
+
+    def refuse(self, error: BaseException) -> None:
+        row, delivery, settlement = self._row, self._delivery, self._settlement
+        if delivery.settlement is None:  # it is a dead letter, or refused in a turn
+            self._ends.closed(row, settlement)
+        elif isinstance(error, RuntimeNotRunning):
+            self._ends.abandoned(row)
+        elif isinstance(error, NOW_OR_LATER):
+            self._telling.again(row, delivery, settlement)
+        elif isinstance(error, InstanceQuarantined):
+            self._telling.hold(row, delivery.key, delivery.message, settlement)
+        else:
+            self._telling.bury(row, delivery.key, delivery.message, settlement, error)
+
+
+def _nobody(delivery: Delivery) -> None:
+    raise AssertionError("no supervisor yet")

@@ -1,0 +1,261 @@
+"""The workers of one queue: from a job to an attempt, and from its end to what becomes of the job.
+
+A job that was found in the store, put there by an earlier owner, was perhaps under way when that
+ended: its attempt is written before it begins, so that a job which kills its process ends as a
+dead letter. A job of this owner's own begins at once; its attempt is written when it has failed.
+Where one attempt is all there is, it is always written first.
+Next to read: ``attempt.py``, ``settling.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from perdure.codec.outbox import unpack_context
+from perdure.core.commit import OutboxKind, OutboxRow
+from perdure.core.correlation import split_key
+from perdure.errors import (
+    CodecError,
+    InvalidResult,
+    JobError,
+    LeaseLost,
+    NonRetryable,
+    RetryLater,
+)
+from perdure.job import Job, Output
+from perdure.messages import datetime_of
+from perdure.queue import WorkQueue
+from perdure.runtime.attempt import Attempt
+from perdure.runtime.dead_letters import in_short
+from perdure.runtime.ids import POSITIONS_PER_EPOCH
+from perdure.runtime.job_tickets import nothing
+from perdure.runtime.services import Services
+from perdure.runtime.settling import CANCELLED, Settling
+from perdure.runtime.threads import WorkerThreads
+from perdure.worker_signature import Worker
+
+__all__ = ["Workers"]
+
+logger = logging.getLogger("perdure.workers")
+
+CLEANING_UP_S = 1.0
+"""So long a cancelled coroutine may take to clean up when the runtime stops."""
+
+
+class Workers:
+    """Performs the jobs of ``queue``. ``release(position, succeeded)`` is told
+    when a worker has ended, for good (True, False) or not."""
+
+    def __init__(
+        self,
+        services: Services,
+        queue: WorkQueue,
+        threads: WorkerThreads,
+        resources: Mapping[str, Any],
+        settling: Settling,
+        release: Callable[..., None],
+    ) -> None:
+        self.attempts: dict[int, Attempt] = {}
+        self._services = services
+        self._queue = queue
+        self._policy = queue.policy
+        self._threads = threads
+        self._resources = resources
+        self._settling = settling
+        self._release = release
+        self._own_from = services.epoch * POSITIONS_PER_EPOCH
+        self._cancelled: set[int] = set()
+        self._claiming: set[int] = set()
+        self._is_stopping = False
+
+    @property
+    def has_coroutines(self) -> bool:
+        """Some worker runs on the event loop itself."""
+        return any(worker.is_async for worker in self._queue.workers.values())
+
+    def start(self, row: OutboxRow) -> None:
+        """Have the job performed."""
+        retry = self._policy.retry
+        if row.position > self._own_from and retry.max_attempts != 1:
+            self._begin(row, row.attempts + 1)
+        elif retry.should_retry(row.attempts) or not row.attempts:
+            claimed = replace(row, attempts=row.attempts + 1)
+            self._claiming.add(row.position)
+            self._settling.claim(
+                claimed, lambda: self._claimed(claimed), lambda: self._unclaimed(row.position)
+            )
+        else:
+            why = row.error or "the process ended during the last attempt"
+            self._give_up(row, row.attempts, "exhausted", JobError(why))
+
+    def _unclaimed(self, position: int) -> None:
+        self._claiming.discard(position)
+        self._cancelled.discard(position)
+
+    def _claimed(self, row: OutboxRow) -> None:
+        self._claiming.discard(row.position)
+        if row.position in self._cancelled:
+            self._cancelled.discard(row.position)
+            self.cancelled(row)
+        elif self._is_stopping:
+            self._settling.abandoned(row)
+        else:
+            self._begin(row, row.attempts)
+
+    def cancel(self, position: int) -> bool:
+        """Take the job from its worker; False if none is at it."""
+        if position in self._claiming:
+            self._cancelled.add(position)
+            return True
+        attempt = self.attempts.get(position)
+        if attempt is None:
+            return False
+        self._cancelled.add(position)
+        attempt.take_away(LeaseLost("the job was cancelled"))
+        return True
+
+    async def abandon(self) -> None:
+        """The runtime stops: take the jobs from their workers; the next runtime does them again."""
+        self._is_stopping = True
+        attempts = list(self.attempts.values())
+        for attempt in attempts:
+            attempt.take_away(LeaseLost("the runtime stopped"))
+        tasks = [attempt.task for attempt in attempts if attempt.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLEANING_UP_S)
+
+    def cancel_waiting(self, row: OutboxRow) -> None:
+        """No worker is at it. The claim tells whether it is still there: it may have been done."""
+        self._settling.claim(row, lambda: self.cancelled(row), nothing)
+
+    def cancelled(self, row: OutboxRow) -> None:
+        """The job was cancelled before a worker was at it."""
+        self._give_up(row, row.attempts, CANCELLED, LeaseLost("the job was cancelled"))
+
+    def _begin(self, row: OutboxRow, number: int) -> None:
+        try:
+            command = self._services.codec.decode(row.type, row.version, row.body)
+            context = unpack_context(row.context)
+        except CodecError as error:
+            self._give_up(row, row.attempts, "undecodable", error)
+            return
+        worker = self._worker(row.kind, type(command))
+        if worker is None:
+            nobody = JobError(
+                f"work queue {self._queue.name!r} has no worker for {row.type}",
+                remedy="declare one, then redrive this dead letter",
+            )
+            self._give_up(row, row.attempts, "unroutable", nobody)
+            return
+        attempt = Attempt(
+            row,
+            worker,
+            number,
+            self._policy.lease_s,
+            self._services.clock,
+            self._threads,
+            self._on_end,
+        )
+        saga, instance_id = split_key(row.instance) if row.instance else ("", "")
+        job = Job(
+            key=row.id,
+            attempt=number,
+            max_attempts=self._policy.retry.max_attempts,
+            queue=self._queue.name,
+            saga=saga,
+            instance_id=instance_id,
+            correlation_id=context.correlation_id,
+            causation_id=context.causation_id,
+            headers=context.headers,
+            enqueued_at=datetime_of(row.created_at_ms),
+            lease_s=self._policy.lease_s,
+            extend=attempt.extend,
+        )
+        self.attempts[row.position] = attempt
+        attempt.begin(job, command, self._resources)
+
+    def _worker(self, kind: OutboxKind, content: type) -> Worker | None:
+        worker = self._queue.workers.get(content)
+        return worker if worker is not None and worker.kind is kind else None
+
+    def _on_end(self, attempt: Attempt, result: Any, error: BaseException | None) -> None:
+        row, job = attempt.row, attempt.job
+        assert job is not None
+        del self.attempts[row.position]
+        job.take_away("it has ended")
+        if error is None:
+            try:
+                self._settling.succeeded(row, result, job.outputs)
+            except InvalidResult as mistake:
+                error = mistake
+            except Exception as mistake:  # ours, or of user code that the result passes through
+                logger.exception("the result of job %s could not be told", row.id)
+                error = NonRetryable(f"its result could not be told: {in_short(mistake)}")
+            else:
+                self._release(row.position, True)
+        if error is not None:
+            self._failed(attempt, error)
+
+    def _failed(self, attempt: Attempt, error: BaseException) -> None:
+        row, attempts = attempt.row, attempt.number
+        if self._is_stopping and isinstance(error, LeaseLost):
+            self._release(row.position)
+            self._abandoned(attempt)
+            return
+        reason = self._final(row, attempts, error)
+        assert attempt.job is not None
+        if reason is not None:
+            self._give_up(row, attempts, reason, error, attempt.job)
+            return
+        delay_ms = self._delay_ms(attempts, error)
+        logger.warning(
+            "job %s, worker %s, attempt %d failed, the next one in %d ms: %s",
+            row.id, attempt.worker.name, attempts, delay_ms, in_short(error),
+        )  # fmt: skip
+        due_at_ms = self._services.clock.now_ms() + delay_ms
+        self._release(row.position)
+        self._settling.postponed(row, attempts, due_at_ms, in_short(error))
+
+    def _abandoned(self, attempt: Attempt) -> None:
+        """An attempt that was written before it began, and has not failed, does not count."""
+        row = attempt.row
+        if row.attempts == attempt.number:
+            self._settling.restore(replace(row, attempts=row.attempts - 1))
+        else:
+            self._settling.abandoned(row)
+
+    def _final(self, row: OutboxRow, attempts: int, error: BaseException) -> str | None:
+        """Why the job is not tried again; None if it is."""
+        if row.position in self._cancelled:
+            self._cancelled.discard(row.position)
+            return CANCELLED
+        if isinstance(error, (NonRetryable, InvalidResult, *self._queue.non_retryable)):
+            return "non-retryable"
+        return None if self._policy.retry.should_retry(attempts) else "exhausted"
+
+    def _delay_ms(self, attempts: int, error: BaseException) -> int:
+        if isinstance(error, LeaseLost):
+            return 0  # it is visible again at once: the lease was the wait
+        if isinstance(error, RetryLater):
+            return int(error.after_s * 1000)
+        try:
+            return self._policy.retry.next_delay_ms(attempts, self._services.random())
+        except Exception:  # a policy of the user's own
+            logger.exception("the retry policy of queue %r", self._queue.name)
+            return 1000
+
+    def _give_up(
+        self,
+        row: OutboxRow,
+        attempts: int,
+        reason: str,
+        error: BaseException,
+        job: Job | None = None,
+    ) -> None:
+        self._release(row.position, None if reason == CANCELLED else False)
+        emitted: Sequence[Output] = () if job is None else job.outputs
+        self._settling.given_up(row, attempts, reason, error, emitted)

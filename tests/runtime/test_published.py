@@ -1,0 +1,172 @@
+"""What a saga publishes reaches the other sagas and the subscribers; a command may go to a saga."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from perdure import (
+    Effects,
+    MemoryStore,
+    NonRetryable,
+    ProcessManager,
+    Runtime,
+    SqlStore,
+    WorkQueue,
+    applies,
+    continues,
+    message,
+    starts,
+)
+from perdure.testing import FaultyStore
+from tests.runtime.support import quickly
+
+
+@message(name="published-test.bought")
+class Bought:
+    id: str
+
+
+@message(name="published-test.sold")
+class Sold:
+    id: str
+    buyers: tuple[str, ...] = ()
+
+
+@message(name="published-test.quote")
+class Quote:
+    id: str
+
+
+@message(name="published-test.quoted")
+class Quoted:
+    id: str
+    price: int
+
+
+@dataclass(frozen=True)
+class State:
+    heard: tuple[str, ...] = ()
+
+
+class Seller(ProcessManager[State]):
+    """Its result is what it decided: that something was sold."""
+
+    name = "published-test.seller"
+
+    @starts(Bought, by="id")
+    def bought(self, state: State, event: Bought, do: Effects) -> None:
+        do.complete(Sold(event.id, ("b-1", "b-2")))
+
+
+class Buyer(ProcessManager[State]):
+    name = "published-test.buyer"
+
+    @starts(Sold, by=lambda event: list(event.buyers))
+    def sold(self, state: State, event: Sold, do: Effects) -> None: ...
+
+    @applies(Sold)
+    def fold(self, state: State, event: Sold) -> State:
+        return replace(state, heard=(*state.heard, event.id))
+
+
+class Asker(ProcessManager[State]):
+    name = "published-test.asker"
+
+    @starts(Bought, by="id")
+    def asked(self, state: State, event: Bought, do: Effects) -> None:
+        do.send(Quote(event.id))
+
+    @continues(Quoted, by="id")
+    def quoted(self, state: State, event: Quoted, do: Effects) -> None: ...
+
+    @applies(Quoted)
+    def fold(self, state: State, event: Quoted) -> State:
+        return replace(state, heard=(*state.heard, str(event.price)))
+
+
+class Quoter(ProcessManager[State]):
+    name = "published-test.quoter"
+
+    @starts(Quote, by="id")
+    def quote(self, state: State, event: Quote, do: Effects) -> None:
+        do.reply(Quoted(event.id, 7))
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request, tmp_path):
+    if request.param == "memory":
+        return FaultyStore(MemoryStore())
+    return FaultyStore(SqlStore(f"sqlite+aiosqlite:///{tmp_path}/e.db", synchronous="NORMAL"))
+
+
+def audit(heard, name="audit"):
+    queue = WorkQueue(name)
+
+    @queue.subscriber
+    def record(event: Sold) -> None:
+        heard.append((name, event.id))
+
+    return queue
+
+
+async def heard_by(runtime, saga, id):
+    view = await runtime.state(runtime.ref(saga, id))
+    return () if view is None else view.state.heard
+
+
+@quickly
+async def test_a_sagas_result_reaches_the_interested_instances_and_every_subscriber(store):
+    heard: list[tuple[str, str]] = []
+    queues = [audit(heard), audit(heard, "mail")]
+    async with Runtime(store, [Seller, Buyer, *queues]) as runtime:
+        await runtime.publish(Bought("s-1"))
+        await runtime.settled()
+        assert await heard_by(runtime, Buyer, "b-1") == ("s-1",)
+        assert await heard_by(runtime, Buyer, "b-2") == ("s-1",)
+        assert sorted(heard) == [("audit", "s-1"), ("mail", "s-1")]
+        assert await store.inner.outbox() == []
+
+
+@quickly
+async def test_a_subscriber_that_fails_does_not_keep_the_others_from_hearing():
+    heard: list[tuple[str, str]] = []
+    broken = WorkQueue("broken")
+
+    @broken.subscriber
+    def record(event: Sold) -> None:
+        raise NonRetryable("no disk")
+
+    async with Runtime("memory://", [Seller, Buyer, broken, audit(heard)]) as runtime:
+        await runtime.publish(Bought("s-1"))
+        await runtime.settled()
+        assert heard == [("audit", "s-1")]
+        assert await heard_by(runtime, Buyer, "b-1") == ("s-1",)
+        found = [letter async for letter in runtime.dead_letters.list()]
+        assert [(letter.queue, letter.content.id) for letter in found] == [("broken", "s-1")]
+
+
+@quickly
+async def test_an_event_from_outside_reaches_the_subscribers_too(store):
+    heard: list[tuple[str, str]] = []
+    async with Runtime(store, [Buyer, audit(heard)]) as runtime:
+        await runtime.publish(Sold("s-1", ("b-1",)), message_id="m-1")
+        await runtime.settled()
+        assert await heard_by(runtime, Buyer, "b-1") == ("s-1",)
+    assert heard == [("audit", "s-1")]
+
+
+@quickly
+async def test_a_command_that_a_saga_takes_is_answered_to_the_saga_that_sent_it(store):
+    async with Runtime(store, [Asker, Quoter]) as runtime:
+        await runtime.publish(Bought("q-1"))
+        await runtime.settled()
+        assert await heard_by(runtime, Asker, "q-1") == ("7",)
+        assert await store.inner.outbox() == []
+
+
+@quickly
+async def test_events_nobody_wants_leave_no_trace_in_the_outbox(store):
+    async with Runtime(store, [Seller]) as runtime:
+        await runtime.publish(Bought("s-1"))
+        await runtime.settled()
+        assert await store.inner.outbox() == []
