@@ -6,11 +6,13 @@
 A declaration is submitted, approved by one person after another, perhaps rejected and submitted
 again, and at last paid. Whenever nothing happens for a week, a reminder is sent; after three, the
 matter is escalated. Two years of that pass in a minute, because the clock is simulated; the waiting
-is done by the runtime's durable deadlines all the same.
+is done by the runtime's durable deadlines all the same. Reminders and escalations are commands; a
+worker writes each to a file of notices, ``declarations.db.notices`` beside the store above.
 
 Kill it at any moment (``kill -9``) and run it again over the same store: the events it knows by
-their ids change nothing, the rest is done, and the figures at the end are the same. All of them
-but ``events`` are read back from the store. Next to read: ``xes.py``, the log's format.
+their ids change nothing, the rest is done, the figures at the end are the same, and the notices
+hold each command once. All figures but ``events`` are read back from the store. Next to read:
+``notices.py``, the file; ``xes.py``, the log's format.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import json
 import re
 import signal
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -31,14 +34,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from notices import Notices
 from perdure import (
     Effects,
+    Exponential,
+    Job,
     Outcome,
     PerdureError,
     ProcessManager,
     Runtime,
     Settings,
     Status,
+    WorkQueue,
     applies,
     message,
     on_deadline,
@@ -170,6 +177,18 @@ class Declaration(ProcessManager[DeclarationState]):
         else:
             do.record(Escalated())
             do.send(Escalate(state.case))
+
+
+# The worker. It is killed with everything else, so it is tried for ever: a command that has met
+# five kills is not at fault.
+
+notifying = WorkQueue("notices", retry=Exponential(max_attempts=None))
+
+
+@notifying.worker
+def write_down(command: SendReminder | Escalate, job: Job, notices: Notices) -> None:
+    kind = "reminder" if isinstance(command, SendReminder) else "escalation"
+    notices.append(job.key, {"case": command.case, "notice": kind})
 
 
 # The replay
@@ -309,10 +328,30 @@ async def run(options: argparse.Namespace, events: list[XesEvent]) -> dict[str, 
     # memory. So instances leave it only when there are too many.
     settings = Settings(idle_after_s=None, residents_max=options.max_resident)
     clock = SimulatedClock(events[0].at) if events else SimulatedClock()
-    async with Runtime(options.store, [Declaration], settings, clock=clock) as runtime:
-        with progress("replaying", len(events)) as on_progress:
-            await replay(runtime, clock, events, stop, on_progress)
-        return None if stop.is_set() else await figures(runtime, len(events))
+    with notices_of(options) as notices:
+        async with Runtime(
+            options.store,
+            [Declaration, notifying],
+            settings,
+            resources={"notices": notices},
+            clock=clock,
+        ) as runtime:
+            with progress("replaying", len(events)) as on_progress:
+                await replay(runtime, clock, events, stop, on_progress)
+            if stop.is_set():
+                return None
+            await runtime.settled()  # until all commands are performed
+            return await figures(runtime, len(events))
+
+
+@contextmanager
+def notices_of(options: argparse.Namespace) -> Iterator[Notices]:
+    """The file of notices: the one named, or the one beside the store, or a temporary one."""
+    file = options.store.partition(":///")[2].partition("?")[0]
+    with tempfile.TemporaryDirectory() as temporary:
+        beside = f"{file}.notices" if file else f"{temporary}/notices"
+        with Notices(options.notices or Path(beside)) as notices:
+            yield notices
 
 
 def options_of(arguments: list[str] | None) -> argparse.Namespace:
@@ -327,6 +366,9 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
         metavar="N",
         help="so many instances in memory at most (default: %(default)s)",
     )
+    parser.add_argument(
+        "--notices", type=Path, metavar="FILE", help="default: beside the store, or temporary"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
     return parser.parse_args(arguments)
 
@@ -336,7 +378,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         events = read_log(options.log)
         found = asyncio.run(run(options, events))
-    except (XesError, PerdureError, OSError) as error:
+    except (XesError, PerdureError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if found is None:

@@ -1,7 +1,8 @@
 """The examples, run as a reader would run them: as processes, killed ones among them.
 
 With PERDURE_DECLARATIONS_LOG and PERDURE_DECLARATIONS_GOLDEN set to an event log and the figures
-expected of it (JSON), ``declarations.py`` is checked against them as well.
+expected of it (JSON), ``declarations.py`` is checked against them as well. The single parts of the
+other examples are tested in ``examples/``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DECLARATIONS = EXAMPLES / "declarations.py"
 ORDERS = EXAMPLES / "order_fulfilment.py"
+TRANSFER = EXAMPLES / "money_transfer.py"
+KILLED = EXAMPLES / "money_transfer_killed.py"
 SAMPLE = EXAMPLES / "data" / "declarations_sample.xes"
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -34,12 +37,36 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, check=False
+        [sys.executable, *map(str, command)],
+        cwd=EXAMPLES.parent,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 def sqlite_url(path: Path) -> str:
     return f"sqlite+aiosqlite:///{path}"
+
+
+def notices_in(path: Path) -> list[tuple[str, str]]:
+    """(case, notice) of each line; no key is there twice, and no line is torn."""
+    text = path.read_text()
+    assert text.endswith("\n") or not text
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert len({line["key"] for line in lines}) == len(lines)
+    return [(line["case"], line["notice"]) for line in lines]
+
+
+def assert_all_is_written_down(path: Path, figures: dict[str, Any]) -> None:
+    """The notices are the commands that were sent: each of them, and each once."""
+    commands, counts = [], Counter[tuple[str, str]]()
+    for case, notice in notices_in(path):
+        command = {"reminder": "SendReminder", "escalation": "Escalate"}[notice]
+        counts[case, command] += 1
+        commands.append(f"{case}|{command}|{counts[case, command]}")
+    assert len(commands) == figures["reminders"] + figures["escalations"]
+    assert sha256(commands) == figures["command_digest"]
 
 
 def figures_of(*options: str | Path) -> Any:
@@ -170,6 +197,14 @@ def test_declarations_twice_over_one_file(tmp_path: Path) -> None:
     expected = simulate(SAMPLE)
     assert figures_of(*store) == expected
     assert figures_of(*store, "--max-resident", "2") == expected
+    assert_all_is_written_down(tmp_path / "declarations.db.notices", expected)
+
+
+def test_declarations_in_memory_twice_over_the_same_notices(tmp_path: Path) -> None:
+    expected = simulate(SAMPLE)
+    for _ in range(2):
+        assert figures_of("--notices", tmp_path / "notices") == expected
+        assert_all_is_written_down(tmp_path / "notices", expected)
 
 
 def test_declarations_in_words() -> None:
@@ -222,6 +257,52 @@ def test_declarations_killed_again_and_again(tmp_path: Path) -> None:
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert killed.stdout == ""
     assert figures_of(*store) == simulate(SAMPLE)
+    assert_all_is_written_down(tmp_path / "declarations.db.notices", simulate(SAMPLE))
+
+
+WORKER_FUSE = """
+import os, runpy, signal, sys
+moment, number, script = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+sys.path.insert(0, os.path.dirname(script))
+from notices import Notices
+plain = Notices.append
+
+def append(self, key, notice):
+    global number
+    number -= 1
+    if number == 0:
+        if moment == "torn":
+            self._file.write(b'{"key": "hal')
+        elif moment == "written":
+            plain(self, key, notice)
+        os.kill(os.getpid(), signal.SIGKILL)
+    plain(self, key, notice)
+
+Notices.append = append
+sys.argv = sys.argv[3:]
+runpy.run_path(script, run_name="__main__")
+"""
+"""Runs a script that is killed in its nth notice: before it is written, in the midst of it, or when
+it is written and nobody has heard of it yet."""
+
+
+def kill_at_notice(moment: str, number: int, *options: str | Path) -> None:
+    killed = run("-c", WORKER_FUSE, moment, str(number), DECLARATIONS, "--json", *options)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert killed.stdout == ""
+
+
+def test_declarations_killed_with_the_worker_at_work(tmp_path: Path) -> None:
+    store = ["--store", sqlite_url(tmp_path / "declarations.db")]
+    notices = tmp_path / "declarations.db.notices"
+    for moment, number in (
+        *[("before", 1), ("torn", 1)] * 3,  # the same command: being killed is not its fault
+        *(("written", number) for number in (1, 2, 5)),
+    ):
+        kill_at_notice(moment, number, *store)
+        assert notices.read_bytes().endswith(b"hal") == (moment == "torn")
+    assert figures_of(*store) == simulate(SAMPLE)
+    assert_all_is_written_down(notices, simulate(SAMPLE))
 
 
 def test_declarations_stopped_in_order(tmp_path: Path) -> None:
@@ -240,6 +321,9 @@ def test_declarations_stopped_in_order(tmp_path: Path) -> None:
         (["--log", __file__], f"{__file__}, line 1: not well-formed XML"),
         (["--store", "carrier-pigeon://"], "names no store"),
         (["--max-resident", "0"], "residents_max"),
+        (["--store", "sqlite+aiosqlite:///no/such/directory.db"], "no/such/directory"),
+        (["--notices", "no/such/directory"], "no/such/directory"),
+        (["--notices", __file__], f"{__file__}, line 1: no notice"),
     ],
 )
 def test_declarations_complain_in_one_line(options: list[str], complaint: str) -> None:
@@ -273,63 +357,121 @@ class TestRealLog:
         store = ["--store", sqlite_url(tmp_path / "declarations.db")]
         assert figures_of(*self.log, *store) == self.golden
         assert figures_of(*self.log, *store, "--max-resident", "200") == self.golden
+        assert_all_is_written_down(tmp_path / "declarations.db.notices", self.golden)
 
     def test_killed_again_and_again(self, tmp_path: Path) -> None:
         chance = random.Random(7)
         store = ["--store", sqlite_url(tmp_path / "declarations.db")]
-        for messages in sorted(chance.sample(range(1, self.golden["events"]), 4)):
+        for moment in ("written", "torn", "before"):
+            kill_at_notice(moment, chance.randrange(1, 1000), *self.log, *store)
+        for messages in sorted(chance.sample(range(1, self.golden["events"]), 3)):
             killed = run_fused(signal.SIGKILL, messages, chance.randrange(20), *self.log, *store)
             assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert figures_of(*self.log, *store) == self.golden
+        assert_all_is_written_down(tmp_path / "declarations.db.notices", self.golden)
 
 
 # order_fulfilment.py
 
 STORY = """\
-  m-1 OrderPlaced        o-1: applied
-  m-2 OrderPlaced        o-2: applied
-  m-3 OrderPlaced        o-3: applied
-  m-4 OrderPlaced        o-4: applied
-  m-5 PaymentReceived    o-1: applied
-  m-6 PaymentReceived    o-2: applied
-  m-7 InventoryReserved  o-1: applied
-  m-8 PaymentReceived    no answer: killed, exit code -9
+First process, over URL:
+  m-1 OrderPlaced  o-1: applied
+  m-2 OrderPlaced  o-2: applied
+  m-3 OrderPlaced  o-3: applied
+  m-4 OrderPlaced  o-4: applied
+  m-5 OrderPlaced  o-5: applied
+  m-6 OrderPlaced  o-6: applied
+  m-7 OrderPlaced  o-7: applied
+  m-8 ItemPicked   killed, exit code -9
+
+The second process takes up what the first one had begun:
+  asked 2 times, the carrier booked 1
+  o-1 completed, shipped
+  o-2 failed, cancelled (shop.OutOfStock: no sofa left)
+  o-3 failed, cancelled (the card was declined)
+  o-4 running, awaiting_picking
+  o-5 running, awaiting_picking
+  o-6 running, awaiting_picking
+  o-7 running, awaiting_picking
+
+The message without an answer is sent again, and one that comes too late:
+  m-8 ItemPicked o-1: applied, known: nothing happened
+  m-9 OrderCancelled o-1: finished
+
+Messages for orders that are not in memory wake them:
+  m-10 ItemPicked o-4: applied
+  m-11 ItemPicked o-5: applied
+  m-12 OrderCancelled o-7: applied
+  in memory: 1, then 4
+
+A minute later the carrier has taken one of the two, and the other is undone:
+  o-1 completed, shipped
+  o-2 failed, cancelled (shop.OutOfStock: no sofa left)
+  o-3 failed, cancelled (the card was declined)
+  o-4 failed, cancelled (ConnectionError: the carrier has no room for a piano)
+  o-5 completed, shipped
+  o-6 running, awaiting_picking
+  o-7 failed, cancelled (cancelled)
+
+Fifteen days later:
+  o-1 completed, shipped
+  o-2 failed, cancelled (shop.OutOfStock: no sofa left)
+  o-3 failed, cancelled (the card was declined)
+  o-4 failed, cancelled (ConnectionError: the carrier has no room for a piano)
+  o-5 completed, shipped
+  o-6 failed, cancelled (took too long)
+  o-7 failed, cancelled (cancelled)
+
+The history of o-4, of both processes:
+  1 OrderPlaced: applied, sent ProcessPayment
+  2 PaymentReceived: applied, sent ReserveInventory
+  3 InventoryReserved: applied
+  4 ItemPicked: applied, sent ShipItem
+  5 perdure.CommandFailed: applied, sent RefundPayment, sent ReleaseInventory
+  6 PaymentRefunded: applied
+  7 InventoryReleased: applied
+
+Commands that failed for good:
+  o-2 ReserveInventory: non-retryable, 1 attempts
+  o-4 ShipItem: exhausted, 4 attempts
+
+The shop's own books, and the carrier's:
+  o-1 paid +40
+  o-2 paid +500 -500
+  o-4 paid +900 -900
+  o-5 paid +60
+  o-6 paid +41 -41
+  o-7 paid +42 -42
+  o-1 sold for 40
+  o-5 sold for 60
+  o-6 please pick it
+  o-1 shipped once, the carrier was asked 2 times
+  o-5 shipped once, the carrier was asked 3 times
+  in stock: lamp 4, mirror 4, piano 1, sofa 0
 """
 
 
 def test_story_of_an_order(tmp_path: Path) -> None:
-    ended = run(ORDERS, "--store", sqlite_url(tmp_path / "orders.db"))
+    url = sqlite_url(tmp_path / "orders.db")
+    ended = run(ORDERS, "--store", url)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
-    first, *parts = ended.stdout.split("\n\n")
-    assert first.partition("\n")[2] + "\n" == STORY
-    after_crash, repeated, woken, hours, days, history = (part.splitlines() for part in parts)
-    assert after_crash[1:] == [
-        "  o-1 running, awaiting_shipment",
-        "  o-2 running, awaiting_inventory",
-        "  o-3 running, awaiting_inventory",
-        "  o-4 running, awaiting_payment",
+    assert ended.stdout.replace(url, "URL") == STORY
+
+
+def test_story_told_again_over_the_same_files(tmp_path: Path) -> None:
+    """Nobody is killed, all messages are known, nothing is done again."""
+    store = ["--store", sqlite_url(tmp_path / "orders.db")]
+    first, again = run(ORDERS, *store), run(ORDERS, *store)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout.count("known: nothing happened") == 5
+    last = "Commands that failed for good:"
+    wanted = first.stdout.partition(last)[2].splitlines()
+    carried = [line for line in wanted if "shipped once" in line]
+    assert again.stdout.partition(last)[2].splitlines() == [
+        line for line in wanted if line not in carried
     ]
-    assert repeated[1:] == [
-        "  m-6 PaymentReceived o-2: applied, known: nothing happened",
-        "  m-9 PaymentReceived o-2: unhandled",
-    ]
-    assert woken[1:] == ["  m-10 ItemShipped o-1: applied", "  in memory: 2, then 3"]
-    assert [line.rpartition(": ")[2] for line in hours[1:]] == ["applied"] * 3
-    assert days[1:4] == [
-        "  o-1 completed, shipped",
-        "  o-2 completed, shipped",
-        "  o-3 completed, cancelled",
-    ]
-    assert days[4] == "  o-4 failed, awaiting_payment (took too long)"
-    assert history[1:] == [
-        "  1 OrderPlaced: applied, sent ProcessPayment",
-        "  2 PaymentReceived: applied, sent ReserveInventory",
-        "  3 PaymentReceived: unhandled",
-        "  4 perdure.DeadlineReached: applied, sent AskWarehouse",
-        "  5 InventoryReserved: applied, sent ShipItem",
-        "  6 ItemShipped: applied",
-    ]
+    assert len(carried) == 2
 
 
 def test_story_in_a_temporary_directory() -> None:
@@ -372,7 +514,11 @@ class Service:
 
 def order_placed(order_id: str) -> str:
     return json.dumps(
-        {"id": "m", "type": "OrderPlaced", "data": {"order_id": order_id, "amount": 1}}
+        {
+            "id": "m",
+            "type": "OrderPlaced",
+            "data": {"order_id": order_id, "item": "lamp", "amount": 1},
+        }
     )
 
 
@@ -397,6 +543,133 @@ def test_service_survives_nonsense_and_stops_with_its_input(tmp_path: Path) -> N
         assert answer == "o-1: applied"
         assert service.process.communicate()[0] == "stopped\n"
         assert service.process.returncode == 0
+
+
+# money_transfer.py and money_transfer_killed.py
+
+TRANSFERS = """\
+before: fees 0.00, alice 100.00, bob 20.00, carol 0.00; together 120.00
+  t-1  30.00 from alice to bob: completed, credited
+  t-2  50.00 from alice to carol: completed, compensated with residue: fee 1.00
+  t-3 900.00 from bob to alice: failed, Refused: account bob has only 50.00
+  t-4  10.00 from alice to nobody: completed, compensated with residue: fee 1.00
+after:  fees 2.00, alice 68.00, bob 50.00, carol 0.00; together 120.00
+"""
+
+
+@pytest.mark.parametrize("command", [[TRANSFER], ["-m", "examples.money_transfer"]])
+def test_money_transfer(command: list[str | Path]) -> None:
+    ended = run(*command)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == TRANSFERS
+
+
+def test_money_transfer_again_over_the_same_files(tmp_path: Path) -> None:
+    for first in (
+        TRANSFERS.splitlines()[0],
+        TRANSFERS.splitlines()[-1].replace("after: ", "before:"),
+    ):
+        ended = run(TRANSFER, "--directory", tmp_path / "money")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.splitlines() == [first, *TRANSFERS.splitlines()[1:]]
+
+
+def killed_transfers(transfers: int, kills: int, *options: str) -> dict[str, Any]:
+    """The figures of a run that must be in order: it says so by its exit code."""
+    ended = run(KILLED, "--transfers", str(transfers), "--kills", str(kills), "--json", *options)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stderr == ""
+    found: dict[str, Any] = json.loads(ended.stdout)
+    failing = found["to closed accounts"]
+    assert found["kills"] == kills
+    assert found["kills during a booking"] > 0
+    assert (found["debited"], found["lost"], found["doubled"]) == (transfers, 0, 0)
+    assert (found["credited"], found["refunded"]) == (transfers - failing, failing)
+    assert found["money at first"] == found["money at last"]
+    assert found["asked again"] > 0  # some booking had been made, and nobody had heard of it
+    return found
+
+
+def test_money_transfers_killed_again_and_again() -> None:
+    assert killed_transfers(100, 6, "--failing", "0.3", "--seed", "5")["refunded"] == 30
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_thousand_money_transfers_killed_twenty_times() -> None:
+    assert killed_transfers(1000, 20)["refunded"] == 200
+
+
+# notices.py
+
+
+@pytest.fixture
+def notices(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module("notices")
+
+
+def reminder(case: str) -> dict[str, Any]:
+    return {"case": case, "notice": "reminder"}
+
+
+def test_notices_hold_a_key_once(notices: Any, tmp_path: Path) -> None:
+    for _ in range(2):
+        with notices.Notices(tmp_path / "notices") as opened:
+            for case in ("a", "b\n", "a"):
+                opened.append(f"key of {case}", reminder(case))
+            assert len(opened) == 2
+    assert notices_in(tmp_path / "notices") == [("a", "reminder"), ("b\n", "reminder")]
+
+
+def test_a_torn_notice_is_taken_away_and_written_again(notices: Any, tmp_path: Path) -> None:
+    path = tmp_path / "notices"
+    with notices.Notices(path) as opened:
+        opened.append("a", reminder("a"))
+        opened.append("b", reminder("b"))
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for end in range(first, len(whole)):
+        path.write_bytes(whole[:end])
+        with notices.Notices(path) as opened:
+            assert path.read_bytes() == whole[:first]
+            opened.append("b", reminder("b"))
+        assert path.read_bytes() == whole
+
+
+def test_a_notice_the_disk_has_no_room_for_leaves_nothing(
+    notices: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with notices.Notices(tmp_path / "notices") as opened:
+        opened.append("a", reminder("a"))
+        with monkeypatch.context() as patch:
+            patch.setattr(notices.os, "fsync", full)
+            with pytest.raises(OSError, match="No space"):
+                opened.append("b", reminder("b"))
+        assert notices_in(tmp_path / "notices") == [("a", "reminder")]
+        opened.append("b", reminder("b"))
+    assert notices_in(tmp_path / "notices") == [("a", "reminder"), ("b", "reminder")]
+
+
+def test_a_notice_is_on_the_disk_when_append_returns(
+    notices: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bytes] = []
+    path = tmp_path / "notices"
+    monkeypatch.setattr(notices.os, "fsync", lambda descriptor: synced.append(path.read_bytes()))
+    with notices.Notices(path) as opened:
+        opened.append("a", reminder("a"))
+    assert synced[-1] == path.read_bytes() != b""
+
+
+def test_only_one_writes_notices(notices: Any, tmp_path: Path) -> None:
+    path = tmp_path / "notices"
+    with notices.Notices(path), pytest.raises(OSError, match="another process writes"):
+        notices.Notices(path)
+    notices.Notices(path).__exit__()
 
 
 # xes.py
