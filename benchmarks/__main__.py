@@ -22,6 +22,7 @@ from benchmarks import (
     rehydrate,
     residents,
     throughput,
+    work,
 )
 from benchmarks.measure import Bench
 from benchmarks.result import Result, print_json, print_text
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, Callable[[Bench, bool, float], Result]] = {
     "history": lambda bench, quick, _: history.run(
         bench, history.QUICK if quick else history.Sizes()
     ),
+    "work": lambda bench, quick, _: work.run(bench, work.QUICK if quick else work.Sizes()),
     "grown": lambda bench, quick, _: grown.run(bench, grown.QUICK if quick else grown.Sizes()),
 }
 

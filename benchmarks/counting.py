@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from perdure.core.commit import (
@@ -12,6 +13,7 @@ from perdure.core.commit import (
     InboxRow,
     JournalRow,
     OutboxRow,
+    QueueRow,
     Status,
 )
 from perdure.errors import StoreError
@@ -21,11 +23,15 @@ __all__ = ["CountingStore"]
 
 
 class CountingStore:
-    """Hands everything on; ``calls`` are the operations since it was set to 0."""
+    """Hands everything on; ``calls`` are the operations since it was set to 0.
+
+    ``written_at`` is when the last write had ended.
+    """
 
     def __init__(self, store: Store) -> None:
         self.name = store.name
         self.calls = 0
+        self.written_at = 0.0
         self._store = store
 
     @property
@@ -40,7 +46,9 @@ class CountingStore:
         await self._counted.close()
 
     async def write(self, entries: Sequence[Entry]) -> Sequence[StoreError | None]:
-        return await self._counted.write(entries)
+        answers = await self._counted.write(entries)
+        self.written_at = time.perf_counter()
+        return answers
 
     async def load(self, instances: Sequence[str]) -> Sequence[LoadedInstance]:
         return await self._counted.load(instances)
@@ -65,8 +73,33 @@ class CountingStore:
     async def inbox(self, after: int = 0, limit: int = 1000) -> list[InboxRow]:
         return await self._counted.inbox(after, limit)
 
-    async def outbox(self, after: int = 0, limit: int = 1000) -> list[OutboxRow]:
-        return await self._counted.outbox(after, limit)
+    async def inbox_due(
+        self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
+    ) -> list[InboxRow]:
+        return await self._counted.inbox_due(after, limit)
+
+    async def outbox(
+        self, after: int = 0, limit: int = 1000, queue: str | None = None
+    ) -> list[OutboxRow]:
+        return await self._counted.outbox(after, limit, queue)
+
+    async def jobs_ready(self, queue: str, now_ms: int, limit: int = 1000) -> list[OutboxRow]:
+        return await self._counted.jobs_ready(queue, now_ms, limit)
+
+    async def jobs_due(self, after: tuple[int, int] = (0, 0), limit: int = 1000) -> list[OutboxRow]:
+        return await self._counted.jobs_due(after, limit)
+
+    async def jobs_at(self, positions: Sequence[int]) -> list[OutboxRow]:
+        return await self._counted.jobs_at(positions)
+
+    async def jobs_after(self, position: int) -> list[OutboxRow]:
+        return await self._counted.jobs_after(position)
+
+    async def queues(self) -> list[QueueRow]:
+        return await self._counted.queues()
+
+    async def queue_depths(self) -> dict[str, int]:
+        return await self._counted.queue_depths()
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         return await self._counted.dead_letters(after, limit)

@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import deadlines, grown, history, hot, latency, rehydrate, residents, throughput
+from benchmarks import (
+    deadlines,
+    grown,
+    history,
+    hot,
+    latency,
+    rehydrate,
+    residents,
+    throughput,
+    work,
+)
 from benchmarks.counting import CountingStore
 from benchmarks.limit import one_row_commits
 from benchmarks.load import OtherWork, runtime_over
@@ -34,6 +44,9 @@ RUNS: dict[str, Callable[[Bench], Result]] = {
     ),
     "deadlines": lambda bench: deadlines.run(bench, deadlines.Sizes(deadlines=20, idle_s=0.1)),
     "history": lambda bench: history.run(bench, history.Sizes(old=40, young=5, block=10, blocks=2)),
+    "work": lambda bench: work.run(
+        bench, work.Sizes(orders=10, probes=5, retries=10, idle_s=0.1, turns=2)
+    ),
     "grown": lambda bench: grown.run(
         bench, grown.Sizes(instances=20, working_set=10, empty_instances=5, turns=20)
     ),
