@@ -1,11 +1,14 @@
-"""The documents name tests and modules that exist."""
+"""The documents name tests and modules that exist, and the guide runs as printed."""
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SOURCES = (ROOT / "docs" / "sources.md").read_text()
+GUIDE = (ROOT / "docs" / "work-queues.md").read_text()
 
 
 def names_in(path: Path) -> set[str]:
@@ -27,7 +30,38 @@ def test_every_test_named_in_the_sources_exists() -> None:
 
 
 def test_every_item_of_this_release_has_its_row() -> None:
-    wanted = [f"S0.{n}" for n in range(1, 38)]
-    wanted += [f"S3.{n}" for n in range(6, 21)] + [f"S4.{n}" for n in range(1, 28)]
+    wanted = [f"S0.{n}" for n in (*range(1, 38), *range(52, 68))]
+    wanted += [f"S1.{n}" for n in range(1, 25)] + [f"S2.{n}" for n in range(1, 29)]
+    wanted += [f"S3.{n}" for n in range(6, 21)]
+    wanted += [f"S4.{n}" for n in (*range(1, 28), *range(32, 37))]
     rows = re.findall(r"^\| (S\d\.\d+) \|", SOURCES, re.MULTILINE)
     assert sorted(rows) == sorted(wanted)
+
+
+def test_every_module_and_name_in_the_sources_exists() -> None:
+    """As "`file.py` `Name.attribute`, `Other`", in the column that says where an idea lives."""
+    rows = re.findall(r"^\| S\d\.\d+ \|[^|]*\|([^|]*)\|", SOURCES, re.MULTILINE)
+    named = re.findall(r"`([\w/-]+\.(?:py|md))`((?:,? `[\w.]+`(?!\s*::))*)", " ".join(rows))
+    assert len(named) > 100
+    for file, names in named:
+        path = next((p for p in (ROOT / "src/perdure" / file, ROOT / file) if p.is_file()), None)
+        assert path is not None, file
+        words = set(re.findall(r"\w+", path.read_text()))
+        for name in re.findall(r"`([\w.]+)`", re.sub(r"`[\w/-]+\.(py|md)`", "", names)):
+            assert set(name.split(".")) <= words, f"{file} {name}"
+
+
+def test_the_guide_to_work_queues_prints_what_it_says(tmp_path: Path) -> None:
+    """Its pieces of code are one program, its plain blocks what that prints."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+    program = "\n".join(text for language, text in blocks if language == "python")
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "".join(text for language, text in blocks if not language)

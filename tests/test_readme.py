@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 
 
@@ -37,6 +38,18 @@ def test_the_snippet_for_tests_is_a_test_that_passes(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_money_transfer_prints_what_the_readme_says() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "money_transfer.py"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout in [text for language, text in BLOCKS if language == ""]
 
 
 def test_the_two_commands_are_the_ones_ci_runs() -> None:
