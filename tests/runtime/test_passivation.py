@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import threading
 from datetime import timedelta
@@ -216,3 +217,15 @@ async def test_residents_may_go_and_come_while_others_are_at_work(store):
         await asyncio.gather(*tasks)
         seen = [view.correlation_id async for view in runtime.instances(Ledger)]
         assert seen == sorted(str(n) for n in range(10))
+
+
+@quickly
+async def test_the_garbage_collector_is_as_before_when_the_runtime_has_stopped(memory):
+    before = gc.get_threshold()
+    async with ledgers(memory, freeze_residents=True) as runtime:
+        await open_ledger(runtime)
+        assert gc.get_freeze_count() > 0
+        assert gc.get_threshold()[0] > before[0]
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
+    async with ledgers(memory):
+        assert gc.get_threshold() == before, "only where it was asked for"

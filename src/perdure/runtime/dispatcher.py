@@ -186,8 +186,10 @@ class Dispatcher:
         if self._read_back.has_doubts:
             self._read_back.doubtful(rows)
             return
+        unknown = self._unknown
         for row in rows:
-            if not row.after:  # else the end of the one before it releases it
+            # One that follows another is released by the end of that.
+            if not row.after and row.target not in unknown:
                 self._hand_out(row)
 
     def _hand_out(self, row: OutboxRow) -> None:

@@ -51,6 +51,10 @@ SWEEP_PAUSE_S = 0.001
 FREEZE_FROM = 1_000
 """Fewer further residents are not worth a collection (which looks at what is not frozen yet)."""
 
+YOUNG_MAX = 50_000
+"""With residents frozen, the collector looks at the young objects when there are so many of them,
+not 700: a turn makes some twenty that live until its commit, and there is no cycle among them."""
+
 
 class Supervisor(Actor):
     """Owns the incarnations of one runtime. Registered with pykka, unlike they."""
@@ -80,7 +84,9 @@ class Supervisor(Actor):
         self._losses: dict[str, int] = {}  # incarnations lost since something was written
         self._unsettled: set[str] = set()  # a commit's outcome is unknown: not read back yet
         self._freeze_above = math.inf
+        self._gc_threshold = gc.get_threshold()
         if services.settings.freeze_residents:
+            gc.set_threshold(YOUNG_MAX, *self._gc_threshold[1:])
             self._freeze()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pauses: dict[str, tuple[SagaActor, Wake]] = {}
@@ -310,6 +316,7 @@ class Supervisor(Actor):
         """End all incarnations; refuse what they have not answered."""
         self._is_closed = True
         if self.services.settings.freeze_residents:
+            gc.set_threshold(*self._gc_threshold)
             gc.unfreeze()
         await self.wakeups.stop()
         await self._rehydration.stop()

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import LargeBinary, Table
 
-from perdure.codec.checksum import checksum
+from perdure.codec.checksum import checksum, sealer
 from perdure.core.commit import (
     DeadLetterRow,
     DeadlineRow,
@@ -109,19 +109,18 @@ class RowKind(Generic[Row]):
         adapter of bytes, which takes longer than the copy.
         """
         values: list[Any] = []
-        key_of = self.key_of
+        key_of, seal = self.key_of, sealer()
         if self.has_body:
             for row in rows:
                 key = key_of(row)
                 body: bytes = row.body  # type: ignore[attr-defined]
-                sealed = checksum(body, *key)
                 values += key
-                values += (bytearray(body), sealed)
+                values += (bytearray(body), seal(body, key))
         else:
             for row in rows:
                 key = key_of(row)
                 values += key
-                values.append(checksum(b"", *key))
+                values.append(seal(b"", key))
         return values
 
     def is_sound(self, stored: StoredRow) -> bool:
@@ -286,14 +285,13 @@ def seal_jobs(rows: Iterable[OutboxRow]) -> tuple[list[Any], list[Any]]:
     """``OUTBOX.seal``, with untouched rows apart, and without the values that they share."""
     untouched: list[Any] = []
     others: list[OutboxRow] = []
-    key_of, sent = OUTBOX.key_of, len(SENT_COLUMNS)
+    key_of, seal, sent = OUTBOX.key_of, sealer(), len(SENT_COLUMNS)
     for row in rows:
         key = key_of(row)
         if key[sent:] != UNTOUCHED:
             others.append(row)
             continue
         body = row.body
-        sealed = checksum(body, *key)
         untouched += key[: sent - 1]
-        untouched += (bytearray(row.context), bytearray(body), sealed)
+        untouched += (bytearray(row.context), bytearray(body), seal(body, key))
     return untouched, OUTBOX.seal(others)
