@@ -22,12 +22,13 @@ MAY_IMPORT = {
     "job": {"errors", "messages", "core"},
     "worker_signature": {"errors", "messages", "core", "job"},
     "queue": {"errors", "core", "job", "worker_signature"},
+    "member": {"core", "queue"},
     "codec": {"errors", "messages", "core", "codec"},
     "store": {"errors", "core", "codec", "store"},
     "actors": {"actors"},
     "runtime": {
         "errors", "messages", "settings", "core", "codec", "store", "actors", "process_manager",
-        "job", "worker_signature", "queue", "runtime",
+        "job", "worker_signature", "queue", "member", "runtime",
     },
     "testing": {
         "errors", "messages", "settings", "core", "codec", "store", "runtime", "testing",

@@ -5,12 +5,14 @@ Next to read: ``running.py``, which builds the parts from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from perdure.codec import Codec
+from perdure.core.saga import Definition
 from perdure.errors import DefinitionError
+from perdure.member import Member, Opening
 from perdure.queue import WorkQueue
 from perdure.runtime.clock import Clock
 from perdure.runtime.definitions import Saga, codec_of, definitions_of
@@ -33,6 +35,7 @@ class Blueprint:
     outbound: Outbound
     codec: Codec
     resources: Mapping[str, Any]
+    openings: Sequence[tuple[Definition, Opening]]
     new_id: Callable[[], str]
     random: Callable[[], float]
 
@@ -48,17 +51,25 @@ def blueprint_of(
     random: Callable[[], float],
 ) -> Blueprint:
     """Sort the members into sagas and work queues. Raises ``DefinitionError``."""
-    if isinstance(members, (type, WorkQueue)):
+    if isinstance(members, (type, WorkQueue, Member)):
         raise DefinitionError(f"{members!r} is no list", remedy="put it in a list")
     listed = list(members)
+    sagas = [one for one in listed if not isinstance(one, WorkQueue)]
+    objects = [one for one in sagas if isinstance(one, Member)]
     queues = [one for one in listed if isinstance(one, WorkQueue)]
-    routing = Routing(definitions_of([one for one in listed if not isinstance(one, WorkQueue)]))
+    queues += [queue for one in objects for queue in one.queues()]
+    routing = Routing(definitions_of(sagas))
     outbound = Outbound(queues, routing, resources)
     performed = [kind for queue in queues for kind in _types_of(queue)]
     codec = codec_of(
         routing.definitions.values(), [*messages, *performed], settings.message_bytes_max
     )
-    return Blueprint(store, clock, settings, routing, outbound, codec, resources, new_id, random)
+    openings = [
+        (routing.definitions[one.name], opening) for one in objects for opening in one.openings()
+    ]
+    return Blueprint(
+        store, clock, settings, routing, outbound, codec, resources, openings, new_id, random
+    )
 
 
 def _types_of(queue: WorkQueue) -> Iterable[type]:

@@ -11,25 +11,21 @@ from typing import Any, TypeAlias
 from perdure.codec import Codec, Limits, TypeRegistry
 from perdure.core.saga import Definition
 from perdure.errors import CodecError, DefinitionError, DuplicateSaga
+from perdure.member import Member
 from perdure.messages import DeadlineReached, TimeoutReached
 from perdure.process_manager import ProcessManager, define
 
 __all__ = ["Saga", "codec_of", "definitions_of"]
 
-Saga: TypeAlias = type[ProcessManager[Any]]
+Saga: TypeAlias = type[ProcessManager[Any]] | Member
+"""A process manager class, or an object that is a saga."""
 
 
 def definitions_of(sagas: Iterable[Saga]) -> dict[str, Definition]:
     """The definitions by name. Raises ``DefinitionError``, ``DuplicateSaga``."""
-    if isinstance(sagas, type):
-        raise DefinitionError(f"{sagas.__name__} is no list of sagas", remedy="put it in a list")
     found: dict[str, Definition] = {}
     for saga in sagas:
-        if not (isinstance(saga, type) and issubclass(saga, ProcessManager)):
-            raise DefinitionError(
-                f"{saga!r} is no saga", remedy="give classes that inherit from ProcessManager"
-            )
-        definition = define(saga)
+        definition = _definition(saga)
         if definition.name in found:
             raise DuplicateSaga(
                 f"two sagas are named {definition.name!r}",
@@ -38,6 +34,19 @@ def definitions_of(sagas: Iterable[Saga]) -> dict[str, Definition]:
             )
         found[definition.name] = definition
     return found
+
+
+def _definition(saga: Any) -> Definition:
+    if isinstance(saga, type):
+        if issubclass(saga, ProcessManager):
+            return define(saga)
+    elif isinstance(saga, Member):
+        return saga.definition()
+    raise DefinitionError(
+        f"{saga!r} is no saga",
+        remedy="give classes that inherit from ProcessManager, ordered sagas, workflows, schedules "
+        "and work queues",
+    )
 
 
 def codec_of(

@@ -15,7 +15,9 @@ from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.codec.outbox import context_packer
 from perdure.core.outcome import Encoder
-from perdure.errors import PublishFailed, StoreError
+from perdure.core.saga import Definition
+from perdure.errors import InstanceQuarantined, PublishFailed, StoreError
+from perdure.member import Opening
 from perdure.messages import Message, Metadata
 from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.delivery import Delivery, Receipt
@@ -72,6 +74,7 @@ class Running:
         self._watch = LoopWatch(
             settings.loop_block_limit_s, lambda: self.dispatcher.is_busy, _names_of(outbound)
         )
+        self._openings, self._routing = blueprint.openings, routing
         self.is_stopping = False
 
     async def start(self) -> None:
@@ -79,6 +82,8 @@ class Running:
         self.services.commit.start()
         self.services.clock.attach(self.settled)
         await self.supervisor.wakeups.start()
+        for opening in self._openings:
+            await self._open(*opening)
         await self.dispatcher.start(self.supervisor.admit)
         if self.dispatcher.has_coroutines:
             self._watch.start()
@@ -90,6 +95,23 @@ class Running:
             return self._deliver_later(delivery)
         self.supervisor.deliver(delivery)
         return future
+
+    async def _open(self, definition: Definition, opening: Opening) -> None:
+        """Deliver what an instance needs to have had; one that nobody can read stays as it is."""
+        services = self.services
+        message = self._routing.message(
+            services.codec,
+            opening.message,
+            opening.message_id,
+            services.new_id,
+            services.clock.now_ms(),
+        )
+        try:
+            await self.deliver(
+                self._routing.delivery_to(definition, opening.correlation_id, message)
+            )
+        except InstanceQuarantined as error:
+            logger.error("%s", error)
 
     async def deliver_all(self, message: Message, deliveries: list[Delivery]) -> list[Receipt]:
         """Deliver to several instances. Raises ``PublishFailed`` if some did not take it."""
