@@ -32,6 +32,7 @@ from perdure.effects import (
     Reply,
     Send,
     SetDeadline,
+    Stuck,
 )
 from perdure.errors import NonRetryable, PerdureError, RetryLater
 from perdure.job import Job
@@ -106,6 +107,7 @@ __all__ = [
     "StartMissing",
     "Status",
     "Stop",
+    "Stuck",
     "TimeoutReached",
     "WorkQueue",
     "applies",

@@ -32,6 +32,7 @@ __all__ = [
     "Reply",
     "Send",
     "SetDeadline",
+    "Stuck",
 ]
 
 
@@ -107,7 +108,19 @@ class Fail:
     reason: str
 
 
-Effect: TypeAlias = Record | Send | Publish | SetDeadline | CancelDeadline | Reply | Complete | Fail
+@dataclass(slots=True)
+class Stuck:
+    """The process cannot go on by itself: it is listed as stuck, with the reason.
+
+    It takes messages all the same. A turn without this effect sets it running again.
+    """
+
+    reason: str
+
+
+Effect: TypeAlias = (
+    Record | Send | Publish | SetDeadline | CancelDeadline | Reply | Complete | Fail | Stuck
+)
 
 
 class Effects:
@@ -167,3 +180,7 @@ class Effects:
     def fail(self, reason: str) -> None:
         """End the process: it cannot reach its goal."""
         self.collected.append(Fail(reason))
+
+    def stuck(self, reason: str) -> None:
+        """List the process as stuck until a turn that does not say so again."""
+        self.collected.append(Stuck(reason))

@@ -16,6 +16,7 @@ from perdure import (
     Send,
     SetDeadline,
     Status,
+    Stuck,
     continues,
     message,
     on_deadline,
@@ -206,6 +207,26 @@ def test_failing_keeps_the_reason():
     turn = take(Fail("no stock"))
     assert turn.after.status is Status.FAILED
     assert turn.after.detail == "no stock"
+
+
+def test_a_stuck_instance_goes_on_with_the_next_turn_that_does_not_say_so_again():
+    armed = take(SetDeadline("tick", after=timedelta(hours=1))).after
+    stuck = take(Stuck("no stock"), instance=armed)
+    assert (stuck.after.status, stuck.after.detail) == (Status.STUCK, "no stock")
+    assert stuck.status_changed
+    assert stuck.after.deadlines == armed.deadlines, "it has not ended"
+    still = take(Stuck("no courier"), instance=stuck.after)
+    assert (still.after.detail, still.status_changed) == ("no courier", True)
+    same = take(Stuck("no courier"), instance=still.after)
+    assert not same.status_changed
+    freed = take(instance=same.after)
+    assert (freed.after.status, freed.after.detail) == (Status.RUNNING, None)
+    assert freed.status_changed
+
+
+def test_a_stop_ends_a_stuck_turn_no_more_than_it_says():
+    turn = take(Stuck("wait"), kind=VerdictKind.STOP)
+    assert turn.after.status is Status.STUCK
 
 
 def test_a_stop_completes_after_its_handler():

@@ -35,8 +35,15 @@ class Status(StrEnum):
     """Where an instance stands in its life."""
 
     RUNNING = "running"
+    STUCK = "stuck"
+    """It goes on only when somebody has seen to it; it takes messages as a running one does."""
     COMPLETED = "completed"
     FAILED = "failed"
+
+    @property
+    def is_over(self) -> bool:
+        """It has ended: nothing revives it."""
+        return self is Status.COMPLETED or self is Status.FAILED
 
 
 class OutboxKind(IntEnum):

@@ -26,6 +26,7 @@ from perdure.effects import (
     Reply,
     Send,
     SetDeadline,
+    Stuck,
 )
 from perdure.errors import InvalidEffect
 from perdure.messages import (
@@ -96,10 +97,11 @@ class Draft:
             self.set = {}
         self.set[name] = Armed(due_at_ms, self.metadata.sequence_nr)
 
-    def finish(self, status: Status, detail: bytes | str | None) -> None:
+    def leave(self, status: Status, detail: bytes | str | None) -> None:
+        """The instance does not go on running."""
         if self.status is not Status.RUNNING:
             raise InvalidEffect(
-                "a turn can complete or fail its instance once", remedy="return one of the two"
+                "a turn can complete, fail or stick its instance once", remedy="return one of them"
             )
         self.status = status
         self.detail = detail
@@ -163,7 +165,7 @@ class Draft:
             context = self.encoder.context(message, self.metadata)
             for row in self.outgoing:
                 row.context = context
-        finished = self.status is not Status.RUNNING
+        finished = self.status.is_over
         cleared = self._settle_deadlines(finished)
         after = Instance(
             before.key,
@@ -187,7 +189,9 @@ class Draft:
             self.outgoing,
             self.set,
             cleared,
-            finished or not before.sequence_nr,
+            self.status is not before.status
+            or self.detail != before.detail
+            or not before.sequence_nr,
             self.reply,
             self.reply_value,
         )
@@ -299,13 +303,17 @@ def _reply(draft: Draft, effect: Reply) -> None:
 
 def _complete(draft: Draft, effect: Complete) -> None:
     result, encoder = effect.result, draft.encoder
-    draft.finish(Status.COMPLETED, None if result is None else encoder.value(result))
+    draft.leave(Status.COMPLETED, None if result is None else encoder.value(result))
     if type_info_of(type(result)) is not None and (audience := encoder.audience(result)):
         announce(draft, encoder.message(result), audience)
 
 
 def _fail(draft: Draft, effect: Fail) -> None:
-    draft.finish(Status.FAILED, str(effect.reason))
+    draft.leave(Status.FAILED, str(effect.reason))
+
+
+def _stuck(draft: Draft, effect: Stuck) -> None:
+    draft.leave(Status.STUCK, str(effect.reason))
 
 
 _CARRY_OUT: dict[type, Callable[[Draft, Any], None]] = {
@@ -317,4 +325,5 @@ _CARRY_OUT: dict[type, Callable[[Draft, Any], None]] = {
     Reply: _reply,
     Complete: _complete,
     Fail: _fail,
+    Stuck: _stuck,
 }

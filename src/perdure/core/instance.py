@@ -32,7 +32,7 @@ class Instance:
     """One run of a saga at a sequence number. Number 0 means that it does not exist (yet).
 
     ``detail`` is what a finished instance said at its end: the encoded result, or the reason as
-    text. Treat as immutable.
+    text; of a stuck one, why it is. Treat as immutable.
     """
 
     key: str

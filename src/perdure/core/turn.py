@@ -68,7 +68,7 @@ def step(
     Raises whatever the saga's code raises, ``InvalidEffect`` for nonsense it returns, and
     ``EncodeError`` or ``LimitExceeded`` for values that cannot be stored; nothing has changed then.
     """
-    if instance.status is not Status.RUNNING:
+    if instance.status.is_over:
         return _nothing(
             instance, message, Outcome.FINISHED, now_ms, strict, fired_name(message.content)
         )
@@ -94,7 +94,7 @@ def step(
     elif type(content) is TimeoutReached:
         draft.time_out_again(content.retries + 1)
     if kind is VerdictKind.STOP and draft.status is Status.RUNNING:
-        draft.finish(Status.COMPLETED, None)
+        draft.leave(Status.COMPLETED, None)
     return draft.turn(message, now_ms)
 
 
