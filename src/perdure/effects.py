@@ -51,13 +51,15 @@ class Send:
 
     ``after_previous``: it starts only when the command sent before it in this turn is done with;
     one that has failed for good holds it up until it is redriven or discarded. ``delay``: it starts
-    no earlier than so long after the turn.
+    no earlier than so long after the turn. ``within``: if it is not done so long after the turn, it
+    has failed for good; a retry that would come later is not waited for.
     """
 
     command: Any
     queue: str | None = None
     after_previous: bool = False
     delay: timedelta | None = None
+    within: timedelta | None = None
 
 
 @dataclass(slots=True)
@@ -151,9 +153,10 @@ class Effects:
         queue: str | None = None,
         after_previous: bool = False,
         delay: timedelta | None = None,
+        within: timedelta | None = None,
     ) -> None:
         """Send a command; see ``Send``."""
-        self.collected.append(Send(command, queue, after_previous, delay))
+        self.collected.append(Send(command, queue, after_previous, delay, within))
 
     def publish(self, event: Any) -> None:
         """Publish an event to whoever is interested."""

@@ -184,8 +184,10 @@ else:
 class CommandFailed:
     """Delivered to the instance that sent ``command``, when that has failed for good.
 
-    ``reason`` is one of "exhausted", "non-retryable", "undecodable", "unroutable", "cancelled";
-    ``error`` the last error in a line. A command nobody can decode is an ``ExternalEvent`` here.
+    ``reason`` is one of "exhausted", "non-retryable", "expired", "unknown", "undecodable",
+    "unroutable", "cancelled"; ``error`` the last error in a line. ``is_unknown``: nobody knows how
+    the last attempt ended (its process did, or its lease ran out), so it may have had its effect. A
+    command nobody can decode is an ``ExternalEvent`` here.
     """
 
     command: AnyMessage
@@ -194,6 +196,7 @@ class CommandFailed:
     reason: str
     error: str
     attempts: int
+    is_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,9 @@ class WorkQueue:
     taken from its worker; the attempt has failed then. ``rate`` bounds how many attempts start. A
     ``sequential`` queue performs one job at a time in the order they were sent; one that awaits
     its retry holds up the later ones. When ``pause_after`` jobs in a row have failed for good, the
-    queue pauses (None: never).
+    queue pauses (None: never). ``repeat_unknown=False``: an attempt of which nobody knows how it
+    ended, since its process did or its lease ran out, is not repeated under the same key, but has
+    failed for good with the reason "unknown"; each attempt is written before it begins.
 
     Raises ``DefinitionError`` for a bad name or nonsense numbers.
     """
@@ -62,6 +64,7 @@ class WorkQueue:
         sequential: bool = False,
         pause_after: int | None = None,
         non_retryable: tuple[type[Exception], ...] = (),
+        repeat_unknown: bool = True,
     ) -> None:
         _check_name(name)
         if concurrency is None:
@@ -75,6 +78,7 @@ class WorkQueue:
                 rate=rate,
                 sequential=sequential,
                 pause_after=pause_after,
+                repeat_unknown=repeat_unknown,
             )
         except DefinitionError as error:
             raise DefinitionError(

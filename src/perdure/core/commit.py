@@ -109,7 +109,7 @@ class OutboxRow:
     may begin at ``due_at_ms`` (0: at once). ``error`` is why the last one failed, in a line.
     ``after`` is the position of the row that must be done with before this one may start (neither
     in the outbox nor among the dead letters any more), 0 for none; ``leads``: some row has this
-    one as its ``after``.
+    one as its ``after``. From ``expires_at_ms`` on (0: never) it is given up.
     """
 
     instance: str
@@ -129,6 +129,7 @@ class OutboxRow:
     error: str = ""
     after: int = 0
     leads: bool = False
+    expires_at_ms: int = 0
 
     @property
     def id(self) -> str:

@@ -43,6 +43,8 @@ def send(draft: Draft, effect: Send) -> None:
         row.after = FOLLOWS
     if effect.delay is not None:
         row.due_at_ms = _delayed(draft, effect)
+    if effect.within is not None:
+        row.expires_at_ms = _expiring(draft, effect)
 
 
 def _delayed(draft: Draft, effect: Send) -> int:
@@ -51,6 +53,16 @@ def _delayed(draft: Draft, effect: Send) -> int:
     except ValueError as error:
         name = type(effect.command).__name__
         raise InvalidEffect(f"{name} {error}", remedy="give a timedelta, not below zero") from None
+
+
+def _expiring(draft: Draft, effect: Send) -> int:
+    within, delay = effect.within, effect.delay or timedelta(0)
+    if not isinstance(within, timedelta) or within <= delay:
+        raise InvalidEffect(
+            f"{type(effect.command).__name__} is to be done within {within!r}",
+            remedy="give a timedelta above zero, and above the delay",
+        )
+    return min(draft.metadata.occurred_at_ms + milliseconds(within), LATEST_MS)
 
 
 def due_after(delay: object, now_ms: int) -> int:

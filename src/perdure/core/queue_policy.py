@@ -46,6 +46,7 @@ class QueuePolicy:
     rate: Rate | None = None
     sequential: bool = False
     pause_after: int | None = None
+    repeat_unknown: bool = True
 
     def __post_init__(self) -> None:
         check_number("concurrency", self.concurrency, 1, CONCURRENCY_MAX, is_whole=True)
@@ -58,8 +59,9 @@ class QueuePolicy:
             )
         if self.rate is not None and not isinstance(self.rate, Rate):
             raise DefinitionError(f"rate is {self.rate!r}", remedy="as Rate(100, per_s=1.0)")
-        if type(self.sequential) is not bool:
-            raise DefinitionError(f"sequential is {self.sequential!r}", remedy="give a bool")
+        for name in ("sequential", "repeat_unknown"):
+            if type(getattr(self, name)) is not bool:
+                raise DefinitionError(f"{name} is {getattr(self, name)!r}", remedy="give a bool")
         if self.sequential and self.concurrency != 1:
             raise DefinitionError(
                 f"concurrency is {self.concurrency} in a sequential queue",

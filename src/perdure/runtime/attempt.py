@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from functools import partial
@@ -41,6 +42,7 @@ class Attempt:
         "_clock",
         "_is_over",
         "_lease",
+        "_limit_s",
         "_loop",
         "_on_end",
         "_threads",
@@ -62,6 +64,7 @@ class Attempt:
         clock: Clock,
         threads: WorkerThreads,
         on_end: OnEnd,
+        within_s: float = math.inf,
     ) -> None:
         self.row = row
         self.worker = worker
@@ -76,13 +79,15 @@ class Attempt:
         self._call: Any = None
         self._lease: Wake | None = None
         self._until_s = 0.0
+        self._limit_s = clock.monotonic_s() + within_s  # however long the lease
         self._is_over = False
 
     def begin(self, job: Job, command: Any, resources: Mapping[str, Any]) -> None:
         """Call the worker."""
         self.job = job
-        self._until_s = self._clock.monotonic_s() + self.lease_s
-        self._lease = self._clock.call_later(self.lease_s, self._on_lease)
+        now_s = self._clock.monotonic_s()
+        self._until_s = min(now_s + self.lease_s, self._limit_s)
+        self._lease = self._clock.call_later(self._until_s - now_s, self._on_lease)
         arguments = arguments_of(self.worker, job, resources)
         if self.worker.is_async:
             # A context of its own: it must not see the variables of whoever committed last.
@@ -94,7 +99,7 @@ class Attempt:
 
     def extend(self, seconds: float) -> None:
         """Let the lease run anew, for so long from now. Any thread may call it."""
-        self._until_s = self._clock.monotonic_s() + seconds
+        self._until_s = min(self._clock.monotonic_s() + seconds, self._limit_s)
 
     def take_away(self, why: LeaseLost) -> None:
         """End the attempt without its worker: what that still returns is refused."""
@@ -122,7 +127,7 @@ class Attempt:
         failure: BaseException | None = None
         if self._is_over:
             return
-        self._until_s = self._clock.monotonic_s() + self.lease_s  # not while it waited for a thread
+        self.extend(self.lease_s)  # not while it waited for a thread
         try:
             result = self.worker.function(command, **arguments)
         except BaseException as error:
@@ -150,20 +155,19 @@ class Attempt:
             self._lease.cancel()
 
     def _on_lease(self) -> None:
-        left_s = self._until_s - self._clock.monotonic_s()
+        now_s = self._clock.monotonic_s()
+        left_s = self._until_s - now_s
         if self._call is not None and self._call.is_waiting:
             self._threads.urge()
-            left_s = self.lease_s
+            left_s = min(self.lease_s, self._limit_s - now_s)
         if left_s >= RECHECK_S:  # less is a rounding error, and would come again at once
             self._lease = self._clock.call_later(left_s, self._on_lease)
             return
-        logger.error(
-            "worker %s holds job %s for longer than its lease of %g s; it is taken from it",
-            self.worker.name,
-            self.row.id,
-            self.lease_s,
-        )
-        self.take_away(LeaseLost(f"the lease of {self.lease_s:g} s ran out"))
+        why = f"the lease of {self.lease_s:g} s ran out"
+        if self._until_s >= self._limit_s:
+            why = "the time within which the command had to be done is up"
+        logger.error("job %s is taken from worker %s: %s", self.row.id, self.worker.name, why)
+        self.take_away(LeaseLost(why))
 
 
 def arguments_of(worker: Worker, job: Job, resources: Mapping[str, Any]) -> dict[str, Any]:

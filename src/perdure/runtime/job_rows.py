@@ -62,10 +62,17 @@ class JobRows:
             logger.error("job %s: %s", row.id, mistake)
             return []
 
-    def failure(self, row: OutboxRow, attempts: int, reason: str, error: BaseException) -> Message:
+    def failure(
+        self,
+        row: OutboxRow,
+        attempts: int,
+        reason: str,
+        error: BaseException,
+        is_unknown: bool,
+    ) -> Message:
         """``CommandFailed`` for the instance; the command itself only if it can be told again."""
         failure = CommandFailed(
-            self._command(row), row.id, row.target, reason, in_short(error), attempts
+            self._command(row), row.id, row.target, reason, in_short(error), attempts, is_unknown
         )
         try:
             stored = self._services.codec.encode(failure)

@@ -83,6 +83,7 @@ class Settling:
         reason: str,
         error: BaseException,
         outputs: Sequence[Output] = (),
+        is_unknown: bool = False,
     ) -> None:
         """The job has failed for good: a dead letter, and its instance is told."""
         logger.error(
@@ -96,7 +97,8 @@ class Settling:
             dead_letters=(self.rows.dead_letter(row, attempts, reason, error),),
         )
         if row.kind is OutboxKind.COMMAND and row.instance:
-            self.telling.tell(row, self.rows.failure(row, attempts, reason, error), settlement)
+            failure = self.rows.failure(row, attempts, reason, error, is_unknown)
+            self.telling.tell(row, failure, settlement)
         else:
             self.close(row, settlement)
 

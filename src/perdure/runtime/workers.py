@@ -3,7 +3,7 @@
 A job that was found in the store, put there by an earlier owner, was perhaps under way when that
 ended: its attempt is written before it begins, so that a job which kills its process ends as a
 dead letter. A job of this owner's own begins at once; its attempt is written when it has failed.
-Where one attempt is all there is, it is always written first.
+Where one attempt is all there is, or an unknown outcome is not repeated, it is always written first.
 Next to read: ``attempt.py``, ``settling.py``.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -79,18 +80,32 @@ class Workers:
 
     def start(self, row: OutboxRow) -> None:
         """Have the job performed."""
-        retry = self._policy.retry
-        if row.position > self._own_from and retry.max_attempts != 1:
+        retry, repeats = self._policy.retry, self._policy.repeat_unknown
+        if row.expires_at_ms and self._left_ms(row) <= 0:
+            self._hopeless(row, "expired")
+        elif not repeats and _is_unknown(row):
+            self._hopeless(row, "unknown")
+        elif repeats and row.position > self._own_from and retry.max_attempts != 1:
             self._begin(row, row.attempts + 1)
         elif retry.should_retry(row.attempts) or not row.attempts:
-            claimed = replace(row, attempts=row.attempts + 1)
+            # Without an error: nobody knows yet how this attempt ends.
+            claimed = replace(row, attempts=row.attempts + 1, error="")
             self._claiming.add(row.position)
             self._settling.claim(
                 claimed, lambda: self._claimed(claimed), lambda: self._unclaimed(row.position)
             )
         else:
-            why = row.error or "the process ended during the last attempt"
-            self._give_up(row, row.attempts, "exhausted", JobError(why))
+            self._hopeless(row, "exhausted")
+
+    def _hopeless(self, row: OutboxRow, reason: str) -> None:
+        """The job is given up without a further attempt."""
+        why = row.error or (
+            "the process ended during the last attempt" if row.attempts else "no worker was free"
+        )
+        self._give_up(row, row.attempts, reason, JobError(why), is_unknown=_is_unknown(row))
+
+    def _left_ms(self, row: OutboxRow) -> int:
+        return row.expires_at_ms - self._services.clock.now_ms()
 
     def _unclaimed(self, position: int) -> None:
         self._claiming.discard(position)
@@ -134,7 +149,8 @@ class Workers:
 
     def cancelled(self, row: OutboxRow) -> None:
         """The job was cancelled before a worker was at it."""
-        self._give_up(row, row.attempts, CANCELLED, LeaseLost("the job was cancelled"))
+        error, is_unknown = LeaseLost("the job was cancelled"), _is_unknown(row)
+        self._give_up(row, row.attempts, CANCELLED, error, is_unknown=is_unknown)
 
     def _begin(self, row: OutboxRow, number: int) -> None:
         try:
@@ -159,6 +175,7 @@ class Workers:
             self._services.clock,
             self._threads,
             self._on_end,
+            self._left_ms(row) / 1000 if row.expires_at_ms else math.inf,
         )
         saga, instance_id = split_key(row.instance) if row.instance else ("", "")
         job = Job(
@@ -206,12 +223,13 @@ class Workers:
             self._release(row.position)
             self._abandoned(attempt)
             return
-        reason = self._final(row, attempts, error)
+        delay_ms = self._delay_ms(attempts, error)
+        reason = self._final(row, attempts, error, delay_ms)
         assert attempt.job is not None
         if reason is not None:
-            self._give_up(row, attempts, reason, error, attempt.job)
+            is_unknown = isinstance(error, LeaseLost)
+            self._give_up(row, attempts, reason, error, attempt.job, is_unknown)
             return
-        delay_ms = self._delay_ms(attempts, error)
         logger.warning(
             "job %s, worker %s, attempt %d failed, the next one in %d ms: %s",
             row.id, attempt.worker.name, attempts, delay_ms, in_short(error),
@@ -223,18 +241,24 @@ class Workers:
     def _abandoned(self, attempt: Attempt) -> None:
         """An attempt that was written before it began, and has not failed, does not count."""
         row = attempt.row
-        if row.attempts == attempt.number:
+        if row.attempts == attempt.number and self._policy.repeat_unknown:
             self._settling.restore(replace(row, attempts=row.attempts - 1))
         else:
             self._settling.abandoned(row)
 
-    def _final(self, row: OutboxRow, attempts: int, error: BaseException) -> str | None:
-        """Why the job is not tried again; None if it is."""
+    def _final(
+        self, row: OutboxRow, attempts: int, error: BaseException, delay_ms: int
+    ) -> str | None:
+        """Why the job is not tried again after the delay; None if it is."""
         if row.position in self._cancelled:
             self._cancelled.discard(row.position)
             return CANCELLED
         if isinstance(error, (NonRetryable, InvalidResult, *self._queue.non_retryable)):
             return "non-retryable"
+        if row.expires_at_ms and self._left_ms(row) <= delay_ms:
+            return "expired"
+        if isinstance(error, LeaseLost) and not self._policy.repeat_unknown:
+            return "unknown"
         return None if self._policy.retry.should_retry(attempts) else "exhausted"
 
     def _delay_ms(self, attempts: int, error: BaseException) -> int:
@@ -255,7 +279,13 @@ class Workers:
         reason: str,
         error: BaseException,
         job: Job | None = None,
+        is_unknown: bool = False,
     ) -> None:
         self._release(row.position, None if reason == CANCELLED else False)
         emitted: Sequence[Output] = () if job is None else job.outputs
-        self._settling.given_up(row, attempts, reason, error, emitted)
+        self._settling.given_up(row, attempts, reason, error, emitted, is_unknown)
+
+
+def _is_unknown(row: OutboxRow) -> bool:
+    """The row was claimed for an attempt, and nothing says how that ended."""
+    return row.attempts > 0 and not row.error

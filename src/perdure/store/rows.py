@@ -154,7 +154,7 @@ def corrupt_record(problem: str, instance: object) -> CorruptRecord:
 
 def _outbox_row(_: int, key: tuple[Any, ...], body: bytes) -> OutboxRow:
     position, instance, sequence_nr, index, kind, target, type_, version, *rest = key
-    created_at_ms, context, given_id, attempts, due_at_ms, error, after, leads = rest
+    created_at_ms, context, given_id, attempts, due_at_ms, error, after, leads, expires_at_ms = rest
     return OutboxRow(
         instance,
         sequence_nr,
@@ -173,6 +173,7 @@ def _outbox_row(_: int, key: tuple[Any, ...], body: bytes) -> OutboxRow:
         error,
         after,
         bool(leads),
+        expires_at_ms,
     )
 
 
@@ -248,16 +249,16 @@ INBOX = _kind(
 OUTBOX = _kind(
     schema.outbox,
     "position instance sequence_nr index kind.real target type version created_at_ms context"
-    " given_id attempts due_at_ms error after leads.real",
+    " given_id attempts due_at_ms error after leads.real expires_at_ms",
     _outbox_row,
     "position",
 )
-SENT_COLUMNS = OUTBOX.columns[:-6]
+SENT_COLUMNS = OUTBOX.columns[:-7]
 """The columns of the outbox that a turn fills in."""
 
-UNTOUCHED: tuple[str | int, ...] = ("", 0, 0, "", 0, 0)
+UNTOUCHED: tuple[str | int, ...] = ("", 0, 0, "", 0, 0, 0)
 """The other columns of the outbox, in a row as a turn sends it: without an id of its own, not tried
-yet, due at once, in no chain. Nearly all rows are so, and binding these values would be a third of
+yet, due at once, in no chain, for ever. Nearly all rows are so, and binding these values would be a third of
 the cost of inserting one: they stand in a statement of their own."""
 
 

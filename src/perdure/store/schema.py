@@ -167,6 +167,7 @@ outbox = Table(
     _text("error"),
     _integer("follows"),
     _integer("leads"),
+    _integer("expires_at_ms"),
     _body(),
     _integer("checksum"),
     CheckConstraint("position > 0", name="outbox_position_is_given"),

@@ -245,6 +245,7 @@ class ReadContract(ContractFrame):
             await store.write([opening, *turns("Order/1", 2, 5, epoch), snapshot("Order/1", 2)])
             await store.write([inbox_row("Order/1", "w"), dead_letter("Order/1", "d")])
             own = outbox_row("", 0, given_id="own", attempts=3, due_at_ms=9, after=7, leads=True)
+            own.expires_at_ms = 11
             await store.write([settlement(outbox=(own,)), queue_row("payments")])
             before = await everything(store)
             assert len(before) == 8
