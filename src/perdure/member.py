@@ -4,7 +4,8 @@
 
 An ordered saga, a workflow and a schedule are objects; each is one saga for the kernel, perhaps
 with work queues of its own, and perhaps with messages that must have been delivered once the
-runtime runs. Knows no runtime. Next to read: ``core/saga.py``; ``runtime/blueprint.py``, which asks.
+runtime runs. Knows no runtime. Next to read: ``core/saga.py``; ``runtime/blueprint.py``, where it
+is asked.
 """
 
 from __future__ import annotations

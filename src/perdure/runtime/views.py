@@ -29,9 +29,10 @@ PAGE = 100
 class InstanceView:
     """An instance as it was last committed. ``state`` is the looker's own to keep.
 
-    ``result`` is what it completed with, ``failure`` why it failed or is stuck; ``deadlines`` are the
-    armed ones and when they are due (the whole process's is called "perdure.timeout"). In a listing, an
-    instance that cannot be rehydrated is shown with the reason in ``quarantined`` and no state.
+    ``result`` is what it completed with, ``failure`` why it failed or is stuck; ``deadlines`` are
+    the armed ones and when they are due (the whole process's is called "perdure.timeout"). In a
+    listing, an instance that cannot be rehydrated is shown with the reason in ``quarantined`` and
+    no state.
     """
 
     saga: str

@@ -3,7 +3,8 @@
 A job that was found in the store, put there by an earlier owner, was perhaps under way when that
 ended: its attempt is written before it begins, so that a job which kills its process ends as a
 dead letter. A job of this owner's own begins at once; its attempt is written when it has failed.
-Where one attempt is all there is, or an unknown outcome is not repeated, it is always written first.
+Where one attempt is all there is, or an unknown outcome is not repeated, it is always written
+first.
 Next to read: ``attempt.py``, ``settling.py``.
 """
 

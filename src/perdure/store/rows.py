@@ -258,8 +258,8 @@ SENT_COLUMNS = OUTBOX.columns[:-7]
 
 UNTOUCHED: tuple[str | int, ...] = ("", 0, 0, "", 0, 0, 0)
 """The other columns of the outbox, in a row as a turn sends it: without an id of its own, not tried
-yet, due at once, in no chain, for ever. Nearly all rows are so, and binding these values would be a third of
-the cost of inserting one: they stand in a statement of their own."""
+yet, due at once, in no chain, for ever. Nearly all rows are so, and binding these values would be a
+third of the cost of inserting one: they stand in a statement of their own."""
 
 
 DEADLINES = _kind(
