@@ -7,6 +7,7 @@ embeds, ``core/turn.py`` for what happens to a message.
 from perdure import errors
 from perdure.core.commit import Status
 from perdure.core.correlation import Continue, Ignore, Start, Stop
+from perdure.core.family import Cancel, ChildEnded
 from perdure.core.outcome import Outcome
 from perdure.core.queue_policy import Rate
 from perdure.core.retry import Exponential, Fixed, Linear, RetryPolicy
@@ -16,6 +17,8 @@ from perdure.declarations import (
     applies,
     compensates,
     continues,
+    on_cancelled,
+    on_child_ended,
     on_command_failed,
     on_deadline,
     on_timeout,
@@ -23,6 +26,7 @@ from perdure.declarations import (
     stops,
 )
 from perdure.effects import (
+    CancelChild,
     CancelDeadline,
     Complete,
     Effects,
@@ -32,6 +36,7 @@ from perdure.effects import (
     Reply,
     Send,
     SetDeadline,
+    StartChild,
     Stuck,
 )
 from perdure.errors import NonRetryable, PerdureError, RetryLater
@@ -61,7 +66,10 @@ from perdure.store.sql import SqlStore
 __all__ = [
     "CORRELATION_ID",
     "AnyMessage",
+    "Cancel",
+    "CancelChild",
     "CancelDeadline",
+    "ChildEnded",
     "CommandFailed",
     "Complete",
     "Continue",
@@ -104,6 +112,7 @@ __all__ = [
     "Settings",
     "SqlStore",
     "Start",
+    "StartChild",
     "StartMissing",
     "Status",
     "Stop",
@@ -115,6 +124,8 @@ __all__ = [
     "continues",
     "errors",
     "message",
+    "on_cancelled",
+    "on_child_ended",
     "on_command_failed",
     "on_deadline",
     "on_timeout",

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 from perdure.messages import Metadata
 
 __all__ = [
+    "CancelChild",
     "CancelDeadline",
     "Complete",
     "Effect",
@@ -32,6 +33,7 @@ __all__ = [
     "Reply",
     "Send",
     "SetDeadline",
+    "StartChild",
     "Stuck",
 ]
 
@@ -120,8 +122,46 @@ class Stuck:
     reason: str
 
 
+@dataclass(slots=True)
+class StartChild:
+    """Start an instance of another saga with this message, and be told its end (``ChildEnded``).
+
+        StartChild("kyc", Checks, CheckAsked(state.user_id))
+
+    ``name`` is what this instance calls it; ``saga`` the class, object or name. Without an ``id``
+    its correlation id is "own id/name". An instance of that id must not exist yet. If this instance
+    fails, its open children are cancelled.
+    """
+
+    name: str
+    saga: Any
+    message: Any
+    id: Any = None
+
+
+@dataclass(slots=True)
+class CancelChild:
+    """Tell the open child of this name that it shall not go on; nothing happens if there is none.
+
+    How it ends, and when, it says itself.
+    """
+
+    name: str
+    reason: str = ""
+
+
 Effect: TypeAlias = (
-    Record | Send | Publish | SetDeadline | CancelDeadline | Reply | Complete | Fail | Stuck
+    Record
+    | Send
+    | Publish
+    | SetDeadline
+    | CancelDeadline
+    | StartChild
+    | CancelChild
+    | Reply
+    | Complete
+    | Fail
+    | Stuck
 )
 
 
@@ -171,6 +211,14 @@ class Effects:
     def cancel_deadline(self, name: str) -> None:
         """Cancel the deadline of this name, if there is one."""
         self.collected.append(CancelDeadline(name))
+
+    def start_child(self, name: str, saga: Any, message: Any, *, id: Any = None) -> None:
+        """Start an instance of another saga; see ``StartChild``."""
+        self.collected.append(StartChild(name, saga, message, id))
+
+    def cancel_child(self, name: str, reason: str = "") -> None:
+        """Tell an open child that it shall not go on."""
+        self.collected.append(CancelChild(name, reason))
 
     def reply(self, value: Any) -> None:
         """Answer the sender."""

@@ -24,6 +24,8 @@
     │   ├── InstanceQuarantined    the instance's journal cannot be trusted or read; bytes are kept
     │   ├── PublishFailed          some of several instances did not take a published message
     │   └── RuntimeNotRunning      not started, stopping or stopped
+    ├── SagaFailed                 the instance whose end was awaited did not reach its goal
+    ├── SagaStuck                  … or cannot go on before somebody has seen to it
     ├── JobError                   a job of a work queue
     │   ├── NonRetryable           for workers to raise: do not try again, it cannot succeed
     │   ├── RetryLater             for workers to raise: try again after a stated time
@@ -205,6 +207,17 @@ class PublishFailed(SendError):
     def __init__(self, problem: str, outcomes: Sequence[Any], *, remedy: str) -> None:
         super().__init__(problem, remedy=remedy)
         self.outcomes = list(outcomes)
+
+
+class SagaFailed(PerdureError):
+    """The instance whose end was awaited has ended without reaching its goal.
+
+    ``problem`` is why, as the instance said it: the type and text of the error that led to it.
+    """
+
+
+class SagaStuck(PerdureError):
+    """The instance whose end was awaited cannot go on before somebody has seen to it."""
 
 
 class JobError(PerdureError):

@@ -7,16 +7,18 @@ Next to read: ``turn.py``, which opens a draft and closes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
-from datetime import timedelta
 from typing import Any
 
+from perdure.core.arming import cancel_deadline, set_deadline
+from perdure.core.children import cancel_child, close_family, start_child
 from perdure.core.commit import OutboxRow, Status
 from perdure.core.instance import Armed, Instance, next_due
 from perdure.core.outcome import TIMEOUT, Encoder, Outcome, Stored, Turn
-from perdure.core.outgoing import LATEST_MS, announce, milliseconds, publish, send
+from perdure.core.outgoing import LATEST_MS, announce, publish, send
 from perdure.core.replay import fold
 from perdure.core.saga import Definition
 from perdure.effects import (
+    CancelChild,
     CancelDeadline,
     Complete,
     Effect,
@@ -26,6 +28,7 @@ from perdure.effects import (
     Reply,
     Send,
     SetDeadline,
+    StartChild,
     Stuck,
 )
 from perdure.errors import InvalidEffect
@@ -34,7 +37,6 @@ from perdure.messages import (
     Metadata,
     RetryScheduled,
     datetime_of,
-    milliseconds_of,
     type_info_of,
 )
 
@@ -42,8 +44,6 @@ __all__ = ["Draft"]
 
 EFFECTS_MAX = 10_000
 """So many effects of one turn at most: a runaway loop fails its turn, not the store."""
-
-DEADLINE_NAME_MAX = 200
 
 
 # Shared by all turns that have none, and never changed: making three collections a turn is dear.
@@ -60,12 +60,14 @@ class Draft:
         "detail",
         "encoder",
         "events",
+        "family",
         "fired",
         "instance",
         "metadata",
         "outgoing",
         "reply",
         "reply_value",
+        "result",
         "set",
         "state",
         "status",
@@ -85,7 +87,9 @@ class Draft:
         self.outgoing: list[OutboxRow] = _NONE
         self.set: dict[str, Armed] = _NO_DEADLINES
         self.deadlines = instance.deadlines  # replaced, not changed, by the first change
+        self.family = instance.family
         self.fired: str | None = None
+        self.result: Any = None
         self.reply: bytes | None = None
         self.reply_value: Any = None
 
@@ -161,6 +165,8 @@ class Draft:
 
     def turn(self, message: Message, now_ms: int) -> Turn:
         before = self.instance
+        if self.status.is_over and self.family is not None:
+            close_family(self, self.result)
         if self.outgoing:
             context = self.encoder.context(message, self.metadata)
             for row in self.outgoing:
@@ -178,6 +184,7 @@ class Draft:
             before.started_at_ms or now_ms,
             now_ms,
             self.detail,
+            self.family,
         )
         return Turn(
             message,
@@ -242,60 +249,6 @@ def _record(draft: Draft, effect: Record) -> None:
     draft.fold(draft.definition.private_event(effect.event))
 
 
-def _set_deadline(draft: Draft, effect: SetDeadline) -> None:
-    name = effect.name
-    if not isinstance(name, str) or not 0 < len(name) <= DEADLINE_NAME_MAX:
-        raise InvalidEffect(f"{name!r} is no name for a deadline", remedy="use a short text")
-    if name.startswith("perdure.") and name != TIMEOUT:
-        raise InvalidEffect(
-            f"deadline name {name!r} begins with 'perdure.'", remedy="use another name"
-        )
-    if (effect.after is None) == (effect.at is None):
-        raise InvalidEffect(
-            f"deadline {name!r} needs exactly one of after= and at=", remedy="give one"
-        )
-    if effect.after is not None:
-        if not isinstance(effect.after, timedelta):
-            raise InvalidEffect(
-                f"deadline {name!r} is set after {effect.after!r}", remedy="give a timedelta"
-            )
-        due = draft.metadata.occurred_at_ms + milliseconds(effect.after)
-    elif effect.at is None or effect.at.tzinfo is None:
-        raise InvalidEffect(
-            f"deadline {name!r} is set to the naive datetime {effect.at}",
-            remedy="use an aware one, with its time zone",
-        )
-    else:
-        due = milliseconds_of(effect.at)  # stored in whole milliseconds, rounded up
-        due += milliseconds(effect.at - datetime_of(due))
-    if not 0 <= due <= LATEST_MS:
-        raise InvalidEffect(
-            f"deadline {name!r} is set beyond the calendar", remedy="set it between 1970 and 9999"
-        )
-    if name == TIMEOUT:
-        _cancel_timeout(draft)
-    draft.arm(name, due)
-
-
-def _cancel_deadline(draft: Draft, effect: CancelDeadline) -> None:
-    if effect.name == TIMEOUT:
-        _cancel_timeout(draft)
-    _cancel(draft, effect.name)
-
-
-def _cancel_timeout(draft: Draft) -> None:
-    """The timeout under whatever name it is armed; see ``TIMEOUT``."""
-    for name in [name for name in draft.deadlines if name.startswith(f"{TIMEOUT}.")]:
-        _cancel(draft, name)
-
-
-def _cancel(draft: Draft, cancelled: str) -> None:
-    if cancelled in draft.set:
-        del draft.set[cancelled]
-    if cancelled in draft.deadlines:
-        draft.deadlines = {k: v for k, v in draft.deadlines.items() if k != cancelled}
-
-
 def _reply(draft: Draft, effect: Reply) -> None:
     draft.reply = draft.encoder.value(effect.value)
     draft.reply_value = effect.value
@@ -303,6 +256,7 @@ def _reply(draft: Draft, effect: Reply) -> None:
 
 def _complete(draft: Draft, effect: Complete) -> None:
     result, encoder = effect.result, draft.encoder
+    draft.result = result
     draft.leave(Status.COMPLETED, None if result is None else encoder.value(result))
     if type_info_of(type(result)) is not None and (audience := encoder.audience(result)):
         announce(draft, encoder.message(result), audience)
@@ -320,8 +274,10 @@ _CARRY_OUT: dict[type, Callable[[Draft, Any], None]] = {
     Record: _record,
     Send: send,
     Publish: publish,
-    SetDeadline: _set_deadline,
-    CancelDeadline: _cancel_deadline,
+    SetDeadline: set_deadline,
+    CancelDeadline: cancel_deadline,
+    StartChild: start_child,
+    CancelChild: cancel_child,
     Reply: _reply,
     Complete: _complete,
     Fail: _fail,

@@ -20,7 +20,20 @@ from perdure.messages import milliseconds_of
 if TYPE_CHECKING:
     from perdure.core.draft import Draft
 
-__all__ = ["LATEST_MS", "announce", "due_after", "milliseconds", "number", "publish", "send"]
+__all__ = [
+    "LATEST_MS",
+    "SAGAS",
+    "announce",
+    "due_after",
+    "milliseconds",
+    "number",
+    "publish",
+    "put_out",
+    "send",
+]
+
+SAGAS = ""
+"""The target of what goes to the sagas themselves."""
 
 LATEST_MS = milliseconds_of(datetime(9999, 12, 31, tzinfo=UTC))
 """Nothing is due later."""
@@ -33,7 +46,7 @@ def send(draft: Draft, effect: Send) -> None:
     encoder = draft.encoder
     target = encoder.address(effect.command, queue)
     stored = encoder.message(effect.command)
-    row = _put_out(draft, OutboxKind.COMMAND, target, stored)
+    row = put_out(draft, OutboxKind.COMMAND, target, stored)
     if effect.after_previous:
         if not any(one.kind is OutboxKind.COMMAND for one in draft.outgoing[:-1]):
             raise InvalidEffect(
@@ -83,10 +96,11 @@ def publish(draft: Draft, effect: Publish) -> None:
 
 def announce(draft: Draft, stored: Stored, audience: Iterable[str]) -> None:
     for target in audience:
-        _put_out(draft, OutboxKind.EVENT, target, stored)
+        put_out(draft, OutboxKind.EVENT, target, stored)
 
 
-def _put_out(draft: Draft, kind: OutboxKind, target: str, stored: Stored) -> OutboxRow:
+def put_out(draft: Draft, kind: OutboxKind, target: str, stored: Stored) -> OutboxRow:
+    """Add a row to what the turn sends."""
     if not draft.outgoing:
         draft.outgoing = []  # not the one that all turns share which send nothing
     metadata = draft.metadata

@@ -10,10 +10,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from threading import get_ident
 from types import CodeType
+from typing import Any
 
 from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.codec.outbox import context_packer
+from perdure.core.commit import Status
+from perdure.core.family import own_headers
 from perdure.core.outcome import Encoder
 from perdure.core.saga import Definition
 from perdure.errors import InstanceQuarantined, PublishFailed, StoreError
@@ -30,7 +33,7 @@ from perdure.runtime.queues import Queues
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
-from perdure.runtime.views import Views
+from perdure.runtime.views import Views, result_of
 from perdure.store.group_commit import GroupCommit
 
 __all__ = ["Running"]
@@ -133,6 +136,23 @@ class Running:
         assert delivery.future is not None
         return await delivery.future
 
+    async def result(self, definition: Definition, key: str) -> Any:
+        """What the instance completed with, when it has. Raises ``SagaFailed``, ``SagaStuck``."""
+        endings = self.supervisor.endings
+        while True:
+            waiter = endings.expect(key)  # before looking, so that nothing falls between
+            try:
+                view = await self.views.state(definition, key)
+                if view is not None and view.status is not Status.RUNNING:
+                    return result_of(view)
+                await waiter
+            finally:
+                endings.forget(key, waiter)
+
+    async def cancel(self, key: str, message: Message) -> Receipt:
+        """Tell an instance that it shall not go on."""
+        return await self.deliver(self._routing.delivery_of_ours(key, message))
+
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""
         admission, wakeups = self.supervisor.admission, self.supervisor.wakeups
@@ -184,7 +204,8 @@ def encoder_of(codec: Codec, outbound: Outbound) -> Encoder:
     pack = context_packer()  # turns are taken on one loop
 
     def context(message: Message, metadata: Metadata) -> bytes:
-        return pack(message.correlation_id, message.message_id, message.headers)
+        headers = own_headers(message.headers)
+        return pack(message.correlation_id, message.message_id, headers)
 
     return Encoder(codec.encode, codec.encode_value, outbound.address, outbound.audience, context)
 

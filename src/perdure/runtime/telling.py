@@ -14,6 +14,7 @@ from typing import Protocol
 
 from perdure.core.commit import OutboxRow, Settlement
 from perdure.core.correlation import VerdictKind, split_key
+from perdure.core.family import ChildEnded
 from perdure.errors import (
     InstanceQuarantined,
     MailboxFull,
@@ -31,6 +32,9 @@ from perdure.runtime.services import Services
 __all__ = ["NOW_OR_LATER", "Ends", "Telling"]
 
 logger = logging.getLogger("perdure.workers")
+
+_OURS = (CommandFailed, ChildEnded)
+"""Told to whoever sent what has led to it, whatever it is interested in."""
 
 NOW_OR_LATER = (StoreError, OutcomeUnknown, MailboxFull)
 """The instance cannot be had now; the same is delivered again after a pause."""
@@ -65,7 +69,7 @@ class Telling:
         definition = self._routing.definitions.get(saga)
         if definition is None:
             self.hold(row, row.instance, message, settlement)
-        elif type(message.content) is CommandFailed:
+        elif type(message.content) in _OURS:
             delivery = Delivery(definition, row.instance, message, VerdictKind.CONTINUE)
             self.deliver(row, delivery, settlement)
         else:

@@ -14,13 +14,13 @@ from perdure.core.commit import HeadRow, JournalRow, OutboxKind, Status
 from perdure.core.instance import Instance
 from perdure.core.outcome import Outcome, Stored
 from perdure.core.saga import Definition
-from perdure.errors import CodecError, InstanceQuarantined
+from perdure.errors import CodecError, InstanceQuarantined, SagaFailed, SagaStuck
 from perdure.messages import datetime_of
 from perdure.runtime.rehydration import fold_loaded
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
 
-__all__ = ["HistoryEntry", "InstanceView", "Sent", "Views"]
+__all__ = ["HistoryEntry", "InstanceView", "Sent", "Views", "result_of"]
 
 PAGE = 100
 
@@ -190,6 +190,18 @@ class Views:
             return self._services.codec.decode(*stored)
         except CodecError:
             return self._services.codec.decode_plain(stored[2])
+
+
+def result_of(view: InstanceView) -> Any:
+    """What the instance completed with. Raises ``SagaFailed``, ``SagaStuck``."""
+    if view.status is Status.COMPLETED:
+        return view.result
+    about = {"saga": view.saga, "correlation_id": view.correlation_id}
+    if view.status is Status.STUCK:
+        raise SagaStuck(
+            view.failure or "it is stuck", **about, remedy="see to it, then `await runtime.resume`"
+        )
+    raise SagaFailed(view.failure or "it has failed", **about)
 
 
 def _quarantined(head: HeadRow, error: InstanceQuarantined) -> InstanceView:
