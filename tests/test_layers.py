@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "worker_signature": {"errors", "messages", "core", "job"},
     "queue": {"errors", "core", "job", "worker_signature"},
     "member": {"core", "queue"},
+    "steps": {"errors", "core", "queue", "worker_signature"},
     "codec": {"errors", "messages", "core", "codec"},
     "store": {"errors", "core", "codec", "store"},
     "actors": {"actors"},

@@ -60,6 +60,7 @@ from perdure.runtime.ref import SagaRef
 from perdure.runtime.runtime import Runtime
 from perdure.runtime.views import HistoryEntry, InstanceView
 from perdure.settings import Settings
+from perdure.steps import step
 from perdure.store.memory import MemoryStore
 from perdure.store.sql import SqlStore
 
@@ -130,5 +131,6 @@ __all__ = [
     "on_deadline",
     "on_timeout",
     "starts",
+    "step",
     "stops",
 ]

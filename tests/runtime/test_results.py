@@ -94,7 +94,7 @@ async def test_waiting_has_a_limit_and_ends_with_the_runtime(memory):
             await runtime.result(ref, timeout_s=0.01)
         waiting = asyncio.create_task(runtime.result(ref))
         await rounds()
-    with pytest.raises(RuntimeNotRunning, match="before results-test.Errand/e had ended"):
+    with pytest.raises(RuntimeNotRunning, match=r"before results-test\.Errand/e had ended"):
         await waiting
 
 
