@@ -142,25 +142,8 @@ def step_queue(
             del given[given_job]
         return input_of(message)
 
-    if inspect.iscoroutinefunction(function):
-
-        @wraps(function)
-        async def perform_async(message: Any, **given: Any) -> Any:
-            return output_of(message, await function(prepare(message, given), **given))
-
-        perform: Callable[..., Any] = perform_async
-    else:
-
-        @wraps(function)
-        def perform_plain(message: Any, **given: Any) -> Any:
-            returned = function(prepare(message, given), **given)
-            if inspect.isawaitable(returned):
-                raise _not_awaited(name, returned)
-            return output_of(message, returned)
-
-        perform = perform_plain
     queue.workers[command] = Worker(
-        function=perform,
+        function=_around(function, name, prepare, output_of),
         kind=OutboxKind.COMMAND,
         types=(command,),
         is_async=inspect.iscoroutinefunction(function),
@@ -172,6 +155,30 @@ def step_queue(
         description=(inspect.getdoc(function) or "").partition("\n")[0],
     )
     return queue
+
+
+def _around(
+    function: Callable[..., Any],
+    name: str,
+    prepare: Callable[[Any, dict[str, Any]], Any],
+    output_of: Callable[[Any, Any], Any],
+) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(function):
+
+        @wraps(function)
+        async def perform_async(message: Any, **given: Any) -> Any:
+            return output_of(message, await function(prepare(message, given), **given))
+
+        return perform_async
+
+    @wraps(function)
+    def perform(message: Any, **given: Any) -> Any:
+        returned = function(prepare(message, given), **given)
+        if inspect.isawaitable(returned):
+            raise _not_awaited(name, returned)
+        return output_of(message, returned)
+
+    return perform
 
 
 def _not_awaited(name: str, returned: Any) -> DefinitionError:
