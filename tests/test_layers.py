@@ -24,6 +24,18 @@ MAY_IMPORT = {
     "worker_signature": {"errors", "messages", "core", "job"},
     "queue": {"errors", "core", "job", "worker_signature"},
     "member": {"core", "queue"},
+    "step_results": {"errors", "core"},
+    "ordered_definition": {
+        "errors", "messages", "effects", "core", "correlating", "saga_checks",
+    },
+    "workflow": {
+        "errors", "core", "correlating", "queue", "member", "steps", "step_results",
+        "ordered_definition",
+    },
+    "ordered_saga": {
+        "errors", "core", "correlating", "queue", "member", "steps", "step_results",
+        "ordered_definition",
+    },
     "steps": {"errors", "core", "queue", "worker_signature"},
     "codec": {"errors", "messages", "core", "codec"},
     "store": {"errors", "core", "codec", "store"},

@@ -12,6 +12,7 @@ from perdure.core.outcome import Outcome
 from perdure.core.queue_policy import Rate
 from perdure.core.retry import Exponential, Fixed, Linear, RetryPolicy
 from perdure.core.saga import IgnoreMissing, Park, ReplyMissing, StartMissing
+from perdure.core.step_events import Residue
 from perdure.correlating import CORRELATION_ID
 from perdure.declarations import (
     applies,
@@ -51,6 +52,7 @@ from perdure.messages import (
     TimeoutReached,
     message,
 )
+from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
 from perdure.runtime.delivery import Receipt
@@ -63,6 +65,7 @@ from perdure.settings import Settings
 from perdure.steps import step
 from perdure.store.memory import MemoryStore
 from perdure.store.sql import SqlStore
+from perdure.workflow import Workflow
 
 __all__ = [
     "CORRELATION_ID",
@@ -92,6 +95,7 @@ __all__ = [
     "MemoryStore",
     "Metadata",
     "NonRetryable",
+    "OrderedSaga",
     "Outcome",
     "Park",
     "PerdureError",
@@ -103,6 +107,7 @@ __all__ = [
     "Record",
     "Reply",
     "ReplyMissing",
+    "Residue",
     "RetryLater",
     "RetryPolicy",
     "RetryScheduled",
@@ -120,6 +125,7 @@ __all__ = [
     "Stuck",
     "TimeoutReached",
     "WorkQueue",
+    "Workflow",
     "applies",
     "compensates",
     "continues",

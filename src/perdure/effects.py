@@ -99,10 +99,11 @@ class Complete:
     """The process has reached its end. Its deadlines are cancelled; later messages are ignored.
 
     A ``result`` of a ``@message`` class is published too, if anybody is interested in it: a saga's
-    result above all is what other sagas and subscribers want to hear.
+    result above all is what other sagas and subscribers want to hear. Not if it ``is_private``.
     """
 
     result: Any = None
+    is_private: bool = False
 
 
 @dataclass(slots=True)

@@ -80,7 +80,7 @@ class Draft:
         self.instance = instance
         self.metadata = metadata
         self.encoder = encoder
-        self.state = definition.private_copy(instance.state)
+        self.state = definition.working_copy(instance.state)
         self.status = Status.RUNNING
         self.detail: bytes | str | None = None
         self.events: list[Stored] = _NONE
@@ -258,7 +258,10 @@ def _complete(draft: Draft, effect: Complete) -> None:
     result, encoder = effect.result, draft.encoder
     draft.result = result
     draft.leave(Status.COMPLETED, None if result is None else encoder.value(result))
-    if type_info_of(type(result)) is not None and (audience := encoder.audience(result)):
+    if effect.is_private or type_info_of(type(result)) is None:
+        return
+    audience = encoder.audience(result)
+    if audience:
         announce(draft, encoder.message(result), audience)
 
 

@@ -41,7 +41,7 @@ class JournalEntry:
 def fold(definition: Definition, state: Any, event: Any, metadata: Metadata) -> Any:
     """The next state: ``apply`` may return it, or change the private state it was given."""
     after = definition.apply(state, event, metadata)
-    if after is None and definition.copies_state:
+    if after is None and definition.copies_state and not definition.is_pure:
         return state
     if not isinstance(after, definition.state_type.cls):
         raise InvalidEffect(
@@ -56,7 +56,7 @@ def replay(definition: Definition, instance: Instance, entries: Iterable[Journal
 
     Raises ``CorruptRecord`` if an entry is missing, and whatever ``apply`` raises.
     """
-    state = definition.private_copy(instance.state)
+    state = definition.working_copy(instance.state)
     sequence_nr, status, detail = instance.sequence_nr, instance.status, instance.detail
     started_at_ms, updated_at_ms = instance.started_at_ms, instance.updated_at_ms
     deadlines, family = dict(instance.deadlines), instance.family

@@ -91,7 +91,7 @@ def step(
         draft.family = ended(draft.family, content.name)
     draft.fired = fired_name(content)
     effects = handling(
-        definition.private_copy(draft.state), definition.private_event(content), metadata
+        definition.working_copy(draft.state), definition.private_event(content), metadata
     )
     draft.carry_out(effects)
     if type(content) is CommandFailed:
@@ -110,7 +110,7 @@ def _compensate(draft: Draft, failure: CommandFailed) -> None:
     if type(command) is not ExternalEvent:
         draft.compensate(
             definition.compensate(
-                definition.private_copy(draft.state), definition.private_event(command)
+                definition.working_copy(draft.state), definition.private_event(command)
             )
         )
 

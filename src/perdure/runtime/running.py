@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from inspect import unwrap
 from threading import get_ident
 from types import CodeType
 from typing import Any
@@ -17,7 +18,7 @@ from perdure.codec.journal import JournalCodec
 from perdure.codec.outbox import context_packer
 from perdure.core.commit import Status
 from perdure.core.family import own_headers
-from perdure.core.outcome import Encoder
+from perdure.core.outcome import Encoder, Outcome
 from perdure.core.saga import Definition
 from perdure.errors import InstanceQuarantined, PublishFailed, StoreError
 from perdure.member import Opening
@@ -31,6 +32,7 @@ from perdure.runtime.loop_watch import LoopWatch
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.queues import Queues
 from perdure.runtime.redrive import DeadLetters
+from perdure.runtime.ref import SagaRef
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.views import Views, result_of
@@ -149,9 +151,22 @@ class Running:
             finally:
                 endings.forget(key, waiter)
 
-    async def cancel(self, key: str, message: Message) -> Receipt:
-        """Tell an instance that it shall not go on."""
+    async def tell(self, key: str, message: Message) -> Receipt:
+        """Tell an instance something of the runtime's own."""
         return await self.deliver(self._routing.delivery_of_ours(key, message))
+
+    async def resume(self, ref: SagaRef, message: Message) -> Receipt:
+        """Let an instance try again what it is stuck at, in place of what is a dead letter now."""
+        letters = [
+            letter.id
+            async for letter in self.letters.list(saga=ref.saga)
+            if letter.correlation_id == ref.correlation_id and letter.queue.startswith(ref.saga)
+        ]
+        receipt = await self.tell(ref.key, message)
+        if receipt.outcome is Outcome.APPLIED:
+            for letter_id in letters:
+                await self.letters.discard(letter_id)
+        return receipt
 
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""
@@ -212,7 +227,7 @@ def encoder_of(codec: Codec, outbound: Outbound) -> Encoder:
 
 def _names_of(outbound: Outbound) -> dict[CodeType, str]:
     return {
-        worker.function.__code__: f"worker {worker.name} of queue {queue.name!r}"
+        unwrap(worker.function).__code__: f"worker {worker.name} of queue {queue.name!r}"
         for queue in outbound.queues.values()
         for worker in queue.workers.values()
     }

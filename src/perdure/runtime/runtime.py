@@ -19,6 +19,7 @@ from typing import Any
 from perdure.core.commit import Status
 from perdure.core.correlation import encode_id
 from perdure.core.family import Cancel
+from perdure.core.step_events import Resume
 from perdure.errors import (
     PerdureError,
     SendTimeout,
@@ -183,7 +184,20 @@ class Runtime(Lifecycle):
         has done; a workflow is cancelled where it waits. Raises as ``send``.
         """
         message = self._message(Cancel(reason), message_id, None, None, None)
-        return await self._on_loop().cancel(ref.key, message)
+        return await self._on_loop().tell(ref.key, message)
+
+    async def resume(self, ref: SagaRef, *, message_id: str | None = None) -> Receipt:
+        """Somebody has seen to what an ordered saga or workflow is stuck at: it tries that again.
+
+            async for view in runtime.instances(trip, status="stuck"):
+                print(view.correlation_id, view.failure)
+                await runtime.resume(runtime.ref_to(view))
+
+        Under the same idempotency keys; the dead letters of these steps are discarded. Nothing
+        happens to an instance that is not stuck. Raises as ``send``.
+        """
+        message = self._message(Resume(), message_id, None, None, None)
+        return await self._on_loop().resume(ref, message)
 
     # Looking
 

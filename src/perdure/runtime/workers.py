@@ -228,7 +228,8 @@ class Workers:
         reason = self._final(row, attempts, error, delay_ms)
         assert attempt.job is not None
         if reason is not None:
-            is_unknown = isinstance(error, LeaseLost)
+            # What a worker returned cannot be told, but its work was done.
+            is_unknown = isinstance(error, (LeaseLost, InvalidResult))
             self._give_up(row, attempts, reason, error, attempt.job, is_unknown)
             return
         logger.warning(
