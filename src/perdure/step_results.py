@@ -7,7 +7,7 @@ the name of the step. Next to read: ``core/step_events.py``; ``core/ordered.py``
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from perdure.core.step_events import (
@@ -47,7 +47,7 @@ def _merged(step: str, data: Any, returned: Any) -> Any:
             f"step {step!r} returned {returned!r}",
             remedy=f"return a mapping of fields of {type(data).__name__}, or None",
         )
-    known = {one.name for one in fields(data)}
+    known = type(data).__dataclass_fields__
     unknown = [name for name in returned if name not in known]
     if unknown:
         raise InvalidResult(

@@ -116,14 +116,16 @@ def next_effects(plan: Plan, state: OrderedState, instance_id: str) -> Iterator[
 
 def _changed_definition(plan: Plan, state: OrderedState) -> str:
     """What of a running instance the present plan does not know, or would have to guess."""
-    for name, status in state.steps.items():
+    steps = state.steps
+    for name, status in steps.items():
         if name not in plan.by_name:
             return f"step {name!r}, {status}, is not in the definition any more; put it back"
-    for step in plan.steps:
-        if step.name not in state.steps and state.mode is Mode.FORWARD:
-            begun = [name for name in plan.successors(step.name) if name in state.steps]
-            if begun:
-                return f"step {step.name!r} is new, and comes before {begun[0]!r}, which has begun"
+    if state.mode is Mode.FORWARD:
+        for step in plan.steps:
+            name = step.name
+            if name not in steps and not plan.successors(name).isdisjoint(steps):
+                begun = next(one for one in steps if one in plan.successors(name))
+                return f"step {name!r} is new, and comes before {begun!r}, which has begun"
     return ""
 
 

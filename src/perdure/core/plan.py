@@ -57,13 +57,17 @@ class Plan:
         for step in steps:
             self._check_known(step)
         self._before = {step.name: self._ancestors(step) for step in steps}
+        self._successors = {
+            name: frozenset(other for other, before in self._before.items() if name in before)
+            for name in self._before
+        }
         self._check_pivot()
         self.is_sequential = not any(self._is_beside(*two) for two in combinations(steps, 2))
         """No two steps run beside each other."""
 
-    def successors(self, name: str) -> Iterable[str]:
+    def successors(self, name: str) -> frozenset[str]:
         """All steps that come after this one."""
-        return (other for other, before in self._before.items() if name in before)
+        return self._successors[name]
 
     def _check_known(self, step: PlannedStep) -> None:
         for name in step.after:

@@ -35,7 +35,7 @@ from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
-from perdure.runtime.views import Views, result_of
+from perdure.runtime.views import Views
 from perdure.store.group_commit import GroupCommit
 
 __all__ = ["Running"]
@@ -144,9 +144,9 @@ class Running:
         while True:
             waiter = endings.expect(key)  # before looking, so that nothing falls between
             try:
-                view = await self.views.state(definition, key)
-                if view is not None and view.status is not Status.RUNNING:
-                    return result_of(view)
+                instance = await self.views.committed(definition, key)
+                if instance.exists and instance.status is not Status.RUNNING:
+                    return self.views.result(definition, instance)
                 await waiter
             finally:
                 endings.forget(key, waiter)

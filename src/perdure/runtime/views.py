@@ -20,7 +20,7 @@ from perdure.runtime.rehydration import fold_loaded
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
 
-__all__ = ["HistoryEntry", "InstanceView", "Sent", "Views", "result_of"]
+__all__ = ["HistoryEntry", "InstanceView", "Sent", "Views"]
 
 PAGE = 100
 
@@ -90,11 +90,25 @@ class Views:
 
     async def state(self, definition: Definition, key: str) -> InstanceView | None:
         """The instance, or None if there is none. Raises ``InstanceQuarantined``."""
-        instance = self._supervisor.committed(key)
-        if instance is None:
-            (loaded,) = await self._services.store.load([key])
-            instance = (await fold_loaded(self._services, definition, loaded)).instance
+        instance = await self.committed(definition, key)
         return self._view(definition, instance) if instance.exists else None
+
+    async def committed(self, definition: Definition, key: str) -> Instance:
+        """The instance itself, there or not: for the runtime, which leaves it as it is."""
+        instance = self._supervisor.committed(key)
+        if instance is not None:
+            return instance
+        (loaded,) = await self._services.store.load([key])
+        return (await fold_loaded(self._services, definition, loaded)).instance
+
+    def result(self, definition: Definition, instance: Instance) -> Any:
+        """What the instance completed with. Raises ``SagaFailed``, ``SagaStuck``."""
+        detail, about = instance.detail, (definition.name, instance.correlation_id)
+        if instance.status is Status.COMPLETED:
+            return self._services.codec.decode_value(detail) if isinstance(detail, bytes) else None
+        if instance.status is Status.STUCK:
+            raise SagaStuck(str(detail), remedy="see to it, then resume it").about(*about)
+        raise SagaFailed(str(detail)).about(*about)
 
     async def instances(
         self, definition: Definition, status: Status | None, after: str
@@ -190,18 +204,6 @@ class Views:
             return self._services.codec.decode(*stored)
         except CodecError:
             return self._services.codec.decode_plain(stored[2])
-
-
-def result_of(view: InstanceView) -> Any:
-    """What the instance completed with. Raises ``SagaFailed``, ``SagaStuck``."""
-    if view.status is Status.COMPLETED:
-        return view.result
-    about = {"saga": view.saga, "correlation_id": view.correlation_id}
-    if view.status is Status.STUCK:
-        raise SagaStuck(
-            view.failure or "it is stuck", **about, remedy="see to it, then `await runtime.resume`"
-        )
-    raise SagaFailed(view.failure or "it has failed", **about)
 
 
 def _quarantined(head: HeadRow, error: InstanceQuarantined) -> InstanceView:
