@@ -40,9 +40,14 @@ __all__ = [
 
 @dataclass(slots=True)
 class Record:
-    """Record a further event in the journal; ``apply`` folds it into the state."""
+    """Record a further event in the journal; ``apply`` folds it into the state.
+
+    ``stored`` is for the runtime: the event's bytes, so that one object may be returned by many
+    turns and is encoded once.
+    """
 
     event: Any
+    stored: tuple[str, int, bytes] | None = None
 
 
 @dataclass(slots=True)

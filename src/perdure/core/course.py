@@ -24,11 +24,9 @@ from perdure.core.step_events import (
     Completed,
     PerformStep,
     Resume,
-    StepAdvanced,
     StepCompensated,
     StepCompleted,
     StepFailed,
-    StepStarted,
 )
 from perdure.effects import Complete, Effect, Fail, Record, Send, Stuck
 from perdure.messages import CommandFailed, TimeoutReached
@@ -144,7 +142,7 @@ def _forward(plan: Plan, state: OrderedState, instance_id: str) -> Iterator[Effe
         if step.name not in state.steps and all(name in done for name in step.after)
     ]
     if ready and done:
-        yield Record(StepAdvanced(ready[0].index))
+        yield plan.advanced[ready[0].name]
     for step in ready:
         yield from _perform(plan, state, step, instance_id)
 
@@ -153,7 +151,7 @@ def _perform(
     plan: Plan, state: OrderedState, step: PlannedStep, instance_id: str
 ) -> Iterator[Effect]:
     key = f"{plan.saga}/{instance_id}/{step.name}"
-    yield Record(StepStarted(step.index, step.name))
+    yield plan.started[step.name]
     command = PerformStep(step.name, key, state.data, plan.is_sequential)
     yield Send(command, step.queue, within=step.deadline)
 

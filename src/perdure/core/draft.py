@@ -245,7 +245,10 @@ def _nonsense(returned: object) -> InvalidEffect:
 def _record(draft: Draft, effect: Record) -> None:
     if draft.events is _NONE:
         draft.events = []
-    draft.events.append(draft.encoder.message(effect.event))
+    stored = effect.stored
+    if stored is None:
+        stored = effect.stored = draft.encoder.message(effect.event)
+    draft.events.append(stored)
     draft.fold(draft.definition.private_event(effect.event))
 
 

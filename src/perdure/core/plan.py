@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import combinations
 
+from perdure.core.step_events import StepAdvanced, StepStarted
+from perdure.effects import Record
 from perdure.errors import DefinitionError
 
 __all__ = ["Plan", "PlannedStep"]
@@ -57,6 +59,9 @@ class Plan:
         for step in steps:
             self._check_known(step)
         self._before = {step.name: self._ancestors(step) for step in steps}
+        # Returned by turn after turn: encoded once.
+        self.started = {one.name: Record(StepStarted(one.index, one.name)) for one in steps}
+        self.advanced = {one.name: Record(StepAdvanced(one.index)) for one in steps}
         self._successors = {
             name: frozenset(other for other, before in self._before.items() if name in before)
             for name in self._before
