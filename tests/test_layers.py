@@ -37,6 +37,10 @@ MAY_IMPORT = {
         "ordered_definition",
     },
     "steps": {"errors", "core", "queue", "worker_signature"},
+    "runs": {"messages"},
+    "schedule": {
+        "errors", "messages", "effects", "core", "saga_checks", "queue", "member", "runs",
+    },
     "codec": {"errors", "messages", "core", "codec"},
     "store": {"errors", "core", "codec", "store"},
     "actors": {"actors"},

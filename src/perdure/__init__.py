@@ -8,10 +8,12 @@ from perdure import errors
 from perdure.core.commit import Status
 from perdure.core.correlation import Continue, Ignore, Start, Stop
 from perdure.core.family import Cancel, ChildEnded
+from perdure.core.missed import CatchUp, Coalesce, Skip
 from perdure.core.outcome import Outcome
 from perdure.core.queue_policy import Rate
 from perdure.core.retry import Exponential, Fixed, Linear, RetryPolicy
 from perdure.core.saga import IgnoreMissing, Park, ReplyMissing, StartMissing
+from perdure.core.schedule import Cron, Every
 from perdure.core.step_events import Residue
 from perdure.correlating import CORRELATION_ID
 from perdure.declarations import (
@@ -55,12 +57,14 @@ from perdure.messages import (
 from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
+from perdure.runs import PauseSchedule, ResumeSchedule, Run, TriggerSchedule
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.queues import JobView, QueueRef
 from perdure.runtime.redrive import DeadLetter, DeadLetters
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.runtime import Runtime
 from perdure.runtime.views import HistoryEntry, InstanceView
+from perdure.schedule import Schedule
 from perdure.settings import Settings
 from perdure.steps import step
 from perdure.store.memory import MemoryStore
@@ -73,14 +77,18 @@ __all__ = [
     "Cancel",
     "CancelChild",
     "CancelDeadline",
+    "CatchUp",
     "ChildEnded",
+    "Coalesce",
     "CommandFailed",
     "Complete",
     "Continue",
+    "Cron",
     "DeadLetter",
     "DeadLetters",
     "DeadlineReached",
     "Effects",
+    "Every",
     "Exponential",
     "ExternalEvent",
     "Fail",
@@ -98,6 +106,7 @@ __all__ = [
     "OrderedSaga",
     "Outcome",
     "Park",
+    "PauseSchedule",
     "PerdureError",
     "ProcessManager",
     "Publish",
@@ -108,14 +117,18 @@ __all__ = [
     "Reply",
     "ReplyMissing",
     "Residue",
+    "ResumeSchedule",
     "RetryLater",
     "RetryPolicy",
     "RetryScheduled",
+    "Run",
     "Runtime",
     "SagaRef",
+    "Schedule",
     "Send",
     "SetDeadline",
     "Settings",
+    "Skip",
     "SqlStore",
     "Start",
     "StartChild",
@@ -124,6 +137,7 @@ __all__ = [
     "Stop",
     "Stuck",
     "TimeoutReached",
+    "TriggerSchedule",
     "WorkQueue",
     "Workflow",
     "applies",

@@ -71,9 +71,13 @@ class Send:
 
 @dataclass(slots=True)
 class Publish:
-    """Publish an event to whoever is interested, through the outbox."""
+    """Publish an event to whoever is interested, through the outbox.
+
+    ``mandatory``: if no saga and no subscriber of the runtime is, the turn fails, ``Unroutable``.
+    """
 
     event: Any
+    mandatory: bool = False
 
 
 @dataclass(slots=True)

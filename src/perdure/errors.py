@@ -17,7 +17,8 @@
     │   ├── MessageNotHandled      strict message that no handler accepts in the present state
     │   ├── HandlerFailed          the saga's code raised; the message is a dead letter now
     │   │   └── InvalidEffect      … or returned something that is not an effect, or no state
-    │   │       └── Unroutable     … or sent a command that no work queue of the runtime takes
+    │   │       └── Unroutable     … or sent a command that no work queue of the runtime takes,
+    │   │                          or what must interest somebody and does not
     │   ├── MailboxFull            waited for room, found none; nothing was kept
     │   ├── SendTimeout            no answer within timeout_s; repeat under the same id
     │   ├── OutcomeUnknown         the store failed while committing; repeat under the same id
@@ -174,7 +175,10 @@ class InvalidEffect(HandlerFailed):
 
 
 class Unroutable(InvalidEffect):
-    """The saga's code sent a command that no work queue of the runtime takes."""
+    """The saga's code sent a command that no work queue of the runtime takes.
+
+    Or it published, as mandatory, what no saga and no subscriber of the runtime is interested in.
+    """
 
 
 class MailboxFull(SendError):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from perdure.core.commit import FOLLOWS, OutboxKind, OutboxRow
 from perdure.core.outcome import Stored
 from perdure.effects import Publish, Send
-from perdure.errors import InvalidEffect
+from perdure.errors import InvalidEffect, Unroutable
 from perdure.messages import milliseconds_of
 
 if TYPE_CHECKING:
@@ -90,8 +90,14 @@ def due_after(delay: object, now_ms: int) -> int:
 
 def publish(draft: Draft, effect: Publish) -> None:
     encoder = draft.encoder
+    audience = encoder.audience(effect.event)
+    if effect.mandatory and not audience:
+        raise Unroutable(
+            f"nobody in the runtime is interested in {type(effect.event).__name__}",
+            remedy="give it a saga that starts with it, or send it to a worker: Send(command)",
+        )
     # Without an audience one row is written all the same, so that the history shows the event.
-    announce(draft, encoder.message(effect.event), encoder.audience(effect.event) or ("",))
+    announce(draft, encoder.message(effect.event), audience or ("",))
 
 
 def announce(draft: Draft, stored: Stored, audience: Iterable[str]) -> None:

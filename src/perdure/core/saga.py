@@ -95,6 +95,8 @@ class Definition:
     raised is tried again (None: never), ``lets_pass``: others need not wait for it meanwhile.
     ``timeout_retry`` is when the timeout is reached again, instead of ending the process.
     ``is_pure``: its functions leave what they are given as it is, so no turn makes copies for them.
+    ``is_told``: what becomes of its commands is told to it; else results are published, and of a
+    failure there is only the dead letter.
     """
 
     name: str
@@ -116,6 +118,7 @@ class Definition:
     kinds: Mapping[type | str, tuple[VerdictKind, bool]] | None = None
     copies_state: bool = True
     is_pure: bool = False
+    is_told: bool = True
 
     _frozen: dict[type, bool] = field(default_factory=dict, repr=False, compare=False)
 

@@ -87,8 +87,7 @@ class Running:
         self.services.commit.start()
         self.services.clock.attach(self.settled)
         await self.supervisor.wakeups.start()
-        for opening in self._openings:
-            await self._open(*opening)
+        await asyncio.gather(*(self._open(*opening) for opening in self._openings))
         await self.dispatcher.start(self.supervisor.admit)
         if self.dispatcher.has_coroutines:
             self._watch.start()
