@@ -42,9 +42,9 @@ class Gathering(Generic[A]):
     >>> Gathering(needed=3).received("acme", 100).lacking
     2
 
-    ``expected`` are the names of those who are asked; without any, everybody may answer, and
-    ``needed`` says how many do. With both, so many of those suffice. ``Gathering()`` expects
-    nobody and is complete, as is one that expects an empty tuple.
+    ``expected`` are the names of those who are asked; ``needed`` is how many of them suffice, all
+    if it is not said. With ``needed`` alone everybody may answer. ``Gathering()`` expects nobody
+    and is complete: so is what is made of an empty list.
 
     An answer counts once: of the same one, the first stays. Answers that come when it is complete
     are kept. An answer of one who is not expected is kept apart, in ``unexpected``, and does not
@@ -91,7 +91,8 @@ class Gathering(Generic[A]):
             )
         if who in self.answers or who in self.unexpected:
             return self
-        if self.expected and who not in self.expected:
+        by_count = not self.expected and self.needed is not None
+        if not by_count and who not in self.expected:
             return replace(self, unexpected={**self.unexpected, who: answer})
         return replace(self, answers={**self.answers, who: answer})
 

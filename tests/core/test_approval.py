@@ -214,6 +214,7 @@ def test_reminders_come_later_and_none_of_the_ladder_is_left_out(
 def test_no_reminder_falls_on_the_end() -> None:
     policy = Approval(ANN, remind_every=3 * DAY, expires=9 * DAY)
     assert [policy.next_reminder(n * DAY) for n in (0, 3, 6)] == [3 * DAY, 6 * DAY, None]
+    assert policy.next_reminder(-DAY) == 3 * DAY  # the clock was set back
 
 
 # Decisions

@@ -126,9 +126,7 @@ def _time(value: time) -> bytes:
 def _datetime(value: datetime) -> bytes:
     zone, offset = value.tzinfo, value.utcoffset()
     if offset is None:
-        raise NaiveDatetime(
-            f"the datetime {value} without time zone", remedy="use datetime.now(UTC)"
-        )
+        raise NaiveDatetime(f"the datetime {value} without time zone", remedy="give it a tzinfo")
     key = "" if type(zone) is timezone else getattr(zone, "key", None)
     if key is None or type(zone) not in (timezone, ZoneInfo):
         raise EncodeError(
