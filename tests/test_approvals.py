@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from perdure import (
+    ChildEnded,
     Effects,
     MemoryStore,
     ProcessManager,
@@ -25,6 +26,7 @@ from perdure import (
     applies,
     continues,
     message,
+    on_child_ended,
     starts,
 )
 from perdure.approvals import (
@@ -500,6 +502,109 @@ async def test_a_saga_whose_question_is_refused_is_told(store, clock):
         await clock.settle()
         seen = await view_of(runtime, runtime.ref(Invoices, "i-7"))
         assert seen.state.refusals == 1
+
+
+@dataclass(frozen=True)
+class OrderState:
+    ended: tuple[ChildEnded, ...] = ()
+
+
+@message(name="approvals-test.OrderPlaced")
+class OrderPlaced:
+    region: str
+    order: str
+
+
+@message(name="approvals-test.OrderDropped")
+class OrderDropped:
+    region: str
+    order: str
+    how: str
+
+
+class Orders(ProcessManager[OrderState]):
+    """Asks by a child, which bears its name."""
+
+    name = "approvals-test.Orders"
+
+    @starts(OrderPlaced, by=("region", "order"))
+    def placed(self, state: OrderState, event: OrderPlaced, do: Effects) -> None:
+        do.start_child("approval", Approvals, AskApproval("", PAY, LADDER, "eve"))
+
+    @continues(OrderDropped, by=("region", "order"))
+    def dropped(self, state: OrderState, event: OrderDropped, do: Effects) -> None:
+        if event.how == "fail":
+            do.fail("dropped")
+        else:
+            do.cancel_child("approval", "changed their mind")
+
+    @on_child_ended("approval")
+    def approved(self, state: OrderState, ended: ChildEnded, do: Effects) -> None: ...
+
+    @applies(ChildEnded)
+    def end(self, state: OrderState, event: ChildEnded) -> OrderState:
+        return replace(state, ended=(*state.ended, event))
+
+
+async def ended(runtime: Runtime) -> ChildEnded:
+    (one,) = (await view_of(runtime, runtime.ref(Orders, ("eu", "o-1")))).state.ended
+    assert isinstance(one, ChildEnded)
+    return one
+
+
+@quickly
+async def test_an_approval_as_a_child_has_its_own_id_and_tells_its_end(store, clock):
+    async with running(store, clock, Orders) as runtime:
+        await runtime.publish(OrderPlaced("eu", "o-1"))
+        await clock.settle()
+        (event,) = TOLD
+        assert event.approval_id == "(eu,o-1)/approval"
+        await submit(runtime, deciding("ann", id=event.approval_id))
+    async with running(reopened(store), clock, Orders) as runtime:
+        answer = await submit(runtime, deciding("bob", id=event.approval_id))
+        assert answer.word is Word.APPROVED
+        await clock.settle()
+        end = await ended(runtime)
+        assert end.is_completed
+        assert isinstance(end.result, ApprovalDecided)
+        assert end.result.approves(PAY)
+        assert await runtime.result(runtime.ref(Approvals, event.approval_id)) == end.result
+
+
+@pytest.mark.parametrize("how", ["fail", "cancel"])
+@quickly
+async def test_an_approval_whose_asker_does_not_want_it_any_more_is_withdrawn(store, clock, how):
+    async with running(store, clock, Orders) as runtime:
+        await runtime.publish(OrderPlaced("eu", "o-1"))
+        await runtime.publish(OrderDropped("eu", "o-1", how))
+        await clock.settle()
+        answer = await submit(runtime, deciding("ann", id="(eu,o-1)/approval"))
+        assert (answer.word, answer.outcome) == (Word.WITHDRAWN, "withdrawn")
+        if how == "cancel":
+            assert answer.reason == "changed their mind"
+            assert (await ended(runtime)).result.outcome == "withdrawn"  # type: ignore[union-attr]
+    assert told() == ["Asked", "Decided"]
+
+
+@quickly
+async def test_an_asker_is_told_if_its_approval_exists_already(store, clock):
+    async with running(store, clock, Orders) as runtime:
+        await submit(runtime, asking(id="(eu,o-1)/approval"))
+        await runtime.publish(OrderPlaced("eu", "o-1"))
+        await clock.settle()
+        end = await ended(runtime)
+        assert (end.is_completed, end.result) == (False, None)
+        assert end.error.startswith("not started: ")
+
+
+@quickly
+async def test_an_approval_can_be_cancelled_like_any_saga(store, clock):
+    async with running(store, clock) as runtime:
+        await submit(runtime, asking())
+        await runtime.cancel(runtime.ref(Approvals, "a"), "enough")
+        assert (await result_of(runtime)).reason == "enough"
+        with pytest.raises(HandlerFailed, match="give a child a text as id"):
+            await runtime.send(runtime.ref(Approvals, ("a", "b")), asking(id=""))
 
 
 # Faults, and any history

@@ -7,10 +7,11 @@
         decision = Decide("pay-i-7", "ann", "approve", digest, groups=("finance",))
         answer = await submit(runtime, decision)            # Answer(word="recorded", missing=1, …)
 
-A saga asks with ``do.send(AskApproval(…))`` and hears the end as ``ApprovalDecided``, the result,
-which is published. Whom to tell meanwhile is published, too: ``ApprovalAsked``,
-``ApprovalReminder``, ``ApprovalEscalated``, ``ApprovalChanged``. Of what is asked for, only what is
-refused is replied to, with an ``Answer``; a decision always is.
+A saga asks by starting a child, ``do.start_child("approval", Approvals, AskApproval("", …))``, and
+hears the end as ``ChildEnded``, whose ``result`` is an ``ApprovalDecided``. That is published, too,
+and so is whom to tell meanwhile: ``ApprovalAsked``, ``ApprovalReminder``, ``ApprovalEscalated``,
+``ApprovalChanged``. A decision is always replied to, with an ``Answer``; another request only if it
+is refused.
 
 Who calls is trusted: that a decision is ``by`` whom it says, and that this person is in those
 ``groups``, the caller has to make sure. Literature: PURISTA (human review gates: decisions that
@@ -46,8 +47,9 @@ from perdure.core.commit import Status
 from perdure.core.correlation import encode_id
 from perdure.core.decision import UNASKED, ApprovalState, Recorded
 from perdure.core.digest import digest_of
+from perdure.core.family import Cancel
 from perdure.core.saga import MissingPolicy, ReplyMissing
-from perdure.declarations import applies, continues, on_deadline, starts
+from perdure.declarations import applies, continues, on_cancelled, on_deadline, starts
 from perdure.effects import Effects
 from perdure.errors import CorrelationFailed
 from perdure.process_manager import ProcessManager
@@ -101,8 +103,9 @@ class Approvals(ProcessManager[ApprovalState]):
     @starts(AskApproval, by="approval_id")
     def asked(self, state: ApprovalState, event: AskApproval, do: Effects) -> None:
         """Open it, tell those who may decide, and arm the deadlines."""
-        _check_address(event.approval_id, do)
-        made = decision.ask(state, event, do.now)
+        request = event if event.approval_id else replace(event, approval_id=_own_id(do))
+        _check_address(request.approval_id, do)
+        made = decision.ask(state, request, do.now)
         if isinstance(made, Answer):
             do.reply(made)
         elif made is not None:
@@ -139,6 +142,11 @@ class Approvals(ProcessManager[ApprovalState]):
         _check_address(event.approval_id, do)
         do.complete(decision.decided(state, "withdrawn", event.reason))
 
+    @on_cancelled
+    def cancelled(self, state: ApprovalState, cancel: Cancel, do: Effects) -> None:
+        """Whoever asked does not want to know any more."""
+        do.complete(decision.decided(state, "withdrawn", cancel.reason))
+
     @on_deadline(REMINDER)
     def remind(self, state: ApprovalState, do: Effects) -> None:
         """Go up the ladder as far as the time says, and remind; of what is over, nobody."""
@@ -172,13 +180,18 @@ def _arm_reminder(state: ApprovalState, do: Effects) -> None:
         do.deadline(REMINDER, at=state.asked_at + after)
 
 
+def _own_id(do: Effects) -> str:
+    """The id of this instance as ``by=`` takes it: a text (see ``correlation.encode_id``)."""
+    return do.metadata.instance_id.removeprefix("\\")
+
+
 def _check_address(approval_id: str, do: Effects) -> None:
     """A ref's address decides where a message goes; here it must be what the message says."""
     here = do.metadata.instance_id
     if here and encode_id(approval_id) != here:
         raise CorrelationFailed(
             f"the message is for approval {approval_id!r}, and was sent to {here!r}",
-            remedy="send it with perdure.approvals.submit, or publish it",
+            remedy="send it with perdure.approvals.submit; give a child a text as id",
         )
 
 

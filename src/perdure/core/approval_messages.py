@@ -65,8 +65,9 @@ class AskApproval:
 
         AskApproval("pay-i-7", PayInvoice("i-7", 9950), Approval(Who(people=("ann",))), "bob")
 
-    ``approval_id`` is new each time: one that has ended is not opened again. Asking twice for the
-    same is asking once. ``requester`` is on whose behalf it is asked.
+    ``approval_id`` is new each time: one that has ended is not opened again. It is "" where a saga
+    asks by a child: the child's id it is then. Asking twice for the same is asking once.
+    ``requester`` is on whose behalf it is asked.
 
     Raises ``DefinitionError`` if by the rules this requester's wish could never be approved.
     """

@@ -152,7 +152,7 @@ def fold(state: ApprovalState, event: Recorded) -> ApprovalState:
 def ask(state: ApprovalState, request: AskApproval, now: datetime) -> ApprovalAsked | Answer | None:
     """What asking does: opens it, or is refused; nothing if the same was asked before."""
     digest = digest_of(request.subject)
-    if not state.approval_id:
+    if not state.digest:
         return ApprovalAsked(
             request.approval_id, request.subject, digest, request.policy, request.requester, now
         )
