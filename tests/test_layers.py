@@ -20,6 +20,8 @@ MAY_IMPORT = {
     "declared": {"errors", "messages", "core", "correlating", "declarations"},
     "saga_checks": {"errors", "core"},
     "process_manager": {"errors", "messages", "effects", "core", "declared", "saga_checks"},
+    "approvals": {"errors", "effects", "core", "declarations", "process_manager"},
+    "gathering": {"errors"},
     "job": {"errors", "messages", "core"},
     "worker_signature": {"errors", "messages", "core", "job"},
     "queue": {"errors", "core", "job", "worker_signature"},

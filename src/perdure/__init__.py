@@ -5,8 +5,11 @@ embeds, ``core/turn.py`` for what happens to a message.
 """
 
 from perdure import errors
+from perdure.approvals import ApprovalDecided, Approvals, AskApproval, Decide
+from perdure.core.approval import Approval, Rung, Who
 from perdure.core.commit import Status
 from perdure.core.correlation import Continue, Ignore, Start, Stop
+from perdure.core.digest import digest_of
 from perdure.core.family import Cancel, ChildEnded
 from perdure.core.missed import CatchUp, Coalesce, Skip
 from perdure.core.outcome import Outcome
@@ -43,6 +46,7 @@ from perdure.effects import (
     Stuck,
 )
 from perdure.errors import NonRetryable, PerdureError, RetryLater
+from perdure.gathering import Gathering
 from perdure.job import Job
 from perdure.messages import (
     AnyMessage,
@@ -74,6 +78,10 @@ from perdure.workflow import Workflow
 __all__ = [
     "CORRELATION_ID",
     "AnyMessage",
+    "Approval",
+    "ApprovalDecided",
+    "Approvals",
+    "AskApproval",
     "Cancel",
     "CancelChild",
     "CancelDeadline",
@@ -87,12 +95,14 @@ __all__ = [
     "DeadLetter",
     "DeadLetters",
     "DeadlineReached",
+    "Decide",
     "Effects",
     "Every",
     "Exponential",
     "ExternalEvent",
     "Fail",
     "Fixed",
+    "Gathering",
     "HistoryEntry",
     "Ignore",
     "IgnoreMissing",
@@ -122,6 +132,7 @@ __all__ = [
     "RetryPolicy",
     "RetryScheduled",
     "Run",
+    "Rung",
     "Runtime",
     "SagaRef",
     "Schedule",
@@ -138,11 +149,13 @@ __all__ = [
     "Stuck",
     "TimeoutReached",
     "TriggerSchedule",
+    "Who",
     "WorkQueue",
     "Workflow",
     "applies",
     "compensates",
     "continues",
+    "digest_of",
     "errors",
     "message",
     "on_cancelled",
