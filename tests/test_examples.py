@@ -30,6 +30,7 @@ DECLARATIONS = EXAMPLES / "declarations.py"
 ORDERS = EXAMPLES / "order_fulfilment.py"
 TRANSFER = EXAMPLES / "money_transfer.py"
 KILLED = EXAMPLES / "money_transfer_killed.py"
+DOCUMENTS = EXAMPLES / "document_approval.py"
 SAMPLE = EXAMPLES / "data" / "declarations_sample.xes"
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -598,6 +599,81 @@ def test_money_transfers_killed_again_and_again() -> None:
 @pytest.mark.timeout(600)
 def test_a_thousand_money_transfers_killed_twenty_times() -> None:
     assert killed_transfers(1000, 20)["refunded"] == 200
+
+
+# document_approval.py
+
+THREE_DOCUMENTS = """\
+People are played by this script, and time is simulated: the weeks pass at once.
+
+A lease, by lea, who is of the legal department herself:
+  05 Jan  d-1 is handed in: applied
+  05 Jan    to max: please decide on d-1/manager-1
+  05 Jan  sam, approve d-1/manager-1: not-allowed (sam is not among those who may decide now)
+  05 Jan  max, approve d-1/manager-1: approved
+  05 Jan    to lea: d-1/manager-1 is approved
+  05 Jan    to leo, liz: please decide on d-1/legal-1
+  05 Jan  lea, approve d-1/legal-1: not-allowed (lea is the requester)
+  05 Jan  leo, approve d-1/legal-1: recorded (1 missing)
+  05 Jan  leo, approve d-1/legal-1: duplicate (1 missing)
+          the runtime is stopped; 5 days later another goes on over the same file
+  10 Jan    to liz: reminder, please decide on d-1/legal-1
+  10 Jan  liz, approve d-1/legal-1: approved
+  10 Jan    to lea: d-1/legal-1 is approved
+  10 Jan  leo, reject d-1/legal-1: already-decided
+
+An offer, by ada, which is changed:
+  10 Jan  d-2 is handed in: applied
+  10 Jan    to max: please decide on d-2/manager-1
+  10 Jan  max, approve d-2/manager-1: approved
+  10 Jan    to ada: d-2/manager-1 is approved
+  10 Jan    to lea, leo, liz: please decide on d-2/legal-1
+  10 Jan  leo, reject d-2/legal-1: rejected
+  10 Jan    to ada: d-2/legal-1 is rejected, leo says: until when?
+          6 days pass
+  16 Jan  d-2 is handed in: applied
+  16 Jan    to max: please decide on d-2/manager-2
+  16 Jan  max, approve d-2/manager-2: changed (this is not what is to be approved now)
+  16 Jan  max, approve d-2/manager-2: approved
+  16 Jan    to ada: d-2/manager-2 is approved
+  16 Jan    to lea, leo, liz: please decide on d-2/legal-2
+  16 Jan  liz, approve d-2/legal-2: recorded (1 missing)
+  16 Jan  leo, approve d-2/legal-2: approved
+  16 Jan    to ada: d-2/legal-2 is approved
+
+A takeover, by ada, large enough for the board:
+  16 Jan  d-3 is handed in: applied
+  16 Jan    to max: please decide on d-3/manager-1
+  16 Jan  max, approve d-3/manager-1: approved
+  16 Jan    to ada: d-3/manager-1 is approved
+  16 Jan    to lea, leo, liz: please decide on d-3/legal-1
+  16 Jan  leo, approve d-3/legal-1: recorded (1 missing)
+  16 Jan  liz, approve d-3/legal-1: approved
+  16 Jan    to ada: d-3/legal-1 is approved
+  16 Jan    to bea, ben: please decide on d-3/board-1
+  16 Jan  bea, approve d-3/board-1: recorded (1 missing)
+  16 Jan  chair, approve d-3/board-1: not-allowed (chair is not among those who may decide now)
+          21 days pass
+  21 Jan    to ben: reminder, please decide on d-3/board-1
+  26 Jan    to chair: escalated, please decide on d-3/board-1
+  26 Jan    to chair, ben: reminder, please decide on d-3/board-1
+  06 Feb    to ada: d-3/board-1 is expired
+  06 Feb  chair, approve d-3/board-1: expired
+
+The end:
+  d-1 completed, published in version 1
+  d-2 completed, published in version 2
+  d-3 failed, board-1: expired
+  to be read by all: d-1 lea We rent the hall.
+  to be read by all: d-2 ada We clean the hall until May.
+"""
+
+
+@pytest.mark.parametrize("command", [[DOCUMENTS], ["-m", "examples.document_approval"]])
+def test_story_of_three_documents(command: list[str | Path]) -> None:
+    ended = run(*command)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == THREE_DOCUMENTS
 
 
 # notices.py
