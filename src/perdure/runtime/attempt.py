@@ -22,15 +22,13 @@ from perdure.errors import LeaseLost
 from perdure.job import Job
 from perdure.runtime.clock import Clock, Wake
 from perdure.runtime.dead_letters import in_short
-from perdure.runtime.leases import Leases
+from perdure.runtime.leases import RECHECK_S, Leases
 from perdure.runtime.threads import WorkerThreads
 from perdure.worker_signature import Worker
 
 __all__ = ["Attempt", "OnEnd"]
 
 logger = logging.getLogger("perdure.workers")
-
-RECHECK_S = 0.001
 
 OnEnd = Callable[["Attempt", Any, BaseException | None], None]
 
@@ -166,7 +164,7 @@ class Attempt:
         if self._call is not None and self._call.is_waiting:
             self._threads.urge()
             left_s = min(self._leases.lease_s, self._limit_s - now_s)
-        if left_s >= RECHECK_S:  # less is a rounding error, and would come again at once
+        if left_s >= RECHECK_S:
             self._lease = self._clock.call_later(left_s, self.on_lease)
             return
         why = f"the lease of {self._leases.lease_s:g} s ran out"

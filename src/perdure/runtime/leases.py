@@ -10,7 +10,10 @@ from typing import Protocol
 
 from perdure.runtime.clock import Clock, Wake
 
-__all__ = ["Lease", "Leases"]
+__all__ = ["RECHECK_S", "Lease", "Leases"]
+
+RECHECK_S = 0.001
+"""Less is a rounding error, and would come again at once."""
 
 
 class Lease(Protocol):
@@ -51,7 +54,7 @@ class Leases:
         now_s = self._clock.monotonic_s()
         while self._held:
             lease, until_s = next(iter(self._held.items()))
-            if until_s > now_s:
+            if until_s - now_s >= RECHECK_S:
                 self._wake = self._clock.call_later(until_s - now_s, self._on_wake)
                 return
             del self._held[lease]
