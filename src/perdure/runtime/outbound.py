@@ -104,6 +104,13 @@ class Outbound:
             )
         return _name_of(command)
 
+    def taker(self, kind: type | str) -> str | None:
+        """The queue that takes commands of this class, or name, or ``SAGAS``; None: none or several."""
+        takers = self._takers.get(kind, []) if isinstance(kind, type) else []
+        if not takers and self._routing.is_interesting(kind):
+            return SAGAS
+        return takers[0] if len(takers) == 1 else None
+
     def _check_named(self, kind: type, name: str) -> None:
         queue = self.queues.get(name)
         if queue is None and self.queues:

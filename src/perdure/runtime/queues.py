@@ -18,11 +18,11 @@ from perdure.codec.outbox import pack_context
 from perdure.core.commit import OutboxKind, OutboxRow, QueueRow, Settlement
 from perdure.core.correlation import split_key
 from perdure.core.outgoing import due_after
-from perdure.errors import CodecError, JobError, UnknownJob, UnknownQueue
+from perdure.errors import CodecError, JobError, UnknownJob, UnknownQueue, Unroutable
 from perdure.messages import Message, datetime_of
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.job_tickets import Awaited, nothing
-from perdure.runtime.outbound import Outbound
+from perdure.runtime.outbound import SAGAS, Outbound
 from perdure.runtime.runner import Runner
 from perdure.runtime.services import Services
 from perdure.runtime.workers import Workers
@@ -188,6 +188,11 @@ class Queues:
         ``is_named``: the id is the caller's, and may be there already.
         """
         target = self._outbound.address(message.content, queue)
+        if target != SAGAS and not self._outbound.queues:
+            raise Unroutable(
+                f"nobody takes {message.type}: the runtime performs no work queue",
+                remedy="give it the queue, as Runtime(…, [queue])",
+            )
         due_at_ms = 0 if delay is None else self._due(message, delay)
         row = self._row(message, OutboxKind.COMMAND, target, "", due_at_ms)
         await self._write([row], is_named)

@@ -178,6 +178,7 @@ class DeadLetters:
 
     async def _redrive_command(self, row: DeadLetterRow) -> bool:
         job = unpack_job(row.instance, row.queue, row.type, row.job, row.body)
+        job = self._dispatcher.adoption.adopted(job)  # its queue may have been renamed meanwhile
         settlement = Settlement(row.instance, letter=row.position, outbox=(job,))
 
         def read_back() -> None:  # it may have to wait for another job: the store knows
