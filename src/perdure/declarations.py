@@ -21,7 +21,15 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from perdure.core.correlation import VerdictKind
-from perdure.correlating import CORRELATION_ID, By, EventType, key_of, name_of, refuse_coroutine
+from perdure.correlating import (
+    CORRELATION_ID,
+    By,
+    EventType,
+    check_declared,
+    key_of,
+    name_of,
+    refuse_coroutine,
+)
 from perdure.errors import (
     DefinitionError,
     DuplicateHandler,
@@ -73,6 +81,7 @@ _KINDS = {
     "continues": VerdictKind.CONTINUE,
     "stops": VerdictKind.STOP,
 }
+_OF_MESSAGES = {*_KINDS, "applies", "compensates"}
 
 
 def _noting(note: _Note) -> Callable[[F], F]:
@@ -124,7 +133,7 @@ def applies(*events: EventType) -> Callable[[F], F]:
 
 def on_deadline(name: str, *, when: When = None) -> Callable[[F], F]:
     """Handles a reached deadline: ``def f(self, state, do)``."""
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not name:
         raise DefinitionError("@on_deadline without a name", remedy='as @on_deadline("payment")')
     return _noting(_Note("on_deadline", (name,), when=when))
 
@@ -217,6 +226,8 @@ def declarations_of(cls: type) -> Declarations:
     for name, function in _functions(cls):
         for note in reversed(getattr(function, _NOTES, ())):  # in the order they are read
             try:
+                if note.role in _OF_MESSAGES:
+                    check_declared(note.role, note.what, may_be_name=note.role != "compensates")
                 _enter(found, note, function)
             except DefinitionError as error:
                 error.problem = f"{cls.__name__}.{name}: {error.problem}"

@@ -1,19 +1,19 @@
 """The next instance in the making: where effects are carried out, to be kept or dropped whole.
 
 One function per effect, in a table; a new effect is a line there. Knows no store and no clock.
-Next to read: ``turn.py``, which opens a draft and closes it.
+Next to read: ``turn.py``, which opens a draft and closes it; ``outgoing.py`` and ``due.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
-from datetime import timedelta
 from typing import Any
 
 from perdure.core.commit import OutboxRow, Status
+from perdure.core.due import due_at_ms
 from perdure.core.instance import Armed, Instance, next_due
 from perdure.core.outcome import TIMEOUT, Encoder, Outcome, Stored, Turn
-from perdure.core.outgoing import LATEST_MS, announce, milliseconds, publish, send
+from perdure.core.outgoing import LATEST_MS, announce, publish, send
 from perdure.core.replay import fold
 from perdure.core.saga import Definition
 from perdure.effects import (
@@ -34,7 +34,6 @@ from perdure.messages import (
     Metadata,
     RetryScheduled,
     datetime_of,
-    milliseconds_of,
     type_info_of,
 )
 
@@ -42,9 +41,6 @@ __all__ = ["Draft"]
 
 EFFECTS_MAX = 10_000
 """So many effects of one turn at most: a runaway loop fails its turn, not the store."""
-
-DEADLINE_NAME_MAX = 200
-
 
 # Shared by all turns that have none, and never changed: making three collections a turn is dear.
 _NONE: list[Any] = []
@@ -243,38 +239,10 @@ def _record(draft: Draft, effect: Record) -> None:
 
 
 def _set_deadline(draft: Draft, effect: SetDeadline) -> None:
-    name = effect.name
-    if not isinstance(name, str) or not 0 < len(name) <= DEADLINE_NAME_MAX:
-        raise InvalidEffect(f"{name!r} is no name for a deadline", remedy="use a short text")
-    if name.startswith("perdure.") and name != TIMEOUT:
-        raise InvalidEffect(
-            f"deadline name {name!r} begins with 'perdure.'", remedy="use another name"
-        )
-    if (effect.after is None) == (effect.at is None):
-        raise InvalidEffect(
-            f"deadline {name!r} needs exactly one of after= and at=", remedy="give one"
-        )
-    if effect.after is not None:
-        if not isinstance(effect.after, timedelta):
-            raise InvalidEffect(
-                f"deadline {name!r} is set after {effect.after!r}", remedy="give a timedelta"
-            )
-        due = draft.metadata.occurred_at_ms + milliseconds(effect.after)
-    elif effect.at is None or effect.at.tzinfo is None:
-        raise InvalidEffect(
-            f"deadline {name!r} is set to the naive datetime {effect.at}",
-            remedy="use an aware one, with its time zone",
-        )
-    else:
-        due = milliseconds_of(effect.at)  # stored in whole milliseconds, rounded up
-        due += milliseconds(effect.at - datetime_of(due))
-    if not 0 <= due <= LATEST_MS:
-        raise InvalidEffect(
-            f"deadline {name!r} is set beyond the calendar", remedy="set it between 1970 and 9999"
-        )
-    if name == TIMEOUT:
+    due = due_at_ms(effect, draft.definition.deadlines, draft.metadata.occurred_at_ms)
+    if effect.name == TIMEOUT:
         _cancel_timeout(draft)
-    draft.arm(name, due)
+    draft.arm(effect.name, due)
 
 
 def _cancel_deadline(draft: Draft, effect: CancelDeadline) -> None:

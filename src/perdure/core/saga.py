@@ -48,10 +48,13 @@ class Park:
     for_s: float | None = 3600.0
 
     def __post_init__(self) -> None:
-        if self.for_s is not None and not 0 < self.for_s <= PARKED_S_MAX:
-            raise DefinitionError(
-                f"Park(for_s={self.for_s!r})", remedy="give seconds above zero, or None: for ever"
-            )
+        for_s = self.for_s
+        if for_s is None or (type(for_s) in (int, float) and 0 < for_s <= PARKED_S_MAX):
+            return
+        raise DefinitionError(
+            f"Park(for_s={for_s!r})",
+            remedy="give a number of seconds above zero, or None: for ever",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ class Definition:
     ``compensated`` are the commands it is declared for. ``retry`` is when a message whose turn
     raised is tried again (None: never), ``lets_pass``: others need not wait for it meanwhile.
     ``timeout_retry`` is when the timeout is reached again, instead of ending the process.
+    ``deadlines`` are the names that somebody handles, None for any.
     """
 
     name: str
@@ -113,6 +117,7 @@ class Definition:
     types: Collection[type] = ()
     folds: Collection[type] | None = None
     kinds: Mapping[type | str, tuple[VerdictKind, bool]] | None = None
+    deadlines: Collection[str] | None = None
     copies_state: bool = True
 
     _frozen: dict[type, bool] = field(default_factory=dict, repr=False, compare=False)

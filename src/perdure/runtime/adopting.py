@@ -1,4 +1,4 @@
-"""Jobs in the store whose queue this runtime does not have: who takes them now, or that nobody does.
+"""Jobs in the store whose queue this runtime does not have: who takes them now, or that none does.
 
     forgotten once     the row bears its type's name, since no queue took the command then
     renamed, removed   the row bears the old queue's name
@@ -32,9 +32,7 @@ PAGE = 1_000
 class Adoption:
     """Finds takers for jobs of unknown queues. ``performed`` are the targets of this runtime."""
 
-    def __init__(
-        self, services: Services, outbound: Outbound, performed: Collection[str]
-    ) -> None:
+    def __init__(self, services: Services, outbound: Outbound, performed: Collection[str]) -> None:
         self._services = services
         self._outbound = outbound
         self._performed = performed

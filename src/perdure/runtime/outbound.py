@@ -105,7 +105,7 @@ class Outbound:
         return _name_of(command)
 
     def taker(self, kind: type | str) -> str | None:
-        """The queue that takes commands of this class, or name, or ``SAGAS``; None: none or several."""
+        """The queue that takes commands of this class (or name), or ``SAGAS``; None: not one."""
         takers = self._takers.get(kind, []) if isinstance(kind, type) else []
         if not takers and self._routing.is_interesting(kind):
             return SAGAS

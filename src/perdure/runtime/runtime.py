@@ -76,8 +76,8 @@ class Runtime:
         self._blueprint = blueprint_of(
             self.store,
             members,
-            settings or Settings(),
-            resources or {},
+            settings,
+            resources,
             tuple(messages),
             clock or SystemClock(),
             new_id or unique_ids(),
