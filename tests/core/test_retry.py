@@ -174,8 +174,8 @@ def test_no_delay_is_longer_than_a_moment_can_say() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda wrong: Fixed(wrong),
-        lambda wrong: Exponential(wrong),
+        Fixed,
+        Exponential,
         lambda wrong: QueuePolicy(name="q", lease_s=wrong),
         lambda wrong: Rate(1, per_s=wrong),
         lambda wrong: Job().extend(wrong),

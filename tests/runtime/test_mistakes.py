@@ -61,7 +61,7 @@ def mistake(*args: Any, **kwargs: Any) -> Any:
     "for_s", [math.inf, -math.inf, math.nan, 0, -1, 1e300, True, "1", timedelta(1)]
 )
 def test_no_time_to_park_for_is_refused_where_it_is_declared(for_s):
-    with pytest.raises(errors.DefinitionError, match="Park.* seconds"):
+    with pytest.raises(errors.DefinitionError, match=r"Park.* seconds"):
         Park(for_s=for_s)
 
 
