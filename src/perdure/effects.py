@@ -64,7 +64,11 @@ class Send:
 
 @dataclass(slots=True)
 class Publish:
-    """Publish an event to whoever is interested, through the outbox."""
+    """Publish an event to whoever is interested, through the outbox.
+
+    Other instances of the same saga hear of it too; the instance that publishes does not: what it
+    wants to fold itself it records (``Record``).
+    """
 
     event: Any
 

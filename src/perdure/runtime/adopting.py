@@ -41,7 +41,7 @@ class Adoption:
 
     def adopted(self, row: OutboxRow) -> OutboxRow:
         """The row as it is to be performed: for its own queue, if the runtime has that."""
-        if row.kind is not OutboxKind.COMMAND or self._is_known(row.target):
+        if row.kind is not OutboxKind.COMMAND or self.knows(row.target):
             return row
         taker = self._taker(row.type)
         return row if taker is None else replace(row, target=taker)
@@ -73,7 +73,7 @@ class Adoption:
     def _may_adopt(self, name: str) -> bool:
         """Whether it is worth reading the jobs: without queues their target is their type's name,
         and they may be many, kept here for somebody else."""
-        return not self._is_known(name) and (
+        return not self.knows(name) and (
             bool(self._outbound.queues) or self._taker(name) is not None
         )
 
@@ -119,7 +119,8 @@ class Adoption:
             self._services.commit.submit(ticket)
         await asyncio.gather(*(ticket.outcome for ticket in tickets))
 
-    def _is_known(self, target: str) -> bool:
+    def knows(self, target: str) -> bool:
+        """Whether the runtime has this queue, with workers or without."""
         return target in self._performed or target in self._outbound.queues
 
     def _taker(self, type_name: str) -> str | None:
