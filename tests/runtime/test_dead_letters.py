@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -127,7 +128,7 @@ async def test_letters_are_asked_for_by_what_they_are_of_or_by_its_name(store):
         await runtime.publish(Asked("e-1"))
         await runtime.settled()
         (letter,) = await letters(runtime)
-        for filters in (
+        known: list[dict[str, Any]] = [
             {"saga": Errand},
             {"saga": Errand.name},
             {"queue": queue},
@@ -135,15 +136,17 @@ async def test_letters_are_asked_for_by_what_they_are_of_or_by_its_name(store):
             {"type": Do},
             {"type": "runtime-test.do"},
             {"saga": Errand, "queue": queue, "type": Do, "reason": "non-retryable"},
-        ):
+        ]
+        for filters in known:
             assert await letters(runtime, **filters) == [letter]
-        for filters in (
+        others: list[dict[str, Any]] = [
             {"saga": ""},
             {"queue": ""},
             {"type": Done},
             {"reason": "exhausted"},
             {"after": letter.id, "queue": "another"},
-        ):
+        ]
+        for filters in others:
             assert await letters(runtime, **filters) == []
         assert await runtime.dead_letters.redrive_all(queue=queue, type=Do) == 1
         await runtime.settled()

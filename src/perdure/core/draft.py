@@ -28,7 +28,7 @@ from perdure.effects import (
     SetDeadline,
     Stuck,
 )
-from perdure.errors import InvalidEffect
+from perdure.errors import CodecError, InvalidEffect
 from perdure.messages import (
     Message,
     Metadata,
@@ -113,7 +113,11 @@ class Draft:
             carry = _CARRY_OUT.get(type(effect))
             if carry is None:
                 raise _nonsense(effect)
-            carry(self, effect)
+            try:
+                carry(self, effect)
+            except CodecError as error:
+                error.problem = f"{type(effect).__name__}: {error.problem}"
+                raise
 
     def compensate(self, returned: Iterable[Any] | None) -> None:
         """Carry out what makes up for a failed command: commands in their order, or effects.

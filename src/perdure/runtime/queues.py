@@ -193,6 +193,11 @@ class Queues:
                 f"nobody takes {message.type}: the runtime performs no work queue",
                 remedy="give it the queue, as Runtime(…, [queue])",
             )
+        if is_named and self._outbound.is_sent_by_saga(message.message_id):
+            raise JobError(
+                f"job_id {message.message_id!r} is one that a saga's command has",
+                remedy="let it begin with something else than the name of a saga and a slash",
+            )
         due_at_ms = 0 if delay is None else self._due(message, delay)
         row = self._row(message, OutboxKind.COMMAND, target, "", due_at_ms)
         await self._write([row], is_named)

@@ -21,11 +21,7 @@ from typing import Any, Self
 
 from perdure.core.commit import Status
 from perdure.core.correlation import encode_id
-from perdure.errors import (
-    PerdureError,
-    RuntimeNotRunning,
-    SendTimeout,
-)
+from perdure.errors import PerdureError, RuntimeNotRunning, SendTimeout
 from perdure.messages import Message
 from perdure.queue import WorkQueue
 from perdure.runtime.blueprint import blueprint_of
@@ -35,9 +31,9 @@ from perdure.runtime.delivery import Receipt
 from perdure.runtime.ids import unique_ids, unique_random
 from perdure.runtime.queues import QueueRef
 from perdure.runtime.redrive import DeadLetters
-from perdure.runtime.ref import SagaRef
+from perdure.runtime.ref import SagaRef, checked_ref
 from perdure.runtime.running import Running
-from perdure.runtime.views import HistoryEntry, InstanceView
+from perdure.runtime.views import HistoryEntry, InstanceView, status_of
 from perdure.settings import Settings
 from perdure.store.protocol import Store
 from perdure.store.urls import store_of
@@ -176,7 +172,7 @@ class Runtime:
         Raises ``SendError`` (see ``errors.py``) if it was not applied, ``CodecError`` if it cannot
         be stored, ``SendTimeout`` after ``timeout_s`` (it may still be applied).
         """
-        definition = self._blueprint.routing.definition(ref.saga)
+        definition = self._blueprint.routing.definition(checked_ref(ref).saga)
         try:
             made = self._message(message, message_id, correlation_id, causation_id, headers)
         except PerdureError as error:
@@ -242,10 +238,10 @@ class Runtime:
         ``job_id`` is the worker's idempotency key; while a job of this id waits or runs, the same
         one changes nothing. What the worker returns is published.
 
-        Raises ``Unroutable`` if no queue takes the command, ``JobError`` for a bad ``delay``, and
-        as ``send`` does.
+        Raises ``Unroutable`` if no queue takes the command, ``JobError`` for a bad ``delay`` or a
+        ``job_id`` such as commands of sagas have, and as ``send`` does.
         """
-        made = self._message(command, job_id, correlation_id, causation_id, headers)
+        made = self._message(command, job_id, correlation_id, causation_id, headers, "job_id")
         is_named = _is_named(command, job_id)
         await self._on_loop().queues.enqueue(made, queue, delay, is_named)
         return made.message_id
@@ -265,7 +261,7 @@ class Runtime:
 
     async def state(self, ref: SagaRef) -> InstanceView | None:
         """The instance as last committed, or None if there is none. Wakes nobody."""
-        definition = self._blueprint.routing.definition(ref.saga)
+        definition = self._blueprint.routing.definition(checked_ref(ref).saga)
         return await self._on_loop().views.state(definition, ref.key)
 
     def instances(
@@ -276,12 +272,11 @@ class Runtime:
         async for order in runtime.instances(OrderFulfilment, status="running"):
         """
         definition = self._blueprint.routing.definition(saga)
-        wanted = None if status is None else Status(status)
-        return self._on_loop().views.instances(definition, wanted, after)
+        return self._on_loop().views.instances(definition, status_of(status), after)
 
     def history(self, ref: SagaRef, *, after: int = 0) -> AsyncIterator[HistoryEntry]:
         """The turns of an instance above a sequence number, oldest first."""
-        return self._on_loop().views.history(ref.key, after)
+        return self._on_loop().views.history(checked_ref(ref).key, after)
 
     @property
     def residents(self) -> int:
@@ -319,6 +314,7 @@ class Runtime:
         correlation_id: str | None,
         causation_id: str | None,
         headers: Mapping[str, str] | None,
+        id_is: str = "message_id",
     ) -> Message:
         running = self._parts()
         return self._blueprint.routing.message(
@@ -330,6 +326,7 @@ class Runtime:
             correlation_id,
             causation_id,
             headers,
+            id_is,
         )
 
 

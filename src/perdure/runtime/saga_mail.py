@@ -67,7 +67,7 @@ class SagaMail:
         except PerdureError as error:
             reason = "undecodable" if isinstance(error, CodecError) else "unroutable"
             self._release(row.position)
-            self._settling.given_up(row, 1, reason, error)
+            self._settling.given_up(row, row.attempts, reason, error)
             return
         if row.kind is OutboxKind.COMMAND:
             self._ask(row, content, deliveries[0])
