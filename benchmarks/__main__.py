@@ -19,6 +19,7 @@ from benchmarks import (
     history,
     hot,
     latency,
+    ordered,
     rehydrate,
     residents,
     throughput,
@@ -55,6 +56,9 @@ BENCHMARKS: dict[str, Callable[[Bench, bool, float], Result]] = {
         bench, history.QUICK if quick else history.Sizes()
     ),
     "work": lambda bench, quick, _: work.run(bench, work.QUICK if quick else work.Sizes()),
+    "sagas": lambda bench, quick, _: ordered.run(
+        bench, ordered.QUICK if quick else ordered.Sizes()
+    ),
     "grown": lambda bench, quick, _: grown.run(bench, grown.QUICK if quick else grown.Sizes()),
 }
 

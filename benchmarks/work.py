@@ -34,11 +34,12 @@ from perdure import (
     starts,
 )
 
-__all__ = ["QUICK", "Sizes", "run"]
+__all__ = ["IN_FLIGHT", "QUICK", "Sizes", "end_to_end", "run", "unbounded"]
 
 TARGET = 0.4
 TARGET_START_MS = 2.0
 TURNS = 4
+JOBS = 3
 IN_FLIGHT = 1_000
 
 
@@ -161,7 +162,7 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
         bench,
         [
             ("turns", lambda: _turns(bench, sizes)),
-            ("orders", lambda: _orders(bench, sizes)),
+            ("orders", lambda: end_to_end(bench, sizes.orders)),
             ("start", lambda: _start(bench, sizes)),
             ("waiting", lambda: _waiting(bench, sizes)),
         ],
@@ -197,22 +198,29 @@ def _turns(bench: Bench, sizes: Sizes) -> Mapping[str, float]:
     return {"turns": found["ours"], "turns cpu": found["ours cpu"]}
 
 
-def _settings() -> Settings:
+def unbounded() -> Settings:
+    """Nobody leaves memory."""
     return Settings(idle_after_s=None, residents_max=1_000_000, freeze_residents=True)
 
 
-def _orders(bench: Bench, sizes: Sizes) -> Mapping[str, float]:
+def end_to_end(bench: Bench, orders: int) -> Mapping[str, float]:
+    """Orders from their start to their completion."""
     with bench.fresh() as path:
 
         async def main() -> dict[str, float]:
-            async with Runtime(url_of(path), [Fulfilment, workers()], _settings()) as runtime:
+            async with Runtime(url_of(path), [Fulfilment, workers()], unbounded()) as runtime:
                 with stopwatch() as watch:
-                    await _place(runtime, names(sizes.orders))
+                    await _place(runtime, names(orders))
                     await runtime.settled()
-                await _check(runtime, sizes.orders)
-            rate = watch.rate(sizes.orders)
-            cpu = watch.cpu_us(sizes.orders * TURNS)
-            return {"orders": rate, "orders in turns": rate * TURNS, "orders cpu": cpu}
+                await _check(runtime, orders)
+            rate = watch.rate(orders)
+            cpu = watch.cpu_us(orders * TURNS)
+            return {
+                "orders": rate,
+                "orders in turns": rate * TURNS,
+                "jobs": rate * JOBS,
+                "orders cpu": cpu,
+            }
 
         return asyncio.run(main())
 
@@ -246,7 +254,7 @@ def _start(bench: Bench, sizes: Sizes) -> Mapping[str, float]:
         store = CountingStore(SqlStore(url_of(path)))
 
         async def main() -> None:
-            async with Runtime(store, [Fulfilment, queue], _settings()) as runtime:
+            async with Runtime(store, [Fulfilment, queue], unbounded()) as runtime:
                 for id_ in names(sizes.probes):
                     await runtime.publish(Placed(id_))
                     await runtime.settled()
@@ -269,7 +277,7 @@ async def _idle(path: Path, sizes: Sizes) -> dict[str, float]:
 
     logging.getLogger("perdure.workers").setLevel(logging.ERROR)  # each failed attempt is a warning
     store = CountingStore(SqlStore(url_of(path)))
-    async with Runtime(store, [Fulfilment, queue], _settings()) as runtime:
+    async with Runtime(store, [Fulfilment, queue], unbounded()) as runtime:
         await _place(runtime, names(sizes.retries))
         await runtime.settled()
         await asyncio.sleep(0.2)

@@ -5,17 +5,26 @@ embeds, ``core/turn.py`` for what happens to a message.
 """
 
 from perdure import errors
+from perdure.approvals import ApprovalDecided, Approvals, AskApproval, Decide
+from perdure.core.approval import Approval, Rung, Who
 from perdure.core.commit import Status
 from perdure.core.correlation import Continue, Ignore, Start, Stop
+from perdure.core.digest import digest_of
+from perdure.core.family import Cancel, ChildEnded
+from perdure.core.missed import CatchUp, Coalesce, Skip
 from perdure.core.outcome import Outcome
 from perdure.core.queue_policy import Rate
 from perdure.core.retry import Exponential, Fixed, Linear, RetryPolicy
 from perdure.core.saga import IgnoreMissing, Park, ReplyMissing, StartMissing
+from perdure.core.schedule import Cron, Every
+from perdure.core.step_events import Residue
 from perdure.correlating import CORRELATION_ID
 from perdure.declarations import (
     applies,
     compensates,
     continues,
+    on_cancelled,
+    on_child_ended,
     on_command_failed,
     on_deadline,
     on_timeout,
@@ -23,6 +32,7 @@ from perdure.declarations import (
     stops,
 )
 from perdure.effects import (
+    CancelChild,
     CancelDeadline,
     Complete,
     Effects,
@@ -32,9 +42,11 @@ from perdure.effects import (
     Reply,
     Send,
     SetDeadline,
+    StartChild,
     Stuck,
 )
 from perdure.errors import NonRetryable, PerdureError, RetryLater
+from perdure.gathering import Gathering
 from perdure.job import Job
 from perdure.messages import (
     AnyMessage,
@@ -46,8 +58,10 @@ from perdure.messages import (
     TimeoutReached,
     message,
 )
+from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
+from perdure.runs import PauseSchedule, ResumeSchedule, Run, TriggerSchedule
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.letters import DeadLetter
 from perdure.runtime.queues import JobView, QueueRef
@@ -55,25 +69,41 @@ from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.runtime import Runtime
 from perdure.runtime.views import HistoryEntry, InstanceView
+from perdure.schedule import Schedule
 from perdure.settings import Settings
+from perdure.steps import step
 from perdure.store.memory import MemoryStore
 from perdure.store.sql import SqlStore
+from perdure.workflow import Workflow
 
 __all__ = [
     "CORRELATION_ID",
     "AnyMessage",
+    "Approval",
+    "ApprovalDecided",
+    "Approvals",
+    "AskApproval",
+    "Cancel",
+    "CancelChild",
     "CancelDeadline",
+    "CatchUp",
+    "ChildEnded",
+    "Coalesce",
     "CommandFailed",
     "Complete",
     "Continue",
+    "Cron",
     "DeadLetter",
     "DeadLetters",
     "DeadlineReached",
+    "Decide",
     "Effects",
+    "Every",
     "Exponential",
     "ExternalEvent",
     "Fail",
     "Fixed",
+    "Gathering",
     "HistoryEntry",
     "Ignore",
     "IgnoreMissing",
@@ -84,8 +114,10 @@ __all__ = [
     "MemoryStore",
     "Metadata",
     "NonRetryable",
+    "OrderedSaga",
     "Outcome",
     "Park",
+    "PauseSchedule",
     "PerdureError",
     "ProcessManager",
     "Publish",
@@ -95,30 +127,44 @@ __all__ = [
     "Record",
     "Reply",
     "ReplyMissing",
+    "Residue",
+    "ResumeSchedule",
     "RetryLater",
     "RetryPolicy",
     "RetryScheduled",
+    "Run",
+    "Rung",
     "Runtime",
     "SagaRef",
+    "Schedule",
     "Send",
     "SetDeadline",
     "Settings",
+    "Skip",
     "SqlStore",
     "Start",
+    "StartChild",
     "StartMissing",
     "Status",
     "Stop",
     "Stuck",
     "TimeoutReached",
+    "TriggerSchedule",
+    "Who",
     "WorkQueue",
+    "Workflow",
     "applies",
     "compensates",
     "continues",
+    "digest_of",
     "errors",
     "message",
+    "on_cancelled",
+    "on_child_ended",
     "on_command_failed",
     "on_deadline",
     "on_timeout",
     "starts",
+    "step",
     "stops",
 ]

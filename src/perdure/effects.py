@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 from perdure.messages import Metadata
 
 __all__ = [
+    "CancelChild",
     "CancelDeadline",
     "Complete",
     "Effect",
@@ -32,15 +33,21 @@ __all__ = [
     "Reply",
     "Send",
     "SetDeadline",
+    "StartChild",
     "Stuck",
 ]
 
 
 @dataclass(slots=True)
 class Record:
-    """Record a further event in the journal; ``apply`` folds it into the state."""
+    """Record a further event in the journal; ``apply`` folds it into the state.
+
+    ``stored`` is for the runtime: the event's bytes, so that one object may be returned by many
+    turns and is encoded once.
+    """
 
     event: Any
+    stored: tuple[str, int, bytes] | None = None
 
 
 @dataclass(slots=True)
@@ -68,9 +75,11 @@ class Publish:
 
     Other instances of the same saga hear of it too; the instance that publishes does not: what it
     wants to fold itself it records (``Record``).
+    ``mandatory``: if no saga and no subscriber of the runtime is, the turn fails, ``Unroutable``.
     """
 
     event: Any
+    mandatory: bool = False
 
 
 @dataclass(slots=True)
@@ -101,10 +110,11 @@ class Complete:
     """The process has reached its end. Its deadlines are cancelled; later messages are ignored.
 
     A ``result`` of a ``@message`` class is published too, if anybody is interested in it: a saga's
-    result above all is what other sagas and subscribers want to hear.
+    result above all is what other sagas and subscribers want to hear. Not if it ``is_private``.
     """
 
     result: Any = None
+    is_private: bool = False
 
 
 @dataclass(slots=True)
@@ -124,8 +134,46 @@ class Stuck:
     reason: str
 
 
+@dataclass(slots=True)
+class StartChild:
+    """Start an instance of another saga with this message, and be told its end (``ChildEnded``).
+
+        StartChild("kyc", Checks, CheckAsked(state.user_id))
+
+    ``name`` is what this instance calls it; ``saga`` the class, object or name. Without an ``id``
+    its correlation id is "own id/name". An instance of that id must not exist yet. If this instance
+    fails, its open children are cancelled.
+    """
+
+    name: str
+    saga: Any
+    message: Any
+    id: Any = None
+
+
+@dataclass(slots=True)
+class CancelChild:
+    """Tell the open child of this name that it shall not go on; nothing happens if there is none.
+
+    How it ends, and when, it says itself.
+    """
+
+    name: str
+    reason: str = ""
+
+
 Effect: TypeAlias = (
-    Record | Send | Publish | SetDeadline | CancelDeadline | Reply | Complete | Fail | Stuck
+    Record
+    | Send
+    | Publish
+    | SetDeadline
+    | CancelDeadline
+    | StartChild
+    | CancelChild
+    | Reply
+    | Complete
+    | Fail
+    | Stuck
 )
 
 
@@ -175,6 +223,14 @@ class Effects:
     def cancel_deadline(self, name: str) -> None:
         """Cancel the deadline of this name, if there is one."""
         self.collected.append(CancelDeadline(name))
+
+    def start_child(self, name: str, saga: Any, message: Any, *, id: Any = None) -> None:
+        """Start an instance of another saga; see ``StartChild``."""
+        self.collected.append(StartChild(name, saga, message, id))
+
+    def cancel_child(self, name: str, reason: str = "") -> None:
+        """Tell an open child that it shall not go on."""
+        self.collected.append(CancelChild(name, reason))
 
     def reply(self, value: Any) -> None:
         """Answer the sender."""

@@ -17,13 +17,16 @@
     │   ├── MessageNotHandled      strict message that no handler accepts in the present state
     │   ├── HandlerFailed          the saga's code raised; the message is a dead letter now
     │   │   └── InvalidEffect      … or returned something that is not an effect, or no state
-    │   │       └── Unroutable     … or sent a command that no work queue of the runtime takes
+    │   │       └── Unroutable     … or sent a command that no work queue of the runtime takes,
+    │   │                          or what must interest somebody and does not
     │   ├── MailboxFull            waited for room, found none; nothing was kept
     │   ├── SendTimeout            no answer within timeout_s; repeat under the same id
     │   ├── OutcomeUnknown         the store failed while committing; repeat under the same id
     │   ├── InstanceQuarantined    the instance's journal cannot be trusted or read; bytes are kept
     │   ├── PublishFailed          some of several instances did not take a published message
     │   └── RuntimeNotRunning      not started, stopping or stopped
+    ├── SagaFailed                 the instance whose end was awaited did not reach its goal
+    ├── SagaStuck                  … or cannot go on before somebody has seen to it
     ├── JobError                   a job of a work queue
     │   ├── NonRetryable           for workers to raise: do not try again, it cannot succeed
     │   ├── RetryLater             for workers to raise: try again after a stated time
@@ -172,7 +175,10 @@ class InvalidEffect(HandlerFailed):
 
 
 class Unroutable(InvalidEffect):
-    """The saga's code sent a command that no work queue of the runtime takes."""
+    """The saga's code sent a command that no work queue of the runtime takes.
+
+    Or it published, as mandatory, what no saga and no subscriber of the runtime is interested in.
+    """
 
 
 class MailboxFull(SendError):
@@ -207,6 +213,17 @@ class PublishFailed(SendError):
         self.outcomes = list(outcomes)
 
 
+class SagaFailed(PerdureError):
+    """The instance whose end was awaited has ended without reaching its goal.
+
+    ``problem`` is why, as the instance said it: the type and text of the error that led to it.
+    """
+
+
+class SagaStuck(PerdureError):
+    """The instance whose end was awaited cannot go on before somebody has seen to it."""
+
+
 class JobError(PerdureError):
     """A job of a work queue."""
 
@@ -221,10 +238,8 @@ class RetryLater(JobError):
     def __init__(self, problem: str, *, after_s: float) -> None:
         # A hundred years; written so that NaN is refused.
         if not isinstance(after_s, (int, float)) or not 0 <= after_s <= 3_155_760_000:
-            raise DefinitionError(
-                f"RetryLater.after_s is {after_s!r}",
-                remedy="give a number from 0 to 3155760000 (seconds)",
-            )
+            wanted = "give a number from 0 to 3155760000 (seconds)"
+            raise DefinitionError(f"RetryLater.after_s is {after_s!r}", remedy=wanted)
         super().__init__(problem)
         self.after_s = after_s
 

@@ -25,11 +25,12 @@ class Opening:
     """A message that is delivered to an instance whenever the runtime starts.
 
     Under the same ``message_id`` it is a repeated one, and does nothing from the second time on.
+    None: it is a new message each time.
     """
 
     correlation_id: str
     message: Any
-    message_id: str
+    message_id: str | None
 
 
 @runtime_checkable

@@ -14,7 +14,8 @@
 The decorators only fill tables; the plain callbacks ``interested_in, correlate, accepts, apply,
 handle, compensate`` read them. Each callback may be written by hand instead, and each can be
 called in a test without a runtime. ``define`` turns a class into the kernel's ``Definition``.
-The decorators themselves are in ``declarations.py``; next to read: ``core/saga.py``.
+The decorators themselves are in ``declarations.py``, the tables in ``declared.py``; next to read:
+``core/saga.py``.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from itertools import chain
 from typing import Any, ClassVar, Generic, TypeVar
 
 from perdure.core.correlation import Continue, Ignore, Start, Stop, VerdictKind, Verdicts
+from perdure.core.family import Cancel, ChildEnded
 from perdure.core.retry import RetryPolicy
 from perdure.core.saga import Definition, Handling, MissingPolicy, Park, is_immutable
-from perdure.declarations import Declarations, Handler, declarations_of, event_type
+from perdure.declared import Declarations, Handler, declarations_of, event_type
 from perdure.effects import Effect, Effects, Fail
 from perdure.errors import DuplicateHandler
 from perdure.messages import (
@@ -164,9 +166,11 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
             return partial(self.call, chosen)
         if type(event) is TimeoutReached:
             return lambda state, event, metadata: self.time_out(event)
+        if type(event) is Cancel:
+            return _give_up
         if type(event) is CommandFailed and self.is_concerned_by(event):
             return _do_nothing
-        return None
+        return _do_nothing if type(event) is ChildEnded else None
 
     def is_concerned_by(self, failure: CommandFailed) -> bool:
         """Whether the failure is folded or compensated, also without a handler for it."""
@@ -211,6 +215,10 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
         # What is no iterable of effects goes on as it is: the turn refuses it, and says so.
         is_several = isinstance(returned, Iterable) and not isinstance(returned, (str, bytes))
         return chain(do.collected, returned if is_several else [returned])
+
+
+def _give_up(state: Any, event: Any, metadata: Metadata) -> Iterable[Effect] | None:
+    return [Fail(f"cancelled: {event.reason}" if event.reason else "cancelled")]
 
 
 def _do_nothing(state: Any, event: Any, metadata: Metadata) -> Iterable[Effect] | None:
@@ -264,16 +272,19 @@ def _chooser(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Handli
     accepts_all = kind.accepts is ProcessManager.accepts
 
     def choose(state: Any, event: Any, metadata: Metadata) -> Handling | None:
-        if type(event) is TimeoutReached:
+        if type(event) is TimeoutReached or type(event) is Cancel:
             return _failing_by_default
         if accepts_all or saga.accepts(state, event, metadata):
             return saga.handle
         # Not accepting a failure must not keep it from being compensated.
         return _do_nothing if type(event) is CommandFailed and saga.is_concerned_by(event) else None
 
-    def _failing_by_default(state: Any, event: Any, metadata: Metadata) -> Iterable[Effect]:
+    def _failing_by_default(state: Any, event: Any, metadata: Metadata) -> Iterable[Effect] | None:
+        given = (state, event, metadata)
         effects = saga.handle(state, event, metadata)
-        return saga.time_out(event) if effects is None else effects
+        if effects is not None:
+            return effects
+        return saga.time_out(event) if type(event) is TimeoutReached else _give_up(*given)
 
     return choose
 

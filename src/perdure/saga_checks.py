@@ -19,6 +19,7 @@ from perdure.errors import DefinitionError, NotAPlainFunction
 __all__ = [
     "check_initial",
     "check_name",
+    "check_name_text",
     "check_plain",
     "lets_pass_of",
     "missing_of",
@@ -82,10 +83,15 @@ def lets_pass_of(saga: type[Any]) -> bool:
 
 def check_name(saga: type[Any]) -> None:
     """The name can be stored and be part of a key."""
-    if not isinstance(saga.name, str) or not _NAME.fullmatch(saga.name):
+    check_name_text(saga.name, saga.__name__)
+
+
+def check_name_text(name: object, saga: str) -> None:
+    """The same of a saga that is no class."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise DefinitionError(
-            f"{saga.name!r} is no name for a saga",
-            saga=saga.__name__,
+            f"{name!r} is no name for a saga",
+            saga=saga,
             remedy="use up to 200 letters, digits, dots, dashes and underscores",
         )
 

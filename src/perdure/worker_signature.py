@@ -11,14 +11,14 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Never, NewType, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Any, NamedTuple, Never, NewType, NoReturn, TypeVar, Union, get_args, get_origin
 
 from perdure.core.commit import OutboxKind
 from perdure.errors import DefinitionError
 from perdure.job import Job
 from perdure.messages import ExternalEvent, type_info_of
 
-__all__ = ["Worker", "worker_of"]
+__all__ = ["GivenByName", "Worker", "parameters_of", "worker_of"]
 
 _WORDS = {OutboxKind.COMMAND: ("command", "commands"), OutboxKind.EVENT: ("event", "events")}
 
@@ -45,6 +45,14 @@ class Worker:
     description: str
 
 
+class GivenByName(NamedTuple):
+    """The parameter for the job (None: it wants none), resources, and those that may be missing."""
+
+    job: str | None
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+
+
 def worker_of(
     function: Callable[..., Any],
     kind: OutboxKind,
@@ -58,20 +66,25 @@ def worker_of(
     """
     reading = _Reading(function, kind, queue, local_names)
     first, *others = reading.parameters()
-    job, rest = reading.job_among(others)
-    empty = inspect.Parameter.empty
+    job, required, optional = reading.given_by_name(others)
     return Worker(
         function=function,
         kind=kind,
         types=reading.given(classes) if classes is not None else reading.taken_by(first),
         is_async=inspect.iscoroutinefunction(function),
         job_parameter=job,
-        required=tuple(one.name for one in rest if one.default is empty),
-        optional=tuple(one.name for one in rest if one.default is not empty),
+        required=required,
+        optional=optional,
         returns=reading.returned(),
         name=reading.name,
         description=(inspect.getdoc(function) or "").partition("\n")[0],
     )
+
+
+def parameters_of(function: Callable[..., Any], queue: str) -> GivenByName:
+    """What a function takes beside its first parameter. Raises ``DefinitionError``."""
+    reading = _Reading(function, OutboxKind.COMMAND, queue, {})
+    return reading.given_by_name(reading.parameters()[1:])
 
 
 class _Reading:
@@ -116,6 +129,16 @@ class _Reading:
                     f"the parameter {one} cannot be given by its name", "name each resource"
                 )
         return found
+
+    def given_by_name(self, parameters: list[inspect.Parameter]) -> GivenByName:
+        """What a worker is given beside its message."""
+        job, rest = self.job_among(parameters)
+        empty = inspect.Parameter.empty
+        return GivenByName(
+            job,
+            tuple(one.name for one in rest if one.default is empty),
+            tuple(one.name for one in rest if one.default is not empty),
+        )
 
     def job_among(
         self, parameters: list[inspect.Parameter]

@@ -118,3 +118,12 @@ def test_the_context_is_asked_once_and_only_if_something_is_sent():
     assert asked == [("m-1", 1)]
     take_with(encoder(context=context), Record(Added(1)))
     assert len(asked) == 1
+
+
+def test_what_must_interest_somebody_fails_the_turn_if_it_does_not():
+    nobody = encoder(audience=lambda event: ())
+    assert [row.target for row in take_with(nobody, Publish(Added(1))).outgoing] == [""]
+    with pytest.raises(Unroutable, match="nobody in the runtime is interested in Added"):
+        take_with(nobody, Publish(Added(1), mandatory=True))
+    heard = take_with(encoder(audience=lambda event: ("audit",)), Publish(Added(1), mandatory=True))
+    assert [row.target for row in heard.outgoing] == ["audit"]

@@ -16,12 +16,13 @@ import msgpack
 from perdure.codec.codec import Codec
 from perdure.core.commit import OutboxKind, Status
 from perdure.core.correlation import split_key
+from perdure.core.family import ChildEnded, Family, ToInstance
 from perdure.core.instance import Armed, Instance, ProcessedMessages, next_due
 from perdure.core.outcome import Outcome, Stored, Turn
 from perdure.core.replay import JournalEntry
 from perdure.core.saga import Definition
 from perdure.errors import DecodeError
-from perdure.messages import Message, Metadata
+from perdure.messages import Message, Metadata, type_info_of
 
 __all__ = ["JournalCodec", "Outgoing", "WaitingMessage"]
 
@@ -34,6 +35,9 @@ _OUTCOMES = {
     Outcome.EXISTS: 4,
     Outcome.FAILED: 5,
 }
+_CHILD_ENDED, _TO_INSTANCE = (
+    info.name for cls in (ChildEnded, ToInstance) if (info := type_info_of(cls)) is not None
+)
 _OUTCOME_OF = {number: outcome for outcome, number in _OUTCOMES.items()}
 
 
@@ -155,7 +159,20 @@ class JournalCodec:
             turn.deadlines_cleared,
             None if turn.status is None else Status(turn.status),
             turn.detail,
+            self._child_ended(turn) if outcome is Outcome.APPLIED else None,
+            self._children_started(turn) if turn.outgoing else {},
         )
+
+    def _child_ended(self, turn: TurnBody) -> str | None:
+        if turn.message[0] != _CHILD_ENDED:
+            return None
+        name: str = self.codec.decode(*turn.message).name
+        return name
+
+    def _children_started(self, turn: TurnBody) -> dict[str, str]:
+        directed = [stored for _, _, stored in turn.outgoing if stored[0] == _TO_INSTANCE]
+        found = [self.codec.decode(*stored) for stored in directed]
+        return {one.starts: one.key for one in found if one.starts}
 
     def _is_folded(self, definition: Definition, type_name: str) -> bool:
         if definition.folds is None:
@@ -176,6 +193,7 @@ class JournalCodec:
 
     def encode_snapshot(self, instance: Instance, processed: ProcessedMessages) -> bytes:
         """The body of a snapshot: the state, the armed deadlines, the known message ids."""
+        family = instance.family
         return self._pack(
             (
                 FORMAT,
@@ -186,6 +204,7 @@ class JournalCodec:
                 instance.updated_at_ms,
                 [(n, a.due_at_ms, a.sequence_nr) for n, a in instance.deadlines.items()],
                 processed.items(instance.sequence_nr),
+                None if family is None else (family.parent, family.called, family.children),
             )
         )
 
@@ -194,9 +213,9 @@ class JournalCodec:
     ) -> Instance:
         """The instance of a snapshot; its known message ids are added to ``processed``."""
         fields = _unpack(body)
-        if not isinstance(fields, list) or len(fields) != 8 or fields[0] != FORMAT:
+        if not isinstance(fields, list) or len(fields) != 9 or fields[0] != FORMAT:
             raise DecodeError(f"a snapshot of an unknown format ({_format_of(fields)})")
-        _, state, status, detail, started_at_ms, updated_at_ms, armed, known = fields
+        _, state, status, detail, started_at_ms, updated_at_ms, armed, known, family = fields
         deadlines = {name: Armed(due_at_ms, number) for name, due_at_ms, number in armed}
         decoded = self.codec.decode(*state)
         for message_id, number in known:
@@ -212,6 +231,7 @@ class JournalCodec:
             started_at_ms,
             updated_at_ms,
             detail,
+            None if family is None else Family(*family),
         )
 
     def encode_waiting(self, message: Message, kind: int, strict: bool) -> bytes:

@@ -1,7 +1,7 @@
 """The next instance in the making: where effects are carried out, to be kept or dropped whole.
 
 One function per effect, in a table; a new effect is a line there. Knows no store and no clock.
-Next to read: ``turn.py``, which opens a draft and closes it; ``outgoing.py`` and ``due.py``.
+Next to read: ``turn.py``, which opens a draft and closes it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+from perdure.core.arming import cancel_deadline, set_deadline
+from perdure.core.children import cancel_child, close_family, start_child
 from perdure.core.commit import OutboxRow, Status
-from perdure.core.due import due_at_ms
 from perdure.core.instance import Armed, Instance, next_due
 from perdure.core.outcome import TIMEOUT, Encoder, Outcome, Stored, Turn
 from perdure.core.outgoing import LATEST_MS, announce, publish, send
 from perdure.core.replay import fold
 from perdure.core.saga import Definition
 from perdure.effects import (
+    CancelChild,
     CancelDeadline,
     Complete,
     Effect,
@@ -26,6 +28,7 @@ from perdure.effects import (
     Reply,
     Send,
     SetDeadline,
+    StartChild,
     Stuck,
 )
 from perdure.errors import CodecError, InvalidEffect
@@ -42,6 +45,7 @@ __all__ = ["Draft"]
 EFFECTS_MAX = 10_000
 """So many effects of one turn at most: a runaway loop fails its turn, not the store."""
 
+
 # Shared by all turns that have none, and never changed: making three collections a turn is dear.
 _NONE: list[Any] = []
 _NO_DEADLINES: dict[str, Armed] = {}
@@ -56,12 +60,14 @@ class Draft:
         "detail",
         "encoder",
         "events",
+        "family",
         "fired",
         "instance",
         "metadata",
         "outgoing",
         "reply",
         "reply_value",
+        "result",
         "set",
         "state",
         "status",
@@ -74,14 +80,16 @@ class Draft:
         self.instance = instance
         self.metadata = metadata
         self.encoder = encoder
-        self.state = definition.private_copy(instance.state)
+        self.state = definition.working_copy(instance.state)
         self.status = Status.RUNNING
         self.detail: bytes | str | None = None
         self.events: list[Stored] = _NONE
         self.outgoing: list[OutboxRow] = _NONE
         self.set: dict[str, Armed] = _NO_DEADLINES
         self.deadlines = instance.deadlines  # replaced, not changed, by the first change
+        self.family = instance.family
         self.fired: str | None = None
+        self.result: Any = None
         self.reply: bytes | None = None
         self.reply_value: Any = None
 
@@ -161,6 +169,8 @@ class Draft:
 
     def turn(self, message: Message, now_ms: int) -> Turn:
         before = self.instance
+        if self.status.is_over and self.family is not None:
+            close_family(self, self.result)
         if self.outgoing:
             context = self.encoder.context(message, self.metadata)
             for row in self.outgoing:
@@ -178,6 +188,7 @@ class Draft:
             before.started_at_ms or now_ms,
             now_ms,
             self.detail,
+            self.family,
         )
         return Turn(
             message,
@@ -238,34 +249,11 @@ def _nonsense(returned: object) -> InvalidEffect:
 def _record(draft: Draft, effect: Record) -> None:
     if draft.events is _NONE:
         draft.events = []
-    draft.events.append(draft.encoder.message(effect.event))
+    stored = effect.stored
+    if stored is None:
+        stored = effect.stored = draft.encoder.message(effect.event)
+    draft.events.append(stored)
     draft.fold(draft.definition.private_event(effect.event))
-
-
-def _set_deadline(draft: Draft, effect: SetDeadline) -> None:
-    due = due_at_ms(effect, draft.definition.deadlines, draft.metadata.occurred_at_ms)
-    if effect.name == TIMEOUT:
-        _cancel_timeout(draft)
-    draft.arm(effect.name, due)
-
-
-def _cancel_deadline(draft: Draft, effect: CancelDeadline) -> None:
-    if effect.name == TIMEOUT:
-        _cancel_timeout(draft)
-    _cancel(draft, effect.name)
-
-
-def _cancel_timeout(draft: Draft) -> None:
-    """The timeout under whatever name it is armed; see ``TIMEOUT``."""
-    for name in [name for name in draft.deadlines if name.startswith(f"{TIMEOUT}.")]:
-        _cancel(draft, name)
-
-
-def _cancel(draft: Draft, cancelled: str) -> None:
-    if cancelled in draft.set:
-        del draft.set[cancelled]
-    if cancelled in draft.deadlines:
-        draft.deadlines = {k: v for k, v in draft.deadlines.items() if k != cancelled}
 
 
 def _reply(draft: Draft, effect: Reply) -> None:
@@ -275,8 +263,12 @@ def _reply(draft: Draft, effect: Reply) -> None:
 
 def _complete(draft: Draft, effect: Complete) -> None:
     result, encoder = effect.result, draft.encoder
+    draft.result = result
     draft.leave(Status.COMPLETED, None if result is None else encoder.value(result))
-    if type_info_of(type(result)) is not None and (audience := encoder.audience(result)):
+    if effect.is_private or type_info_of(type(result)) is None:
+        return
+    audience = encoder.audience(result)
+    if audience:
         announce(draft, encoder.message(result), audience)
 
 
@@ -292,8 +284,10 @@ _CARRY_OUT: dict[type, Callable[[Draft, Any], None]] = {
     Record: _record,
     Send: send,
     Publish: publish,
-    SetDeadline: _set_deadline,
-    CancelDeadline: _cancel_deadline,
+    SetDeadline: set_deadline,
+    CancelDeadline: cancel_deadline,
+    StartChild: start_child,
+    CancelChild: cancel_child,
     Reply: _reply,
     Complete: _complete,
     Fail: _fail,

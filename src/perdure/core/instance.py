@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perdure.core.commit import Status
+from perdure.core.family import Family
 
 __all__ = ["Armed", "Instance", "ProcessedMessages"]
 
@@ -32,7 +33,8 @@ class Instance:
     """One run of a saga at a sequence number. Number 0 means that it does not exist (yet).
 
     ``detail`` is what a finished instance said at its end: the encoded result, or the reason as
-    text; of a stuck one, why it is. Treat as immutable.
+    text; of a stuck one, why it is. ``family`` is None for an instance without parent or children.
+    Treat as immutable.
     """
 
     key: str
@@ -45,6 +47,7 @@ class Instance:
     started_at_ms: int = 0
     updated_at_ms: int = 0
     detail: bytes | str | None = None
+    family: Family | None = None
 
     @property
     def exists(self) -> bool:

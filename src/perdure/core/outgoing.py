@@ -14,13 +14,26 @@ from typing import TYPE_CHECKING
 from perdure.core.commit import FOLLOWS, OutboxKind, OutboxRow
 from perdure.core.outcome import Stored
 from perdure.effects import Publish, Send
-from perdure.errors import InvalidEffect
+from perdure.errors import InvalidEffect, Unroutable
 from perdure.messages import milliseconds_of
 
 if TYPE_CHECKING:
     from perdure.core.draft import Draft
 
-__all__ = ["LATEST_MS", "announce", "due_after", "milliseconds", "number", "publish", "send"]
+__all__ = [
+    "LATEST_MS",
+    "SAGAS",
+    "announce",
+    "due_after",
+    "milliseconds",
+    "number",
+    "publish",
+    "put_out",
+    "send",
+]
+
+SAGAS = ""
+"""The target of what goes to the sagas themselves."""
 
 LATEST_MS = milliseconds_of(datetime(9999, 12, 31, tzinfo=UTC))
 """Nothing is due later."""
@@ -33,7 +46,7 @@ def send(draft: Draft, effect: Send) -> None:
     encoder = draft.encoder
     stored = encoder.message(effect.command)
     target = encoder.address(effect.command, queue)
-    row = _put_out(draft, OutboxKind.COMMAND, target, stored)
+    row = put_out(draft, OutboxKind.COMMAND, target, stored)
     if effect.after_previous:
         if not any(one.kind is OutboxKind.COMMAND for one in draft.outgoing[:-1]):
             raise InvalidEffect(
@@ -77,16 +90,23 @@ def due_after(delay: object, now_ms: int) -> int:
 
 def publish(draft: Draft, effect: Publish) -> None:
     encoder = draft.encoder
+    audience = encoder.audience(effect.event)
+    if effect.mandatory and not audience:
+        raise Unroutable(
+            f"nobody in the runtime is interested in {type(effect.event).__name__}",
+            remedy="give it a saga that starts with it, or send it to a worker: Send(command)",
+        )
     # Without an audience one row is written all the same, so that the history shows the event.
-    announce(draft, encoder.message(effect.event), encoder.audience(effect.event) or ("",))
+    announce(draft, encoder.message(effect.event), audience or ("",))
 
 
 def announce(draft: Draft, stored: Stored, audience: Iterable[str]) -> None:
     for target in audience:
-        _put_out(draft, OutboxKind.EVENT, target, stored)
+        put_out(draft, OutboxKind.EVENT, target, stored)
 
 
-def _put_out(draft: Draft, kind: OutboxKind, target: str, stored: Stored) -> OutboxRow:
+def put_out(draft: Draft, kind: OutboxKind, target: str, stored: Stored) -> OutboxRow:
+    """Add a row to what the turn sends."""
     if not draft.outgoing:
         draft.outgoing = []  # not the one that all turns share which send nothing
     metadata = draft.metadata

@@ -7,10 +7,11 @@ folds in the same way when a turn is taken.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from perdure.core.commit import Status
+from perdure.core.family import born, ended, started
 from perdure.core.instance import Armed, Instance, next_due
 from perdure.core.outcome import Outcome
 from perdure.core.saga import Definition
@@ -23,7 +24,7 @@ __all__ = ["JournalEntry", "fold", "replay"]
 @dataclass(slots=True)
 class JournalEntry:
     """A journal row, decoded as far as folding needs it. ``events`` are what ``apply`` must fold:
-    the message (if it was applied), then the recorded events."""
+    the message (if it was applied), then the recorded events; children are name to key."""
 
     sequence_nr: int
     metadata: Metadata
@@ -33,12 +34,14 @@ class JournalEntry:
     deadlines_cleared: list[str]
     status: Status | None
     detail: bytes | str | None
+    child_ended: str | None = None
+    children_started: dict[str, str] = field(default_factory=dict)
 
 
 def fold(definition: Definition, state: Any, event: Any, metadata: Metadata) -> Any:
     """The next state: ``apply`` may return it, or change the private state it was given."""
     after = definition.apply(state, event, metadata)
-    if after is None and definition.copies_state:
+    if after is None and definition.copies_state and not definition.is_pure:
         return state
     if not isinstance(after, definition.state_type.cls):
         raise InvalidEffect(
@@ -53,10 +56,10 @@ def replay(definition: Definition, instance: Instance, entries: Iterable[Journal
 
     Raises ``CorruptRecord`` if an entry is missing, and whatever ``apply`` raises.
     """
-    state = definition.private_copy(instance.state)
+    state = definition.working_copy(instance.state)
     sequence_nr, status, detail = instance.sequence_nr, instance.status, instance.detail
     started_at_ms, updated_at_ms = instance.started_at_ms, instance.updated_at_ms
-    deadlines = dict(instance.deadlines)
+    deadlines, family = dict(instance.deadlines), instance.family
     for entry in entries:
         sequence_nr += 1
         if entry.sequence_nr != sequence_nr:
@@ -66,6 +69,12 @@ def replay(definition: Definition, instance: Instance, entries: Iterable[Journal
                 correlation_id=instance.correlation_id,
                 remedy="restore the store from a backup",
             )
+        if sequence_nr == 1:
+            family = born(entry.metadata.headers)
+        if entry.child_ended is not None:
+            family = ended(family, entry.child_ended)
+        for name, key in entry.children_started.items():
+            family = started(family, name, key)
         for event in entry.events:
             state = fold(definition, state, event, entry.metadata)
         for name in entry.deadlines_cleared:
@@ -87,4 +96,5 @@ def replay(definition: Definition, instance: Instance, entries: Iterable[Journal
         started_at_ms,
         updated_at_ms,
         detail,
+        family,
     )

@@ -97,7 +97,10 @@ class Definition:
     ``compensated`` are the commands it is declared for. ``retry`` is when a message whose turn
     raised is tried again (None: never), ``lets_pass``: others need not wait for it meanwhile.
     ``timeout_retry`` is when the timeout is reached again, instead of ending the process.
-    ``deadlines`` are the names that somebody handles, None for any.
+    ``is_pure``: its functions leave what they are given as it is, so no turn makes copies for them.
+    ``is_told``: what becomes of its commands is told to it; else results are published, and of a
+    failure there is only the dead letter. ``deadlines`` are the names that somebody handles, None:
+    any.
     """
 
     name: str
@@ -119,11 +122,15 @@ class Definition:
     kinds: Mapping[type | str, tuple[VerdictKind, bool]] | None = None
     deadlines: Collection[str] | None = None
     copies_state: bool = True
+    is_pure: bool = False
+    is_told: bool = True
 
     _frozen: dict[type, bool] = field(default_factory=dict, repr=False, compare=False)
 
     def private_event(self, event: Any) -> Any:
         """The event for one function of the saga: a copy, unless it cannot be changed."""
+        if self.is_pure:
+            return event
         kind = type(event)
         is_frozen = self._frozen.get(kind)
         if is_frozen is None:
@@ -131,8 +138,12 @@ class Definition:
         return event if is_frozen else copy.deepcopy(event)
 
     def private_copy(self, state: Any) -> Any:
-        """The state for user code to look at or change: a copy, unless it cannot be changed."""
+        """The state for others to look at or change: a copy, unless it cannot be changed."""
         return copy.deepcopy(state) if self.copies_state else state
+
+    def working_copy(self, state: Any) -> Any:
+        """The state for the functions of the saga."""
+        return copy.deepcopy(state) if self.copies_state and not self.is_pure else state
 
 
 _IMMUTABLE = (

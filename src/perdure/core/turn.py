@@ -24,6 +24,7 @@ from typing import Any
 from perdure.core.commit import Status
 from perdure.core.correlation import VerdictKind
 from perdure.core.draft import Draft
+from perdure.core.family import ChildEnded, born, ended
 from perdure.core.instance import Instance, next_due
 from perdure.core.outcome import TIMEOUT, Encoder, Outcome, Turn
 from perdure.core.outgoing import milliseconds
@@ -84,9 +85,13 @@ def step(
     draft.fold(definition.private_event(content))
     if not instance.sequence_nr and definition.timeout is not None:
         draft.arm(TIMEOUT, now_ms + milliseconds(definition.timeout))
+    if not instance.sequence_nr and message.headers:
+        draft.family = born(message.headers)
+    elif type(content) is ChildEnded:
+        draft.family = ended(draft.family, content.name)
     draft.fired = fired_name(content)
     effects = handling(
-        definition.private_copy(draft.state), definition.private_event(content), metadata
+        definition.working_copy(draft.state), definition.private_event(content), metadata
     )
     draft.carry_out(effects)
     if type(content) is CommandFailed:
@@ -105,7 +110,7 @@ def _compensate(draft: Draft, failure: CommandFailed) -> None:
     if type(command) is not ExternalEvent:
         draft.compensate(
             definition.compensate(
-                definition.private_copy(draft.state), definition.private_event(command)
+                definition.working_copy(draft.state), definition.private_event(command)
             )
         )
 
@@ -133,6 +138,7 @@ def _nothing(
         instance.started_at_ms,
         now_ms,
         instance.detail,
+        instance.family,
     )
     cleared = [] if fired is None else [fired]
     return Turn(message, outcome, now_ms, after, refused, deadlines_cleared=cleared)

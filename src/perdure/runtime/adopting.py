@@ -17,9 +17,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from perdure.core.commit import Entry, OutboxKind, OutboxRow, QueueRow
+from perdure.core.outgoing import SAGAS
 from perdure.errors import CorruptRecord, PerdureError
+from perdure.queue import RESERVED
 from perdure.runtime.job_tickets import Awaited
-from perdure.runtime.outbound import SAGAS, Outbound
+from perdure.runtime.outbound import Outbound
 from perdure.runtime.services import Services
 
 __all__ = ["Adoption"]
@@ -128,4 +130,7 @@ class Adoption:
             info = self._services.codec.registry.named(type_name)
         except PerdureError:  # no class has this name, or several have
             return None
-        return self._outbound.taker(type_name if info is None else info.cls)
+        taker = self._outbound.taker(type_name if info is None else info.cls)
+        if taker is not None and taker != SAGAS and type_name.startswith(RESERVED):
+            return None  # all steps have the same command: which one it is for, its queue says
+        return taker

@@ -9,13 +9,17 @@ from collections.abc import Collection, Iterable
 from typing import Any, TypeAlias
 
 from perdure.codec import Codec, Limits, TypeRegistry
+from perdure.core.family import Cancel, ChildEnded, ToInstance
 from perdure.core.saga import Definition
+from perdure.core.step_events import Resume
 from perdure.errors import CodecError, DefinitionError, DuplicateSaga
 from perdure.member import Member
 from perdure.messages import DeadlineReached, TimeoutReached
 from perdure.process_manager import ProcessManager, define
 
 __all__ = ["Saga", "codec_of", "definitions_of"]
+
+_OURS = (DeadlineReached, TimeoutReached, Cancel, ChildEnded, Resume, ToInstance)
 
 Saga: TypeAlias = type[ProcessManager[Any]] | Member
 """A process manager class, or an object that is a saga."""
@@ -56,7 +60,7 @@ def codec_of(
 
     Raises ``DuplicateMessageType``, and ``DefinitionError`` for a state that cannot be stored.
     """
-    registry = TypeRegistry([DeadlineReached, TimeoutReached, *messages])
+    registry = TypeRegistry([*_OURS, *messages])
     for definition in definitions:
         registry.add(definition.state_type)
         for kind in definition.types:

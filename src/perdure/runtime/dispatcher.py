@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from perdure.core.commit import OutboxRow, QueueRow
+from perdure.core.outgoing import SAGAS
 from perdure.core.retry import Fixed
 from perdure.core.work import QueuePolicy
 from perdure.runtime.adopting import Adoption
 from perdure.runtime.delivery import Delivery
-from perdure.runtime.outbound import SAGAS, Outbound
+from perdure.runtime.outbound import Outbound
 from perdure.runtime.read_back import ReadBack
 from perdure.runtime.routing import Routing
 from perdure.runtime.runner import Runner

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from perdure.core.outgoing import SAGAS
 from perdure.core.saga import Definition
 from perdure.errors import DefinitionError, DuplicateWorker, Unroutable
 from perdure.messages import ExternalEvent, type_info_of
 from perdure.queue import WorkQueue
 from perdure.runtime.routing import Routing
 
-__all__ = ["SAGAS", "Outbound"]
-
-SAGAS = ""
-"""The target of what goes to the sagas themselves."""
+__all__ = ["Outbound"]
 
 
 class Outbound:

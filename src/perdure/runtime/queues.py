@@ -17,12 +17,12 @@ from typing import Any
 from perdure.codec.outbox import pack_context
 from perdure.core.commit import OutboxKind, OutboxRow, QueueRow, Settlement
 from perdure.core.correlation import split_key
-from perdure.core.outgoing import due_after
+from perdure.core.outgoing import SAGAS, due_after
 from perdure.errors import CodecError, JobError, UnknownJob, UnknownQueue, Unroutable
 from perdure.messages import Message, datetime_of
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.job_tickets import Awaited, nothing
-from perdure.runtime.outbound import SAGAS, Outbound
+from perdure.runtime.outbound import Outbound
 from perdure.runtime.runner import Runner
 from perdure.runtime.services import Services
 from perdure.runtime.workers import Workers

@@ -237,6 +237,8 @@ class DeadLetters:
     def _letter(self, row: DeadLetterRow) -> DeadLetter:
         saga, correlation_id = split_key(row.instance) if row.instance else ("", "")
         inside = self._inside(row)
+        definition = self._routing.definitions.get(saga)
+        is_told = inside.is_command and (definition is None or definition.is_told)
         return DeadLetter(
             row.position,
             saga,
@@ -251,7 +253,7 @@ class DeadLetters:
             datetime_of(row.created_at_ms),
             inside.headers,
             inside.body,
-            inside.is_command and bool(row.instance),
+            is_told and bool(saga),
         )
 
     def _inside(self, row: DeadLetterRow) -> _Inside:

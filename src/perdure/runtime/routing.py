@@ -19,6 +19,7 @@ from perdure.core.correlation import (
     VerdictKind,
     encode_id,
     instance_key,
+    split_key,
 )
 from perdure.core.saga import Definition, is_immutable
 from perdure.errors import CorrelationFailed, PerdureError, UnknownMessageType, UnknownSaga
@@ -144,6 +145,28 @@ class Routing:
             kind, strict = _KINDS[type(verdict)], verdict.strict
         return Delivery(definition, key, message, kind, strict)
 
+    def delivery_to_child(self, key: str, message: Message) -> Delivery:
+        """The delivery that starts an instance which must not exist yet.
+
+        Raises ``UnknownSaga``, ``UnknownMessageType``, ``CorrelationFailed`` if it starts none.
+        """
+        saga, correlation_id = split_key(key)
+        delivery = self.delivery_to(self.definition(saga), correlation_id, message)
+        if delivery.kind is not VerdictKind.START:
+            raise CorrelationFailed(
+                f"{message.type} starts no instance",
+                saga=saga,
+                correlation_id=correlation_id,
+                remedy="start the child with a message that @starts it",
+            )
+        delivery.strict = True
+        return delivery
+
+    def delivery_of_ours(self, key: str, message: Message) -> Delivery:
+        """The delivery of what the runtime itself tells an instance. Raises ``UnknownSaga``."""
+        definition = self.definition(split_key(key)[0])
+        return Delivery(definition, key, message, VerdictKind.CONTINUE)
+
     def _addressed(
         self, definition: Definition, message: Message, correlation_id: str
     ) -> Iterable[Verdict]:
@@ -204,6 +227,10 @@ def _checked_id(what: str, message_id: object) -> str:
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    if any(str(name).startswith("perdure.") for name in headers):
+        raise CorrelationFailed(
+            "headers that begin with 'perdure.' are the runtime's own", remedy="use another name"
+        )
     return {
         _checked_text("header name", name): _checked_text(f"header {name!r}", value)
         for name, value in headers.items()

@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from inspect import unwrap
 from threading import get_ident
 from types import CodeType
+from typing import Any
 
 from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.codec.outbox import context_packer
-from perdure.core.outcome import Encoder
+from perdure.core.commit import Status
+from perdure.core.family import own_headers
+from perdure.core.outcome import Encoder, Outcome
 from perdure.core.saga import Definition
 from perdure.errors import InstanceQuarantined, PublishFailed, StoreError
 from perdure.member import Opening
@@ -28,6 +32,7 @@ from perdure.runtime.loop_watch import LoopWatch
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.queues import Queues
 from perdure.runtime.redrive import DeadLetters
+from perdure.runtime.ref import SagaRef
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.views import Views
@@ -82,8 +87,7 @@ class Running:
         self.services.commit.start()
         self.services.clock.attach(self.settled)
         await self.supervisor.wakeups.start()
-        for opening in self._openings:
-            await self._open(*opening)
+        await asyncio.gather(*(self._open(*opening) for opening in self._openings))
         await self.dispatcher.start(self.supervisor.admit)
         if self.dispatcher.has_coroutines:
             self._watch.start()
@@ -132,6 +136,36 @@ class Running:
         await self.supervisor.admission.enter_later(delivery)
         assert delivery.future is not None
         return await delivery.future
+
+    async def result(self, definition: Definition, key: str) -> Any:
+        """What the instance completed with, when it has. Raises ``SagaFailed``, ``SagaStuck``."""
+        endings = self.supervisor.endings
+        while True:
+            waiter = endings.expect(key)  # before looking, so that nothing falls between
+            try:
+                instance = await self.views.committed(definition, key)
+                if instance.exists and instance.status is not Status.RUNNING:
+                    return self.views.result(definition, instance)
+                await waiter
+            finally:
+                endings.forget(key, waiter)
+
+    async def tell(self, key: str, message: Message) -> Receipt:
+        """Tell an instance something of the runtime's own."""
+        return await self.deliver(self._routing.delivery_of_ours(key, message))
+
+    async def resume(self, ref: SagaRef, message: Message) -> Receipt:
+        """Let an instance try again what it is stuck at, in place of what is a dead letter now."""
+        letters = [
+            letter.id
+            async for letter in self.letters.list(saga=ref.saga)
+            if letter.correlation_id == ref.correlation_id and letter.queue.startswith(ref.saga)
+        ]
+        receipt = await self.tell(ref.key, message)
+        if receipt.outcome is Outcome.APPLIED:
+            for letter_id in letters:
+                await self.letters.discard(letter_id)
+        return receipt
 
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""
@@ -184,14 +218,15 @@ def encoder_of(codec: Codec, outbound: Outbound) -> Encoder:
     pack = context_packer()  # turns are taken on one loop
 
     def context(message: Message, metadata: Metadata) -> bytes:
-        return pack(message.correlation_id, message.message_id, message.headers)
+        headers = own_headers(message.headers)
+        return pack(message.correlation_id, message.message_id, headers)
 
     return Encoder(codec.encode, codec.encode_value, outbound.address, outbound.audience, context)
 
 
 def _names_of(outbound: Outbound) -> dict[CodeType, str]:
     return {
-        worker.function.__code__: f"worker {worker.name} of queue {queue.name!r}"
+        unwrap(worker.function).__code__: f"worker {worker.name} of queue {queue.name!r}"
         for queue in outbound.queues.values()
         for worker in queue.workers.values()
     }

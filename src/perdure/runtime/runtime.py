@@ -12,38 +12,27 @@ Decides nothing itself. Next to read: ``routing.py``, ``running.py``, ``supervis
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
-from threading import get_ident
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from perdure.core.commit import Status
 from perdure.core.correlation import encode_id
-from perdure.errors import PerdureError, RuntimeNotRunning, SendTimeout
-from perdure.messages import Message
-from perdure.queue import WorkQueue
-from perdure.runtime.blueprint import blueprint_of
-from perdure.runtime.clock import Clock, SystemClock
+from perdure.core.family import Cancel
+from perdure.core.step_events import Resume
+from perdure.errors import PerdureError, SendTimeout
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Receipt
-from perdure.runtime.ids import unique_ids, unique_random
+from perdure.runtime.lifecycle import Lifecycle
 from perdure.runtime.queues import QueueRef
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef, checked_ref
-from perdure.runtime.running import Running
 from perdure.runtime.views import HistoryEntry, InstanceView, status_of
-from perdure.settings import Settings
-from perdure.store.protocol import Store
-from perdure.store.urls import store_of
 
 __all__ = ["Runtime"]
 
-logger = logging.getLogger("perdure")
 
-
-class Runtime:
+class Runtime(Lifecycle):
     """Runs sagas and work queues over a store, on the event loop it is started on.
 
         runtime = Runtime("memory://", [OrderFulfilment], Settings(mailbox_max=100))
@@ -55,80 +44,6 @@ class Runtime:
 
     Raises ``DefinitionError`` for sagas and queues that cannot run together.
     """
-
-    def __init__(
-        self,
-        store: str | Store,
-        members: Iterable[Saga | WorkQueue],
-        settings: Settings | None = None,
-        *,
-        resources: Mapping[str, Any] | None = None,
-        messages: Iterable[type] = (),
-        clock: Clock | None = None,
-        new_id: Callable[[], str] | None = None,
-        random: Callable[[], float] | None = None,
-    ) -> None:
-        self.store: Store = store_of(store)
-        self._blueprint = blueprint_of(
-            self.store,
-            members,
-            settings,
-            resources,
-            tuple(messages),
-            clock or SystemClock(),
-            new_id or unique_ids(),
-            random or unique_random(),
-        )
-        self._running: Running | None = None
-        self._stopping: asyncio.Task[None] | None = None
-
-    # Life
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.stop()
-
-    async def start(self) -> None:
-        """Take the store, and go on with whatever was under way.
-
-        Raises ``StoreLocked`` if another runtime owns the store, ``SchemaTooNew``,
-        ``NotADatabase``, ``StoreNotWritable``.
-        """
-        if self._running is not None:
-            raise RuntimeNotRunning("the runtime was started before", remedy="start it once")
-        epoch = await self.store.open()
-        try:
-            self._running = Running(self._blueprint, epoch, self._stop_soon)
-            await self._running.start()
-        except BaseException:
-            await self.stop()
-            await self.store.close()
-            raise
-        logger.info("running over %s, epoch %d", self.store.name, epoch)
-
-    async def stop(self) -> None:
-        """Take no more, finish what was accepted, give up the store.
-
-        May be called twice. After ``shutdown_timeout_s`` the rest is refused to its senders.
-        """
-        if self._running is not None and self._stopping is None:
-            self._stopping = asyncio.get_running_loop().create_task(self._running.stop())
-        if self._stopping is not None:
-            await asyncio.shield(self._stopping)
-            self._running = self._stopping = None
-
-    def _stop_soon(self) -> None:
-        """The supervisor was stopped, or the store taken by another: the runtime follows."""
-        if self._running is not None and self._stopping is None:
-            self._stopping = asyncio.get_running_loop().create_task(self._running.stop())
 
     # Sending
 
@@ -257,7 +172,50 @@ class Runtime:
         """What could not be processed: to list, redrive, discard."""
         return self._parts().letters
 
+    async def cancel(
+        self, ref: SagaRef, reason: str = "", *, message_id: str | None = None
+    ) -> Receipt:
+        """Tell an instance that it shall not go on; what it makes of that, it says itself.
+
+        A process manager fails, unless it has an ``@on_cancelled``; an ordered saga undoes what it
+        has done; a workflow is cancelled where it waits. Raises as ``send``.
+        """
+        message = self._message(Cancel(reason), message_id, None, None, None)
+        return await self._on_loop().tell(checked_ref(ref).key, message)
+
+    async def resume(self, ref: SagaRef, *, message_id: str | None = None) -> Receipt:
+        """Somebody has seen to what an ordered saga or workflow is stuck at: it tries that again.
+
+            async for view in runtime.instances(trip, status="stuck"):
+                print(view.correlation_id, view.failure)
+                await runtime.resume(runtime.ref_to(view))
+
+        Under the same idempotency keys; the dead letters of these steps are discarded. Nothing
+        happens to an instance that is not stuck. Raises as ``send``.
+        """
+        message = self._message(Resume(), message_id, None, None, None)
+        return await self._on_loop().resume(checked_ref(ref), message)
+
     # Looking
+
+    async def result(self, ref: SagaRef, *, timeout_s: float | None = None) -> Any:
+        """Wait for the instance's end, also over restarts; what it completed with.
+
+            print(await runtime.result(runtime.ref(trip, "t-1"), timeout_s=60))
+
+        Raises ``SagaFailed`` with the error that led to it, ``SagaStuck``, ``SendTimeout``.
+        """
+        definition = self._blueprint.routing.definition(checked_ref(ref).saga)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._on_loop().result(definition, ref.key)
+        except TimeoutError:
+            raise SendTimeout(
+                f"it has not ended within {timeout_s} s",
+                saga=definition.name,
+                correlation_id=ref.correlation_id,
+                remedy="ask again later; nothing was changed by asking",
+            ) from None
 
     async def state(self, ref: SagaRef) -> InstanceView | None:
         """The instance as last committed, or None if there is none. Wakes nobody."""
@@ -286,48 +244,6 @@ class Runtime:
     async def settled(self) -> None:
         """Wait until all that was accepted is answered, which is after its commit."""
         await self._parts().settled()
-
-    # Within
-
-    def _on_loop(self) -> Running:
-        running = self._parts()
-        # Not asyncio.get_running_loop(): it asks the system for the process id on each call.
-        if get_ident() != running.thread_id or not running.loop.is_running():
-            raise RuntimeNotRunning(
-                "the runtime runs on another event loop",
-                remedy="from other loops and threads use a ref: await ref.ask(…, block=False)",
-            )
-        return running
-
-    def _parts(self) -> Running:
-        running = self._running
-        if running is None or running.is_stopping:
-            raise RuntimeNotRunning(
-                "the runtime is not running", remedy="use it inside `async with Runtime(…)`"
-            )
-        return running
-
-    def _message(
-        self,
-        content: Any,
-        message_id: str | None,
-        correlation_id: str | None,
-        causation_id: str | None,
-        headers: Mapping[str, str] | None,
-        id_is: str = "message_id",
-    ) -> Message:
-        running = self._parts()
-        return self._blueprint.routing.message(
-            running.services.codec,
-            content,
-            message_id,
-            self._blueprint.new_id,
-            self._blueprint.clock.now_ms(),
-            correlation_id,
-            causation_id,
-            headers,
-            id_is,
-        )
 
 
 def _is_named(content: Any, given_id: str | None) -> bool:

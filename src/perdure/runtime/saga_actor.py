@@ -283,6 +283,8 @@ class SagaActor(Actor):
             self.flying.pop(turn.message.message_id, None)
         if turn.outgoing:
             self.supervisor.dispatcher.committed(turn.outgoing)
+        if turn.status_changed:
+            self.supervisor.endings.heard(self.key, turn.after.status)
         if turn.deadlines_set or turn.deadlines_cleared:
             self.supervisor.wakeups.committed(self.key, turn)
         if turn.after.sequence_nr - self.snapshot_nr >= self.supervisor.snapshot_every:

@@ -4,7 +4,7 @@ An event's row is deleted when every instance it concerns has it (but for the on
 it); with a single one, in the very transaction of its turn. A command's reply goes back to the
 instance that sent it, like the result of a worker. Each delivery has an id derived from the row's,
 so repeating it applies nothing twice.
-Next to read: ``settling.py``.
+Next to read: ``directed_mail.py``, ``settling.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from perdure.codec.outbox import unpack_context
 from perdure.core.commit import OutboxKind, OutboxRow, Settlement
+from perdure.core.family import ToInstance
 from perdure.errors import (
     CodecError,
     InstanceQuarantined,
@@ -24,6 +25,7 @@ from perdure.errors import (
 )
 from perdure.messages import Message
 from perdure.runtime.delivery import Delivery, Receipt
+from perdure.runtime.directed_mail import DirectedMail
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
 from perdure.runtime.settling import Settling
@@ -48,12 +50,16 @@ class SagaMail:
         self._routing = routing
         self._settling = settling
         self._release = release
+        self._directed = DirectedMail(services, routing, settling, release)
 
     def start(self, row: OutboxRow) -> None:
         """Deliver the row's event or command to the instances it is for."""
         content: Any = None
         try:
             content = self._services.codec.decode(row.type, row.version, row.body)
+            if type(content) is ToInstance:
+                self._directed.start(row, content)
+                return
             message = self._message(row, content)
             deliveries = self._routing.deliveries(message)
             if row.kind is OutboxKind.EVENT and not row.given_id:

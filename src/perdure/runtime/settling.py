@@ -5,8 +5,8 @@
     postponed      the job's row is rewritten: attempts, next try, error
     given up       a dead letter, and CommandFailed for the instance, in one transaction
 
-Without an instance the result is published. Next to read: ``telling.py``, how the instance learns
-of it; ``dispatcher.py``, which is told the end.
+Without an instance, or if it does not want to know, the result is published. Next to read:
+``telling.py``, how the instance learns of it; ``dispatcher.py``, which is told the end.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from perdure.core.commit import OutboxKind, OutboxRow, QueueRow, Settlement
+from perdure.core.correlation import split_key
 from perdure.job import Output
 from perdure.messages import Message
 from perdure.runtime.dead_letters import in_short
@@ -52,6 +53,7 @@ class Settling:
         self.rows = JobRows(services, outbound)
         self.telling = Telling(services, routing, self.rows, self)
         self._services = services
+        self._routing = routing
 
     # The three ends
 
@@ -61,7 +63,7 @@ class Settling:
         told: Message | None = None
         if result is None:
             pass
-        elif row.kind is OutboxKind.COMMAND and row.instance:
+        elif self._is_awaited(row):
             told = self.rows.result(row, result)
         else:
             rows += self.rows.published_result(row, result)
@@ -96,11 +98,18 @@ class Settling:
             outbox=tuple(self.rows.emitted_anyway(row, outputs)),
             dead_letters=(self.rows.dead_letter(row, attempts, reason, error),),
         )
-        if row.kind is OutboxKind.COMMAND and row.instance:
+        if self._is_awaited(row):
             failure = self.rows.failure(row, attempts, reason, error, is_unknown)
             self.telling.tell(row, failure, settlement)
         else:
             self.close(row, settlement)
+
+    def _is_awaited(self, row: OutboxRow) -> bool:
+        """An instance sent the command, and wants to know what becomes of it."""
+        if row.kind is not OutboxKind.COMMAND or not row.instance:
+            return False
+        definition = self._routing.definitions.get(split_key(row.instance)[0])
+        return definition is None or definition.is_told
 
     # Writing
 

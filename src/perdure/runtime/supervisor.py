@@ -30,9 +30,11 @@ from perdure.errors import Fenced, OutcomeUnknown, RuntimeNotRunning, StoreError
 from perdure.runtime.admission import Admission
 from perdure.runtime.clock import Wake
 from perdure.runtime.dead_letters import dead_letter
-from perdure.runtime.delivery import Delivery, refusal
+from perdure.runtime.delivery import Delivery
 from perdure.runtime.dispatcher import Dispatcher
+from perdure.runtime.endings import Endings
 from perdure.runtime.pending import Unattended
+from perdure.runtime.recorded import answer_recorded
 from perdure.runtime.rehydration import Rehydration
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
@@ -91,6 +93,7 @@ class Supervisor(Actor):
         self._tasks: set[asyncio.Task[None]] = set()
         self._pauses: dict[str, tuple[SagaActor, Wake]] = {}
         self.wakeups = Wakeups(services, definitions, self.admit)
+        self.endings = Endings()
 
     def on_stop(self) -> None:
         """Stopped through pykka (``ActorRegistry.stop_all()``): the runtime goes with it."""
@@ -291,30 +294,17 @@ class Supervisor(Actor):
 
     def answer_from_journal(self, delivery: Delivery, sequence_nr: int) -> None:
         """The message was processed in that turn: answer as recorded there."""
-        task = asyncio.get_running_loop().create_task(self._answer_recorded(delivery, sequence_nr))
+        recorded = answer_recorded(self.services, delivery, sequence_nr)
+        task = asyncio.get_running_loop().create_task(recorded)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _answer_recorded(self, delivery: Delivery, sequence_nr: int) -> None:
-        services = self.services
-        try:
-            rows = await services.store.journal(delivery.key, sequence_nr - 1, 1)
-            turn = services.journal.read_turn(rows[0].body)
-            outcome = services.journal.outcome_of(turn)
-            if turn.refused:
-                delivery.refuse(refusal(delivery, outcome))
-                return
-            reply = None if turn.reply is None else services.codec.decode_value(turn.reply)
-        except Exception as error:
-            delivery.refuse(error)
-            return
-        delivery.answer(outcome, sequence_nr, reply, duplicate=delivery.attempts == 0)
 
     # Ending
 
     async def shut_down(self) -> None:
         """End all incarnations; refuse what they have not answered."""
         self._is_closed = True
+        self.endings.close()
         if self.services.settings.freeze_residents:
             gc.set_threshold(*self._gc_threshold)
             gc.unfreeze()

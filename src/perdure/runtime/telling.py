@@ -14,6 +14,7 @@ from typing import Protocol
 
 from perdure.core.commit import OutboxKind, OutboxRow, Settlement
 from perdure.core.correlation import VerdictKind, split_key
+from perdure.core.family import ChildEnded
 from perdure.core.outcome import Outcome
 from perdure.errors import (
     InstanceQuarantined,
@@ -32,6 +33,9 @@ from perdure.runtime.services import Services
 __all__ = ["NOW_OR_LATER", "Ends", "Telling"]
 
 logger = logging.getLogger("perdure.workers")
+
+_OURS = (CommandFailed, ChildEnded)
+"""Told to whoever sent what has led to it, whatever it is interested in."""
 
 NOW_OR_LATER = (StoreError, OutcomeUnknown, MailboxFull)
 """The instance cannot be had now; the same is delivered again after a pause."""
@@ -66,7 +70,7 @@ class Telling:
         definition = self._routing.definitions.get(saga)
         if definition is None:
             self.hold(row, row.instance, message, settlement)
-        elif type(message.content) is CommandFailed:
+        elif type(message.content) in _OURS:
             delivery = Delivery(definition, row.instance, message, VerdictKind.CONTINUE)
             self.deliver(row, delivery, settlement)
         else:
@@ -130,9 +134,7 @@ class _Told:
 
     def resolve(self, receipt: Receipt) -> None:
         message = self._delivery.message
-        is_result = (
-            self._row.kind is OutboxKind.COMMAND and type(message.content) is not CommandFailed
-        )
+        is_result = self._row.kind is OutboxKind.COMMAND and type(message.content) not in _OURS
         if is_result and receipt.outcome is Outcome.FINISHED:
             logger.info(
                 "the result %s of job %s came after %s had ended, and changes nothing",

@@ -14,7 +14,13 @@ from perdure.core.commit import HeadRow, JournalRow, OutboxKind, Status
 from perdure.core.instance import Instance
 from perdure.core.outcome import Outcome, Stored
 from perdure.core.saga import Definition
-from perdure.errors import CodecError, DefinitionError, InstanceQuarantined
+from perdure.errors import (
+    CodecError,
+    DefinitionError,
+    InstanceQuarantined,
+    SagaFailed,
+    SagaStuck,
+)
 from perdure.messages import datetime_of
 from perdure.runtime.rehydration import fold_loaded
 from perdure.runtime.services import Services
@@ -100,11 +106,25 @@ class Views:
 
     async def state(self, definition: Definition, key: str) -> InstanceView | None:
         """The instance, or None if there is none. Raises ``InstanceQuarantined``."""
-        instance = self._supervisor.committed(key)
-        if instance is None:
-            (loaded,) = await self._services.store.load([key])
-            instance = (await fold_loaded(self._services, definition, loaded)).instance
+        instance = await self.committed(definition, key)
         return self._view(definition, instance) if instance.exists else None
+
+    async def committed(self, definition: Definition, key: str) -> Instance:
+        """The instance itself, there or not: for the runtime, which leaves it as it is."""
+        instance = self._supervisor.committed(key)
+        if instance is not None:
+            return instance
+        (loaded,) = await self._services.store.load([key])
+        return (await fold_loaded(self._services, definition, loaded)).instance
+
+    def result(self, definition: Definition, instance: Instance) -> Any:
+        """What the instance completed with. Raises ``SagaFailed``, ``SagaStuck``."""
+        detail, about = instance.detail, (definition.name, instance.correlation_id)
+        if instance.status is Status.COMPLETED:
+            return self._services.codec.decode_value(detail) if isinstance(detail, bytes) else None
+        if instance.status is Status.STUCK:
+            raise SagaStuck(str(detail), remedy="see to it, then resume it").about(*about)
+        raise SagaFailed(str(detail)).about(*about)
 
     async def instances(
         self, definition: Definition, status: Status | None, after: str

@@ -229,7 +229,8 @@ class Workers:
         reason = self._final(row, attempts, error, delay_ms)
         assert attempt.job is not None
         if reason is not None:
-            is_unknown = isinstance(error, LeaseLost)
+            # What a worker returned cannot be told, but its work was done.
+            is_unknown = isinstance(error, (LeaseLost, InvalidResult))
             if reason == CANCELLED:
                 error = JobError("the job was cancelled while its worker was at it")
             self._give_up(row, attempts, reason, error, attempt.job, is_unknown)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from perdure.core.due import due_at_ms
+from perdure.core.arming import due_at_ms
 from perdure.core.outcome import TIMEOUT
 from perdure.effects import SetDeadline
 from perdure.errors import InvalidEffect

@@ -1,22 +1,34 @@
-"""When a deadline that a turn sets is due, and whether it may be set at all.
+"""What a turn does about deadlines: setting and cancelling.
 
-Apart from ``draft.py``, which sets it, for its length. Next to read: ``draft.py``.
+The carrying out of some effects, apart from ``draft.py`` for their length. Knows no clock: the
+turn's time is in its metadata. Next to read: ``deadlines.py``, which holds them in due order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from perdure.core.outcome import TIMEOUT
 from perdure.core.outgoing import LATEST_MS, milliseconds
-from perdure.effects import SetDeadline
+from perdure.effects import CancelDeadline, SetDeadline
 from perdure.errors import InvalidEffect
 from perdure.messages import datetime_of, milliseconds_of
 
-__all__ = ["due_at_ms"]
+if TYPE_CHECKING:
+    from perdure.core.draft import Draft
+
+__all__ = ["cancel_deadline", "due_at_ms", "set_deadline"]
 
 DEADLINE_NAME_MAX = 200
+
+
+def set_deadline(draft: Draft, effect: SetDeadline) -> None:
+    due = due_at_ms(effect, draft.definition.deadlines, draft.metadata.occurred_at_ms)
+    if effect.name == TIMEOUT:
+        _cancel_timeout(draft)
+    draft.arm(effect.name, due)
 
 
 def due_at_ms(effect: SetDeadline, known: Collection[str] | None, now_ms: int) -> int:
@@ -75,3 +87,22 @@ def _at(effect: SetDeadline) -> int:
         )
     due = milliseconds_of(at)  # stored in whole milliseconds, rounded up
     return due + milliseconds(at - datetime_of(due))
+
+
+def cancel_deadline(draft: Draft, effect: CancelDeadline) -> None:
+    if effect.name == TIMEOUT:
+        _cancel_timeout(draft)
+    _cancel(draft, effect.name)
+
+
+def _cancel_timeout(draft: Draft) -> None:
+    """The timeout under whatever name it is armed; see ``TIMEOUT``."""
+    for name in [name for name in draft.deadlines if name.startswith(f"{TIMEOUT}.")]:
+        _cancel(draft, name)
+
+
+def _cancel(draft: Draft, cancelled: str) -> None:
+    if cancelled in draft.set:
+        del draft.set[cancelled]
+    if cancelled in draft.deadlines:
+        draft.deadlines = {k: v for k, v in draft.deadlines.items() if k != cancelled}

@@ -1,0 +1,138 @@
+"""``sagas``: ordered sagas and workflows of five trivial steps, end to end, 1,000 in flight.
+
+In one run with ``work``, so that the ratio says what the steps' bookkeeping costs beside plain
+commands and their workers. Next to read: ``work.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.load import names, url_of
+from benchmarks.measure import Bench, run_rounds, stopwatch
+from benchmarks.result import Result
+from benchmarks.work import IN_FLIGHT, end_to_end, unbounded
+from perdure import OrderedSaga, Runtime, Workflow, message, step
+from perdure.runtime.definitions import Saga
+
+__all__ = ["QUICK", "Sizes", "run"]
+
+TARGET = 0.8
+STEPS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Instances of each kind; orders for comparison."""
+
+    instances: int = 2_000
+    orders: int = 2_000
+
+
+QUICK = Sizes(instances=300, orders=500)
+
+
+@message(name="bench.Trip")
+class Trip:
+    trip_id: str
+    first: str = ""
+    second: str = ""
+    third: str = ""
+    fourth: str = ""
+    fifth: str = ""
+
+
+@message(name="bench.Document")
+class Document(Trip):
+    pass
+
+
+def ordered_saga() -> OrderedSaga:
+    """Five steps, each with a compensation."""
+    saga = OrderedSaga("bench.trip", Trip, by="trip_id")
+
+    def declare(field: str) -> None:
+        async def perform(trip: Trip) -> Mapping[str, Any]:
+            return {field: trip.trip_id}
+
+        async def undo(trip: Trip) -> None: ...
+
+        saga.step(perform, name=field, concurrency=100)
+        saga.compensates(field, concurrency=100)(undo)
+
+    for field in ("first", "second", "third", "fourth", "fifth"):
+        declare(field)
+    return saga
+
+
+def workflow() -> Workflow:
+    """Five steps."""
+
+    def named(field: str) -> Any:
+        @step(name=field, concurrency=100)
+        async def perform(document: Document) -> Mapping[str, Any]:
+            return {field: document.trip_id}
+
+        return perform
+
+    fields = ("first", "second", "third", "fourth", "fifth")
+    return Workflow("bench.document", Document, by="trip_id", steps=map(named, fields))
+
+
+def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
+    """Steps per second against the jobs per second of plain commands."""
+    rounds = run_rounds(
+        bench,
+        [
+            ("work", lambda: end_to_end(bench, sizes.orders)),
+            ("ordered", lambda: _steps(bench, "ordered", ordered_saga(), Trip, sizes)),
+            ("workflow", lambda: _steps(bench, "workflow", workflow(), Document, sizes)),
+        ],
+    )
+    result = Result("sagas", rounds.disturbance())
+    result.figures += [
+        rounds.figure("jobs", "jobs/s", "work"),
+        rounds.figure("ordered", "steps/s", "ordered sagas"),
+        rounds.figure("ordered cpu", "us/step"),
+        rounds.figure("workflow", "steps/s", "workflows"),
+        rounds.figure("workflow cpu", "us/step"),
+    ]
+    result.ratios += [
+        rounds.ratio("ordered / work", "ordered", "jobs", TARGET),
+        rounds.ratio("workflow / work", "workflow", "jobs", TARGET),
+    ]
+    result.notes.append(
+        f"{STEPS} steps in a row, {min(IN_FLIGHT, sizes.instances):,} instances in flight; work: "
+        "orders of three commands, counted in commands"
+    )
+    return result
+
+
+def _steps(bench: Bench, label: str, saga: Saga, data: type, sizes: Sizes) -> Mapping[str, float]:
+    with bench.fresh() as path:
+
+        async def main() -> dict[str, float]:
+            async with Runtime(url_of(path), [saga], unbounded()) as runtime:
+                with stopwatch() as watch:
+                    await _begin(runtime, saga, data, sizes.instances)
+                done = [view async for view in runtime.instances(saga, status="completed")]
+            assert len(done) == sizes.instances
+            assert all(view.result.fifth == view.correlation_id for view in done)
+            steps = sizes.instances * STEPS
+            return {label: watch.rate(steps), f"{label} cpu": watch.cpu_us(steps)}
+
+        return asyncio.run(main())
+
+
+async def _begin(runtime: Runtime, saga: Saga, data: type, count: int) -> None:
+    waiting = iter(names(count))
+
+    async def caller() -> None:
+        for id_ in waiting:
+            await runtime.publish(data(id_), message_id=f"begin-{id_}")
+            await runtime.result(runtime.ref(saga, id_))
+
+    await asyncio.gather(*(caller() for _ in range(min(IN_FLIGHT, count))))
