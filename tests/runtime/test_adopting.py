@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from perdure import Effects, Fixed, ProcessManager, Runtime, WorkQueue, continues, message, starts
+from perdure import (
+    Effects,
+    Fixed,
+    MemoryStore,
+    OrderedSaga,
+    ProcessManager,
+    Runtime,
+    WorkQueue,
+    continues,
+    message,
+    starts,
+)
+from perdure.codec import Codec, TypeRegistry
+from perdure.core.commit import OutboxKind, OutboxRow, QueueRow, Settlement
 from perdure.errors import StoreUnavailable, Unroutable
 from perdure.testing import SimulatedClock
 from tests.runtime.errands import (
@@ -18,6 +35,8 @@ from tests.runtime.errands import (
     Done,
     Errand,
     ErrandState,
+    Noticed,
+    Undo,
     desk,
     errand_of,
     errands,
@@ -287,6 +306,83 @@ async def test_more_than_a_page_of_them_are_adopted(memory):
     async with runtime_of(reopened(memory), Errand, queue_of(), where=where) as runtime:
         await runtime.settled()
     assert len({job.key for job in where.jobs}) == len(where.jobs) == 2_700
+
+
+def trip_of(name: str, performed: list[str]) -> OrderedSaga:
+    trip = OrderedSaga(name, AskedForMore, by="id")
+
+    @trip.step
+    async def go(trip: AskedForMore) -> None:
+        performed.append(name)
+
+    @trip.compensates(go)
+    async def go_back(trip: AskedForMore) -> None: ...
+
+    return trip
+
+
+@quickly
+async def test_the_steps_of_one_saga_are_not_taken_for_those_of_another(store):
+    performed: list[str] = []
+    walk, ride = trip_of("walk", performed), trip_of("ride", performed)
+    async with Runtime(store, [walk, ride]) as runtime:
+        for trip in (walk, ride):
+            await runtime.queue(f"{trip.name}.go").pause()
+        await runtime.publish(AskedForMore("x"))
+        await runtime.settled()
+    again = reopened(store)
+    async with Runtime(again, [ride]) as runtime:
+        await runtime.queue("ride.go").resume()
+        await runtime.settled()
+        assert performed == ["ride"]
+        assert [row.target for row in await again.outbox()] == ["walk.go"]
+
+
+TARGETS = ["work", "extra", "elsewhere", "gone", "runtime-test.do", "runtime-test.undo"]
+waiting_rows = st.lists(
+    st.tuples(
+        st.sampled_from(TARGETS),
+        st.sampled_from([Do("x"), Undo("x", 1), Noticed("x")]),
+        st.sampled_from(OutboxKind),
+        st.integers(0, 3),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60)
+@given(waiting_rows)
+def test_adopting_changes_nothing_of_a_row_but_whose_it_is(drawn):
+    """``work`` takes Do and Undo, ``extra`` Undo as well: an Undo of a lost queue has no heir."""
+    codec = Codec(TypeRegistry([Do, Undo, Noticed]))
+    rows = [
+        OutboxRow(
+            "", 0, 0, kind, target, *codec.encode(content), 5, number + 1, f"j-{number}",
+            attempts=attempts, due_at_ms=7 if is_due else 10**15, error="no" if attempts else "",
+        )
+        for number, (target, content, kind, attempts, is_due) in enumerate(drawn)
+    ]  # fmt: skip
+    extra = WorkQueue("extra")
+    extra.worker(commands=[Undo])(lambda command: None)
+
+    async def adopted() -> list[OutboxRow]:
+        store = MemoryStore()
+        await store.open()
+        paused = [QueueRow(name, True, "stay", 1) for name in ("work", "extra")]
+        await store.write([Settlement("", outbox=tuple(rows)), *paused])
+        await store.close()
+        members = [queue_of(), extra, WorkQueue("elsewhere")]
+        async with runtime_of(store, *members, where=desk()) as runtime:
+            await runtime.settled()
+            return await runtime.store.outbox()
+
+    def heir(row: OutboxRow) -> str:
+        is_lost = row.target not in ("work", "extra", "elsewhere")
+        is_taken = row.kind is OutboxKind.COMMAND and row.type == "runtime-test.do"
+        return "work" if is_lost and is_taken else row.target
+
+    assert asyncio.run(adopted()) == [replace(row, target=heir(row)) for row in rows]
 
 
 @pytest.mark.parametrize("queue", [None, "work"])
