@@ -233,7 +233,7 @@ async def test_a_letter_says_whether_an_instance_was_told_of_the_failure(store):
 
 @quickly
 async def test_a_result_that_comes_after_the_end_is_named_in_the_log(caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "perdure.workers")
     where = desk(last=lambda command, job: Done(command.id, "last"))
     async with errands(where, queue_of(concurrency=1)) as runtime:
         await runtime.publish(Asked("e-1", how="last", count=2))

@@ -38,6 +38,13 @@ from tests.runtime.support import FreeClock, quickly, reopened, until
 JOB = f"{Errand.name}/e-1/1/0"
 
 
+@pytest.fixture(autouse=True)
+def _logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever other tests have done to the loggers."""
+    caplog.set_level(logging.WARNING, "perdure.workers")
+    caplog.set_level(logging.WARNING, "perdure.saga")
+
+
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 

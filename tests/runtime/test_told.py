@@ -21,6 +21,13 @@ def _nothing_tried():
     TRIED.clear()
 
 
+@pytest.fixture(autouse=True)
+def _logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever other tests have done to the loggers."""
+    caplog.set_level(logging.WARNING, "perdure.workers")
+    caplog.set_level(logging.WARNING, "perdure.saga")
+
+
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
