@@ -95,6 +95,7 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
     result = Result("sagas", rounds.disturbance())
     result.figures += [
         rounds.figure("jobs", "jobs/s", "work"),
+        rounds.figure("jobs cpu", "us/job", "work cpu"),
         rounds.figure("ordered", "steps/s", "ordered sagas"),
         rounds.figure("ordered cpu", "us/step"),
         rounds.figure("workflow", "steps/s", "workflows"),
@@ -103,6 +104,8 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
     result.ratios += [
         rounds.ratio("ordered / work", "ordered", "jobs", TARGET),
         rounds.ratio("workflow / work", "workflow", "jobs", TARGET),
+        rounds.ratio("ordered / work by cpu", "jobs cpu", "ordered cpu"),
+        rounds.ratio("workflow / work by cpu", "jobs cpu", "workflow cpu"),
     ]
     result.notes.append(
         f"{STEPS} steps in a row, {min(IN_FLIGHT, sizes.instances):,} instances in flight; work: "

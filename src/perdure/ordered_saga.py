@@ -228,27 +228,28 @@ class OrderedSaga:
         return plan
 
     def _order(self) -> list[tuple[str, ...]]:
-        """For each step the names of those before it: by after=, its group, or all so far."""
+        """For each step the names of those before it: by after=, or all so far, but its group.
+
+        Of all so far those are enough that no other one of them comes after.
+        """
         found: list[tuple[str, ...]] = []
-        before: list[str] = []  # what the present group comes after
-        names: list[str] = []
+        last: list[str] = []  # of all so far, those that nothing comes after
+        before: tuple[str, ...] = ()  # what the present group comes after
         groups: set[str] = set()
         current: str | None = None
         for one in self._declared:
             if one.parallel is None or one.parallel != current:
                 if one.parallel in groups:
                     raise self._refuse(
-                        f"group {one.parallel!r} is interrupted by {names[-1]!r}",
+                        f"group {one.parallel!r} is interrupted",
                         "declare its steps one after another",
                     )
-                before = list(names)
+                before = tuple(last)
             current = one.parallel
             groups |= {one.parallel} if one.parallel else set()
-            if one.after is not None:
-                found.append(tuple(self._named(other) for other in one.after))
-            else:
-                found.append(tuple(before))
-            names.append(one.spec.name)
+            names = before if one.after is None else tuple(map(self._named, one.after))
+            found.append(names)
+            last = [*(name for name in last if name not in names), one.spec.name]
         return found
 
     def _check_undo(self, one: _Declared, may_be_undone: bool) -> None:

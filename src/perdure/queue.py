@@ -93,6 +93,11 @@ class WorkQueue:
     def __repr__(self) -> str:
         return f"<WorkQueue {self.name}>"
 
+    def performs(self, command: type) -> bool:
+        """It has a worker for commands of this class."""
+        worker = self.workers.get(command)
+        return worker is not None and worker.kind is OutboxKind.COMMAND
+
     @property
     def commands(self) -> dict[type, Worker]:
         """The workers of commands, by class."""

@@ -42,7 +42,7 @@ def compensated(command: CompensateStep, returned: Any) -> StepCompensated:
 
 
 def _merged(step: str, data: Any, returned: Any) -> Any:
-    if not isinstance(returned, Mapping):
+    if type(returned) is not dict and not isinstance(returned, Mapping):
         raise InvalidResult(
             f"step {step!r} returned {returned!r}",
             remedy=f"return a mapping of fields of {type(data).__name__}, or None",

@@ -83,7 +83,7 @@ class Workflow:
                 spec.name,
                 index,
                 f"{self._name}.{spec.name}",
-                tuple(names[:index]),
+                tuple(names[max(index - 1, 0) : index]),
                 deadline=spec.deadline,
             )
             for index, spec in enumerate(self._specs)

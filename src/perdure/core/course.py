@@ -8,7 +8,7 @@ state is looked at, so a crash anywhere changes nothing. Literature: Garcia-Moli
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from perdure.core.family import Cancel
@@ -114,37 +114,37 @@ def next_effects(plan: Plan, state: OrderedState, instance_id: str) -> Iterator[
 
 def _changed_definition(plan: Plan, state: OrderedState) -> str:
     """What of a running instance the present plan does not know, or would have to guess."""
-    steps = state.steps
-    for name, status in steps.items():
+    begun = frozenset(state.steps)
+    if plan.fits(begun):
+        return ""
+    for name, status in state.steps.items():
         if name not in plan.by_name:
             return f"step {name!r}, {status}, is not in the definition any more; put it back"
     if state.mode is Mode.FORWARD:
         for step in plan.steps:
-            name = step.name
-            if name not in steps and not plan.successors(name).isdisjoint(steps):
-                begun = next(one for one in steps if one in plan.successors(name))
-                return f"step {name!r} is new, and comes before {begun!r}, which has begun"
+            later = sorted(plan.successors(step.name) & begun)
+            if step.name not in begun and later:
+                return f"step {step.name!r} is new, and comes before {later[0]!r}, which has begun"
     return ""
 
 
 def _forward(plan: Plan, state: OrderedState, instance_id: str) -> Iterator[Effect]:
+    steps = state.steps
     if state.stuck_steps:
         yield Stuck(_why_stuck(state))
-        return
-    done = [name for name, status in state.steps.items() if status is StepStatus.COMPLETED]
-    if len(done) == len(plan.steps):
+    elif len(state.completed) == len(plan.steps):
         yield Record(Completed())
         yield Complete(state.data, is_private=True)
-        return
-    ready = [
-        step
-        for step in plan.steps
-        if step.name not in state.steps and all(name in done for name in step.after)
-    ]
-    if ready and done:
-        yield plan.advanced[ready[0].name]
-    for step in ready:
-        yield from _perform(plan, state, step, instance_id)
+    else:
+        ready = [one for one in plan.steps if one.name not in steps and _may_start(one, steps)]
+        if ready and steps:
+            yield plan.advanced[ready[0].name]
+        for step in ready:
+            yield from _perform(plan, state, step, instance_id)
+
+
+def _may_start(step: PlannedStep, steps: Mapping[str, StepStatus]) -> bool:
+    return all(steps.get(name) is StepStatus.COMPLETED for name in step.after)
 
 
 def _perform(

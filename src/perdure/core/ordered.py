@@ -64,10 +64,14 @@ class StepStatus(StrEnum):
     """It could not be undone."""
 
 
+_STUCK = (StepStatus.UNKNOWN, StepStatus.STUCK)
+_STUCK_FORWARD = (*_STUCK, StepStatus.FAILED)
+
+
 @message(name="perdure.OrderedState")
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OrderedState:
-    """The state of one ordered saga or workflow.
+    """The state of one ordered saga or workflow. Treat as immutable.
 
     ``data`` is the message it began with, with the results of its steps merged in. ``steps`` are
     those that have begun; ``completed`` those that were done, in the order in which they were.
@@ -97,9 +101,7 @@ class OrderedState:
     @property
     def stuck_steps(self) -> tuple[str, ...]:
         """The steps that somebody has to see to."""
-        waiting = {StepStatus.UNKNOWN, StepStatus.STUCK}
-        if self.mode is Mode.FORWARD:
-            waiting.add(StepStatus.FAILED)
+        waiting = _STUCK_FORWARD if self.mode is Mode.FORWARD else _STUCK
         return tuple(name for name, status in self.steps.items() if status in waiting)
 
     def is_any(self, *statuses: StepStatus) -> bool:

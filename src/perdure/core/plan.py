@@ -37,6 +37,10 @@ class PlannedStep:
     deadline: timedelta | None = None
 
 
+FITTING_MAX = 1_000
+"""So many answers are remembered: a turn asks nearly always what another has asked before."""
+
+
 class Plan:
     """The steps of one saga, by name and in the order of their declaration.
 
@@ -66,9 +70,21 @@ class Plan:
             name: frozenset(other for other, before in self._before.items() if name in before)
             for name in self._before
         }
+        self._fitting: dict[frozenset[str], bool] = {}
         self._check_pivot()
         self.is_sequential = not any(self._is_beside(*two) for two in combinations(steps, 2))
         """No two steps run beside each other."""
+
+    def fits(self, begun: frozenset[str]) -> bool:
+        """These steps, and no others, may have begun under this plan."""
+        found = self._fitting.get(begun)
+        if found is None:
+            if len(self._fitting) >= FITTING_MAX:
+                self._fitting.clear()
+            found = self._fitting[begun] = all(
+                name in self.by_name and self._before[name] <= begun for name in begun
+            )
+        return found
 
     def successors(self, name: str) -> frozenset[str]:
         """All steps that come after this one."""

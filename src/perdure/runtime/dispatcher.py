@@ -137,6 +137,8 @@ class Dispatcher:
             logger.warning("stopping: %d jobs are taken from their workers", left)
             for workers in self.workers.values():
                 await workers.abandon()
+        for workers in self.workers.values():
+            workers.close()
         self._threads.close()
 
     @property

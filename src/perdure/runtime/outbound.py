@@ -121,7 +121,7 @@ class Outbound:
                 f"{kind.__name__} is sent to work queue {name!r}, which the runtime does not have",
                 remedy=f"it has {', '.join(sorted(self.queues))}",
             )
-        if queue is not None and queue.workers and kind not in queue.commands:
+        if queue is not None and queue.workers and not queue.performs(kind):
             raise Unroutable(
                 f"work queue {name!r} has no worker for {kind.__name__}",
                 remedy="declare one, or send it to another queue",

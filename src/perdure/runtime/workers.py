@@ -35,6 +35,7 @@ from perdure.runtime.attempt import Attempt
 from perdure.runtime.dead_letters import in_short
 from perdure.runtime.ids import POSITIONS_PER_EPOCH
 from perdure.runtime.job_tickets import nothing
+from perdure.runtime.leases import Leases
 from perdure.runtime.services import Services
 from perdure.runtime.settling import CANCELLED, Settling
 from perdure.runtime.threads import WorkerThreads
@@ -69,6 +70,7 @@ class Workers:
         self._resources = resources
         self._settling = settling
         self._release = release
+        self._leases = Leases(services.clock, queue.policy.lease_s)
         self._own_from = services.epoch * POSITIONS_PER_EPOCH
         self._cancelled: set[int] = set()
         self._claiming: set[int] = set()
@@ -144,6 +146,10 @@ class Workers:
         if tasks:
             await asyncio.wait(tasks, timeout=CLEANING_UP_S)
 
+    def close(self) -> None:
+        """Nobody is at work any more."""
+        self._leases.close()
+
     def cancel_waiting(self, row: OutboxRow) -> None:
         """No worker is at it. The claim tells whether it is still there: it may have been done."""
         self._settling.claim(row, lambda: self.cancelled(row), nothing)
@@ -172,7 +178,7 @@ class Workers:
             row,
             worker,
             number,
-            self._policy.lease_s,
+            self._leases,
             self._services.clock,
             self._threads,
             self._on_end,
