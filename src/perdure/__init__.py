@@ -63,8 +63,9 @@ from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
 from perdure.runs import PauseSchedule, ResumeSchedule, Run, TriggerSchedule
 from perdure.runtime.delivery import Receipt
+from perdure.runtime.letters import DeadLetter
 from perdure.runtime.queues import JobView, QueueRef
-from perdure.runtime.redrive import DeadLetter, DeadLetters
+from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.runtime import Runtime
 from perdure.runtime.views import HistoryEntry, InstanceView

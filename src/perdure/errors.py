@@ -236,10 +236,10 @@ class RetryLater(JobError):
     """For workers to raise: try again after ``after_s`` seconds; counts as an attempt."""
 
     def __init__(self, problem: str, *, after_s: float) -> None:
-        if not 0 <= after_s <= 3_155_760_000:  # a hundred years; written so that NaN is refused
-            raise DefinitionError(
-                f"RetryLater.after_s is {after_s!r}", remedy="give seconds, from 0 to 3155760000"
-            )
+        # A hundred years; written so that NaN is refused.
+        if not isinstance(after_s, (int, float)) or not 0 <= after_s <= 3_155_760_000:
+            wanted = "give a number from 0 to 3155760000 (seconds)"
+            raise DefinitionError(f"RetryLater.after_s is {after_s!r}", remedy=wanted)
         super().__init__(problem)
         self.after_s = after_s
 

@@ -80,6 +80,10 @@ class Adder(ProcessManager[Tally]):
     def tick(self, state, do):
         do.record(Added(99))
 
+    @on_deadline("other", when="never")
+    @on_deadline("later")
+    def other(self, state, do): ...
+
     @applies(Go)
     def went(self, state, event):
         return replace(state, went=state.went + 1)
@@ -191,6 +195,20 @@ def test_a_deadline_nobody_handles_is_cleared_all_the_same():
     assert turn.outcome is Outcome.UNHANDLED
     assert turn.deadlines_cleared == ["other"]
     assert turn.after.deadlines == {}
+
+
+def test_a_deadline_that_no_handler_is_declared_for_fails_the_turn_that_sets_it():
+    with pytest.raises(InvalidEffect, match="'tock' has no handler"):
+        take(SetDeadline("tock", timedelta(1)))
+
+    class ByHand(Adder):
+        name = "Adder"
+
+        def handle(self, state, event, metadata):
+            return event.effects
+
+    turn = take(SetDeadline("tock", timedelta(1)), definition=saga(ByHand))
+    assert set(turn.deadlines_set) == {"tock"}
 
 
 def test_completing_ends_the_instance_and_all_its_deadlines():

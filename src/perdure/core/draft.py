@@ -31,7 +31,7 @@ from perdure.effects import (
     StartChild,
     Stuck,
 )
-from perdure.errors import InvalidEffect
+from perdure.errors import CodecError, InvalidEffect
 from perdure.messages import (
     Message,
     Metadata,
@@ -121,7 +121,11 @@ class Draft:
             carry = _CARRY_OUT.get(type(effect))
             if carry is None:
                 raise _nonsense(effect)
-            carry(self, effect)
+            try:
+                carry(self, effect)
+            except CodecError as error:
+                error.problem = f"{type(effect).__name__}: {error.problem}"
+                raise
 
     def compensate(self, returned: Iterable[Any] | None) -> None:
         """Carry out what makes up for a failed command: commands in their order, or effects.

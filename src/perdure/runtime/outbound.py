@@ -90,7 +90,7 @@ class Outbound:
             if len(takers) > 1:
                 raise Unroutable(
                     f"{kind.__name__} is taken by the work queues {', '.join(takers)}",
-                    remedy="say which one: send(command, queue=…)",
+                    remedy=f"say which one, as queue={takers[0]!r}",
                 )
             return takers[0]
         if self._routing.is_interesting(_kind_of(command)):
@@ -101,6 +101,18 @@ class Outbound:
                 remedy="declare a worker for it, and give its queue to the runtime",
             )
         return _name_of(command)
+
+    def is_sent_by_saga(self, job_id: str) -> bool:
+        """Whether commands of a saga of this runtime have such ids: "saga/correlation id/…"."""
+        saga, slash, _ = job_id.partition("/")
+        return bool(slash) and saga in self._routing.definitions
+
+    def taker(self, kind: type | str) -> str | None:
+        """The queue that takes commands of this class (or name), or ``SAGAS``; None: not one."""
+        takers = self._takers.get(kind, []) if isinstance(kind, type) else []
+        if not takers and self._routing.is_interesting(kind):
+            return SAGAS
+        return takers[0] if len(takers) == 1 else None
 
     def _check_named(self, kind: type, name: str) -> None:
         queue = self.queues.get(name)

@@ -89,7 +89,7 @@ class Settling:
     ) -> None:
         """The job has failed for good: a dead letter, and its instance is told."""
         logger.error(
-            "job %s of queue %r has failed for good (%s, %d attempts): %s",
+            "job %s of queue %r has failed for good (%s, attempts: %d): %s",
             row.id, row.target, reason, attempts, in_short(error),
         )  # fmt: skip
         settlement = Settlement(

@@ -95,7 +95,7 @@ class Workers:
             claimed = replace(row, attempts=row.attempts + 1, error="")
             self._claiming.add(row.position)
             self._settling.claim(
-                claimed, lambda: self._claimed(claimed), lambda: self._unclaimed(row.position)
+                claimed, lambda: self._claimed(claimed, row), lambda: self._unclaimed(row.position)
             )
         else:
             self._hopeless(row, "exhausted")
@@ -114,11 +114,11 @@ class Workers:
         self._claiming.discard(position)
         self._cancelled.discard(position)
 
-    def _claimed(self, row: OutboxRow) -> None:
+    def _claimed(self, row: OutboxRow, before: OutboxRow) -> None:
         self._claiming.discard(row.position)
         if row.position in self._cancelled:
             self._cancelled.discard(row.position)
-            self.cancelled(row)
+            self.cancelled(before)  # this attempt has not begun
         elif self._is_stopping:
             self._settling.abandoned(row)
         else:
@@ -156,15 +156,15 @@ class Workers:
 
     def cancelled(self, row: OutboxRow) -> None:
         """The job was cancelled before a worker was at it."""
-        error, is_unknown = LeaseLost("the job was cancelled"), _is_unknown(row)
-        self._give_up(row, row.attempts, CANCELLED, error, is_unknown=is_unknown)
+        error = JobError("the job was cancelled")
+        self._give_up(row, row.attempts, CANCELLED, error, is_unknown=_is_unknown(row))
 
     def _begin(self, row: OutboxRow, number: int) -> None:
         try:
             command = self._services.codec.decode(row.type, row.version, row.body)
             context = unpack_context(row.context)
         except CodecError as error:
-            self._give_up(row, row.attempts, "undecodable", error)
+            self._give_up(row, number - 1, "undecodable", error)
             return
         worker = self._worker(row.kind, type(command))
         if worker is None:
@@ -172,7 +172,7 @@ class Workers:
                 f"work queue {self._queue.name!r} has no worker for {row.type}",
                 remedy="declare one, then redrive this dead letter",
             )
-            self._give_up(row, row.attempts, "unroutable", nobody)
+            self._give_up(row, number - 1, "unroutable", nobody)
             return
         attempt = Attempt(
             row,
@@ -215,6 +215,7 @@ class Workers:
             try:
                 self._settling.succeeded(row, result, job.outputs)
             except InvalidResult as mistake:
+                mistake.problem = f"worker {attempt.worker.name}: {mistake.problem}"
                 error = mistake
             except Exception as mistake:  # ours, or of user code that the result passes through
                 logger.exception("the result of job %s could not be told", row.id)
@@ -236,11 +237,13 @@ class Workers:
         if reason is not None:
             # What a worker returned cannot be told, but its work was done.
             is_unknown = isinstance(error, (LeaseLost, InvalidResult))
+            if reason == CANCELLED:
+                error = JobError("the job was cancelled while its worker was at it")
             self._give_up(row, attempts, reason, error, attempt.job, is_unknown)
             return
         logger.warning(
-            "job %s, worker %s, attempt %d failed, the next one in %d ms: %s",
-            row.id, attempt.worker.name, attempts, delay_ms, in_short(error),
+            "job %s of queue %r, worker %s: attempt %d failed, the next one in %d ms: %s",
+            row.id, row.target, attempt.worker.name, attempts, delay_ms, in_short(error),
         )  # fmt: skip
         due_at_ms = self._services.clock.now_ms() + delay_ms
         self._release(row.position)
