@@ -24,12 +24,22 @@ from perdure.saga_checks import check_name_text
 
 __all__ = ["check_data", "definition_of"]
 
-_TYPES = [getattr(step_events, name) for name in step_events.__all__]
+NAME_CHARS_MAX = 110
+"""With a step's name and ".undo" behind, it is the name of a work queue."""
+
+_OURS = [getattr(step_events, name) for name in step_events.__all__]
+_TYPES = [kind for kind in _OURS if type_info_of(kind) is not None]
 
 
 def check_data(name: str, data: type, by: By, timeout: timedelta | None) -> None:
     """Raise ``DefinitionError`` for what cannot be the beginning of an instance."""
     check_name_text(name, name if isinstance(name, str) else repr(name))
+    if len(name) > NAME_CHARS_MAX:
+        raise DefinitionError(
+            f"its name has {len(name)} characters",
+            saga=name,
+            remedy=f"use up to {NAME_CHARS_MAX}: its queues are named after it and its steps",
+        )
     if not isinstance(data, type) or not dataclasses.is_dataclass(data) or _unmarked(data):
         raise DefinitionError(
             f"{data!r} is no message class", saga=name, remedy="mark its data with @message"
@@ -48,15 +58,16 @@ def _unmarked(data: type) -> bool:
     return type_info_of(data) is None
 
 
-def definition_of(plan: Plan, data: type, by: By, timeout: timedelta | None) -> Definition:
-    """The kernel's view of a plan whose instances begin with an object of ``data``."""
+def definition_of(plan: Plan, by: By, timeout: timedelta | None) -> Definition:
+    """The kernel's view of a plan."""
+    data = plan.data
     key = key_of(data, by)
 
     def correlate(event: Any, metadata: Metadata) -> Verdicts:
         return Start(key(event, metadata))
 
     def choose(state: OrderedState, event: Any, metadata: Metadata) -> Handling | None:
-        return handle if course.accepts(state, event) else None
+        return handle if course.accepts(plan, state, event) else None
 
     def handle(state: OrderedState, event: Any, metadata: Metadata) -> Iterable[Effect]:
         return course.effects_of(plan, state, event, metadata.instance_id)
@@ -68,7 +79,7 @@ def definition_of(plan: Plan, data: type, by: By, timeout: timedelta | None) -> 
         initial_state=OrderedState,
         correlate=correlate,
         choose=choose,
-        apply=_folder(plan, data),
+        apply=_folder(data),
         compensate=_nothing,
         timeout=timeout,
         types=(data, CommandFailed, Cancel, *_TYPES),
@@ -82,11 +93,11 @@ def definition_of(plan: Plan, data: type, by: By, timeout: timedelta | None) -> 
     )
 
 
-def _folder(plan: Plan, data: type) -> Callable[[OrderedState, Any, Metadata], OrderedState]:
+def _folder(data: type) -> Callable[[OrderedState, Any, Metadata], OrderedState]:
     def apply(state: OrderedState, event: Any, metadata: Metadata) -> OrderedState:
         if type(event) is data:
             return dataclasses.replace(state, data=event)
-        return ordered.fold(plan, state, event)
+        return ordered.fold(state, event)
 
     return apply
 

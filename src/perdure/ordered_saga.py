@@ -22,7 +22,7 @@ knows no runtime. Next to read: ``steps.py``; ``workflow.py``, where nothing is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
@@ -35,7 +35,7 @@ from perdure.errors import DefinitionError
 from perdure.member import Opening
 from perdure.ordered_definition import check_data, definition_of
 from perdure.queue import WorkQueue
-from perdure.step_results import compensated, completed
+from perdure.step_results import compensated, completed, given
 from perdure.steps import StepSpec, spec_of, step_queue
 
 __all__ = ["UNDO_RETRY", "OrderedSaga"]
@@ -57,7 +57,6 @@ class _Declared:
     nothing_to_undo: bool
     unknown: str
     undo: StepSpec | None = None
-    before: list[str] = field(default_factory=list)
 
 
 class OrderedSaga:
@@ -66,9 +65,10 @@ class OrderedSaga:
         OrderedSaga("travel-booking", Trip, by="trip_id", timeout=timedelta(hours=2))
 
     ``data`` is a ``@message`` class: an object of it starts an instance, whose id is found by
-    ``by``. A step returns the fields of it that it gives a value, as a mapping, or None; later
-    steps and compensations see them. ``timeout``: an instance that has not come past its pivot (or
-    its end) after so long is compensated.
+    ``by``; published, it starts one of each saga that begins with its class. A step returns the
+    fields of it that it gives a value, as a mapping, or None; later steps and compensations see
+    them. ``timeout``: an instance that has not come past its pivot (or its end) after so long is
+    compensated, when the steps at work have ended.
 
     Raises ``DefinitionError``.
     """
@@ -113,43 +113,40 @@ class OrderedSaga:
         ``pivot``: when this one is done there is no way back; what fails later waits for somebody
         to see to it. ``nothing_to_undo`` must be said of a step without ``@compensates``, unless it
         comes past the pivot. ``unknown``: an attempt of which nobody knows how it ended, since its
-        worker died, is repeated under the same key, or the step is undone like one that was done.
-        ``deadline`` bounds all attempts together. ``options`` are those of ``WorkQueue``.
+        worker died or its lease ran out, is repeated under the same key; if the step then fails for
+        good, other than by ``NonRetryable``, the saga is stuck, since it may have had its effect.
+        Or, with "compensate", it is not repeated, and the step is undone like one that was done.
+        ``deadline`` bounds all attempts together; of one still at work then, nobody knows.
+        ``options`` are those of ``WorkQueue``.
         """
-        groups = (parallel is None) + (after is None)
-        if not groups:
-            raise self._refuse("a step has both after= and parallel=", "give one of them")
-        if parallel is not None and (not isinstance(parallel, str) or not parallel):
-            raise self._refuse(f"parallel is {parallel!r}", "name the group")
+        before = self._check_place(after, parallel)
         if unknown not in ("retry", "compensate"):
             raise self._refuse(f"unknown is {unknown!r}", 'give "retry" or "compensate"')
 
         def declare(target: F) -> F:
-            spec = self._spec(target, name, deadline, options)
-            declared = _Declared(
-                spec,
-                None if after is None else tuple(after),
-                parallel,
-                pivot,
-                nothing_to_undo,
-                unknown,
-            )
+            spec = self._spec(target, name=name, deadline=deadline, options=options)
+            if "repeat_unknown" in spec.options:
+                raise self._refuse(
+                    f"step {spec.name!r} has repeat_unknown=", "say it by unknown= instead"
+                )
+            if any(one.spec.name == spec.name for one in self._declared):
+                raise self._refuse(f"two steps are named {spec.name!r}", "give one another name")
+            declared = _Declared(spec, before, parallel, pivot, nothing_to_undo, unknown)
             self._declared.append(declared)
             return target
 
         return declare if function is None else declare(function)
 
-    def compensates(
-        self, step: Any, /, *, name: str | None = None, **options: Any
-    ) -> Callable[[F], F]:
+    def compensates(self, step: Any, /, **options: Any) -> Callable[[F], F]:
         """Declare what undoes a step, if it was done; the function stays the plain one it is.
 
             @trip.compensates(book_hotel, retry=Exponential(5, max_attempts=20))
             async def cancel_hotel(trip: Trip, job: Job, hotels: Hotels) -> Residue | None: ...
 
         It may return a ``Residue`` (or several), what could not be taken back; or fields of the
-        data. It is repeated under one key until it succeeds; when its attempts are used up the saga
-        is stuck until ``runtime.resume``.
+        data. It is repeated under one key, the step's with "/undo" behind, until it succeeds; when
+        its attempts are used up the saga is stuck until ``runtime.resume``. Of a step that is
+        undone because nobody knows whether it was done, there are no results: go by that key.
         """
         declared = self._of(step)
         if declared.undo is not None:
@@ -161,7 +158,9 @@ class OrderedSaga:
             )
 
         def declare(target: F) -> F:
-            declared.undo = self._spec(target, name, None, {"retry": UNDO_RETRY, **options})
+            declared.undo = self._spec(
+                target, name=declared.spec.name, options=options, defaults={"retry": UNDO_RETRY}
+            )
             return target
 
         return declare
@@ -170,18 +169,19 @@ class OrderedSaga:
 
     def definition(self) -> Definition:
         """The kernel's view. Raises ``DefinitionError`` for steps that do not go together."""
-        return definition_of(self.plan(), self._data, self._by, self._timeout)
+        return definition_of(self.plan(), self._by, self._timeout)
 
     def queues(self) -> Sequence[WorkQueue]:
         """One for each step, and for each compensation."""
         found = []
         for one in self._declared:
+            input_of = given(self._name, one.spec.name, self._data)
             found.append(
                 step_queue(
                     self._queue(one),
                     one.spec.function,
                     PerformStep,
-                    lambda command: command.data,
+                    input_of,
                     completed,
                     repeat_unknown=one.unknown == "retry",
                     **one.spec.options,
@@ -193,7 +193,7 @@ class OrderedSaga:
                         f"{self._queue(one)}.undo",
                         one.undo.function,
                         CompensateStep,
-                        lambda command: command.data,
+                        input_of,
                         compensated,
                         **one.undo.options,
                     )
@@ -207,50 +207,63 @@ class OrderedSaga:
     def plan(self) -> Plan:
         """The steps as they follow each other. Raises ``DefinitionError``."""
         after = self._order()
-        plan = Plan(
-            self._name,
-            [
-                PlannedStep(
-                    one.spec.name,
-                    index,
-                    self._queue(one),
-                    after[index],
-                    "" if one.undo is None else f"{self._queue(one)}.undo",
-                    one.unknown == "compensate",
-                    one.is_pivot,
-                    one.spec.deadline,
-                )
-                for index, one in enumerate(self._declared)
-            ],
-        )
+        steps = [
+            PlannedStep(
+                one.spec.name,
+                index,
+                self._queue(one),
+                after[index],
+                "" if one.undo is None else f"{self._queue(one)}.undo",
+                one.unknown == "compensate",
+                one.is_pivot,
+                one.spec.deadline,
+            )
+            for index, one in enumerate(self._declared)
+        ]
+        plan = Plan(self._name, self._data, steps)
         for one, planned in zip(self._declared, plan.steps, strict=True):
             self._check_undo(one, plan.may_be_undone(planned))
         return plan
 
     def _order(self) -> list[tuple[str, ...]]:
-        """For each step the names of those before it: by after=, or all so far, but its group.
+        """For each step the names of those right before it: by after=, or all that is last so far.
 
-        Of all so far those are enough that no other one of them comes after.
+        What these come after need not be named again, so a long saga is not a dense one.
         """
         found: list[tuple[str, ...]] = []
-        last: list[str] = []  # of all so far, those that nothing comes after
+        last: list[str] = []  # no step so far comes after these
         before: tuple[str, ...] = ()  # what the present group comes after
-        groups: set[str] = set()
+        groups: dict[str, None] = {}
         current: str | None = None
         for one in self._declared:
             if one.parallel is None or one.parallel != current:
                 if one.parallel in groups:
                     raise self._refuse(
-                        f"group {one.parallel!r} is interrupted",
+                        f"group {one.parallel!r} is interrupted before {one.spec.name!r}",
                         "declare its steps one after another",
                     )
                 before = tuple(last)
             current = one.parallel
-            groups |= {one.parallel} if one.parallel else set()
-            names = before if one.after is None else tuple(map(self._named, one.after))
-            found.append(names)
-            last = [*(name for name in last if name not in names), one.spec.name]
+            if current is not None:
+                groups[current] = None
+            after = before if one.after is None else tuple(map(self._named, one.after))
+            found.append(after)
+            last = [*(name for name in last if name not in after), one.spec.name]
         return found
+
+    def _check_place(
+        self, after: Iterable[Any] | None, parallel: str | None
+    ) -> tuple[Any, ...] | None:
+        """What it comes after, if that was said."""
+        if parallel is not None and (not isinstance(parallel, str) or not parallel):
+            raise self._refuse(f"parallel is {parallel!r}", "name the group")
+        if after is None:
+            return None
+        if parallel is not None:
+            raise self._refuse("a step has both after= and parallel=", "give one of them")
+        if isinstance(after, str) or not isinstance(after, Iterable):
+            raise self._refuse(f"after is {after!r}", "give a list of steps, by function or name")
+        return tuple(after)
 
     def _check_undo(self, one: _Declared, may_be_undone: bool) -> None:
         name = one.spec.name
@@ -266,9 +279,9 @@ class OrderedSaga:
             )
         if one.unknown == "compensate" and one.undo is None:
             raise self._refuse(
-                f"step {name!r} is to be compensated if nobody knows how it ended, and does not "
-                "say what undoes it",
-                'declare its compensation, or leave unknown="retry"',
+                f"step {name!r} is to be compensated if nobody knows how it ended, and nothing "
+                "undoes it",
+                'leave unknown="retry"' + (", or declare what does" if may_be_undone else ""),
             )
 
     def _of(self, step: Any) -> _Declared:
@@ -281,16 +294,16 @@ class OrderedSaga:
     def _named(self, step: Any) -> str:
         if isinstance(step, str):
             return step
-        for one in self._declared:
-            if one.spec.function is step:
-                return one.spec.name
-        raise self._refuse(f"{step!r} is no step of it", "give a step's function, or its name")
+        names = [one.spec.name for one in self._declared if one.spec.function == step]
+        if len(names) > 1:
+            raise self._refuse(f"{step!r} is the steps {', '.join(names)}", "give one's name")
+        if not names:
+            raise self._refuse(f"{step!r} is no step of it", "give a step's function, or its name")
+        return names[0]
 
-    def _spec(
-        self, function: Any, name: str | None, deadline: timedelta | None, options: dict[str, Any]
-    ) -> StepSpec:
+    def _spec(self, function: Any, **said: Any) -> StepSpec:
         try:
-            return spec_of(function, name=name, deadline=deadline, options=options)
+            return spec_of(function, **said)
         except DefinitionError as error:
             raise error.about(self._name) from None
 

@@ -1,4 +1,4 @@
-"""What the functions of steps return, as messages to their saga.
+"""What the functions of steps are given, and what they return as messages to their saga.
 
 Called around the user's function, in its worker: what is wrong with a result is found there, by
 the name of the step. Next to read: ``core/step_events.py``; ``core/ordered.py``, which folds them.
@@ -6,10 +6,12 @@ the name of the step. Next to read: ``core/step_events.py``; ``core/ordered.py``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from perdure.core.saga import is_immutable
 from perdure.core.step_events import (
     CompensateStep,
     PerformStep,
@@ -17,41 +19,69 @@ from perdure.core.step_events import (
     StepCompensated,
     StepCompleted,
 )
-from perdure.errors import InvalidResult
+from perdure.errors import InvalidResult, NonRetryable
 
-__all__ = ["compensated", "completed"]
+__all__ = ["compensated", "completed", "given"]
+
+
+def given(saga: str, step: str, data: type) -> Callable[[PerformStep | CompensateStep], Any]:
+    """What the function of a step is called with: the data, its own to change.
+
+    Only what it returns counts as its result: the command's data stays as it was. Raises
+    ``NonRetryable`` for a command that is not this step's, or data that is not this saga's: the
+    definition has changed since it was sent, and its saga will say what is wrong.
+    """
+    is_frozen = is_immutable(data)
+
+    def give(command: PerformStep | CompensateStep) -> Any:
+        if command.step != step or not command.key.startswith(f"{saga}/"):
+            raise NonRetryable(f"the command of {command.key} has come to step {saga}.{step}")
+        if type(command.data) is not data:
+            raise NonRetryable(f"step {step!r} was given {command.data!r}, no {data.__name__}")
+        return command.data if is_frozen else copy.deepcopy(command.data)
+
+    return give
 
 
 def completed(command: PerformStep, returned: Any) -> StepCompleted:
     """A step's end. It returns a mapping of fields, or None. Raises ``InvalidResult``."""
     if returned is None:
-        return StepCompleted(command.step, None, ())
-    data = _merged(command.step, command.data, returned)
-    return StepCompleted(command.step, data, None if command.is_alone else tuple(returned))
+        return StepCompleted(command.step)
+    data = _merged(command, returned, "None")
+    return StepCompleted(command.step, data, None if command.is_alone else command.data)
 
 
 def compensated(command: CompensateStep, returned: Any) -> StepCompensated:
     """A compensation's end: None, residues, or a mapping of fields. Raises ``InvalidResult``."""
-    if returned is None:
-        return StepCompensated(command.step, None, ())
     if isinstance(returned, Residue):
-        return StepCompensated(command.step, None, (returned,))
+        returned = (returned,)
+    if returned is None:
+        return StepCompensated(command.step)
     if isinstance(returned, list | tuple) and all(isinstance(one, Residue) for one in returned):
-        return StepCompensated(command.step, None, tuple(returned))
-    return StepCompensated(command.step, _merged(command.step, command.data, returned), ())
+        return StepCompensated(command.step, residues=tuple(returned))
+    data = _merged(command, returned, "a Residue, several of them, or None")
+    return StepCompensated(command.step, data, command.data)
 
 
-def _merged(step: str, data: Any, returned: Any) -> Any:
-    if type(returned) is not dict and not isinstance(returned, Mapping):
+def _merged(command: PerformStep | CompensateStep, returned: Any, otherwise: str) -> Any:
+    step, kind = command.step, type(command.data).__name__
+    if not isinstance(returned, Mapping):
         raise InvalidResult(
             f"step {step!r} returned {returned!r}",
-            remedy=f"return a mapping of fields of {type(data).__name__}, or None",
+            remedy=f"return a mapping of fields of {kind}, {otherwise}",
         )
-    known = type(data).__dataclass_fields__
-    unknown = [name for name in returned if name not in known]
-    if unknown:
+    known = command.data.__dataclass_fields__
+    for name in returned:
+        if name not in known or not known[name].init:
+            fields = ", ".join(sorted(one for one in known if known[one].init))
+            raise InvalidResult(
+                f"step {step!r} returned {name!r}, which {kind} does not take",
+                remedy=f"return some of {fields}",
+            )
+    try:
+        return replace(command.data, **returned)
+    except Exception as error:  # of its __post_init__; what the step has done is done
         raise InvalidResult(
-            f"step {step!r} returned {unknown[0]!r}, which {type(data).__name__} does not have",
-            remedy=f"return some of {', '.join(sorted(known))}",
-        )
-    return replace(data, **returned)
+            f"step {step!r} returned {returned!r}, which {kind} refuses: {error}",
+            remedy="return fields that go together",
+        ) from error

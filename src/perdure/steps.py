@@ -29,6 +29,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__perdure_step__"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,79}")
+_RESERVED = "undo"
+"""What undoes a step is named so, behind the step's own name: in its queue's name, and its key."""
+_OPTIONS = tuple(inspect.signature(WorkQueue).parameters)[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,12 @@ def step(
     """
 
     def mark(target: F) -> F:
-        setattr(target, _MARK, spec_of(target, name=name, deadline=deadline, options=options))
+        spec = spec_of(target, name=name, deadline=deadline, options=options)
+        if inspect.ismethod(target):
+            raise DefinitionError(
+                f"{target!r} belongs to its object", remedy="mark the function in its class"
+            )
+        setattr(target, _MARK, spec)
         return target
 
     return mark if function is None else mark(function)
@@ -87,24 +95,48 @@ def spec_of(
     name: str | None = None,
     deadline: timedelta | None = None,
     options: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> StepSpec:
-    """What ``step`` noted on the function, or its defaults. Raises ``DefinitionError``."""
+    """What is said here, or by ``step`` on the function, or by default, in this order.
+
+    Raises ``DefinitionError``.
+    """
     if not inspect.isfunction(function) and not inspect.ismethod(function):
         raise DefinitionError(f"{function!r} is no function", remedy="give functions as steps")
-    found: StepSpec | None = getattr(function, _MARK, None)
-    if found is not None and name is None and deadline is None and not options:
-        return found
-    called = function.__name__ if name is None else name
-    if not isinstance(called, str) or not _NAME.fullmatch(called):
+    marked: StepSpec = getattr(function, _MARK, StepSpec(function.__name__, function))
+    called = marked.name if name is None else name
+    if not isinstance(called, str) or not _NAME.fullmatch(called) or called == _RESERVED:
         raise DefinitionError(
             f"{called!r} is no name for a step",
-            remedy="use up to 80 letters, digits, dashes and underscores, a letter first",
+            remedy="use up to 80 letters, digits, dashes and underscores, a letter first; "
+            f"{_RESERVED!r} is taken",
         )
+    deadline = marked.deadline if deadline is None else deadline
     if deadline is not None and (not isinstance(deadline, timedelta) or deadline <= timedelta(0)):
         raise DefinitionError(
             f"step {called!r} has the deadline {deadline!r}", remedy="give a timedelta above zero"
         )
-    return StepSpec(called, function, deadline, dict(options or {}))
+    spec = StepSpec(
+        called, function, deadline, {**(defaults or {}), **marked.options, **(options or {})}
+    )
+    _check(spec)
+    return spec
+
+
+def _check(spec: StepSpec) -> None:
+    """The queue that it will be could be made."""
+    for option in spec.options:
+        if option not in _OPTIONS:
+            raise DefinitionError(
+                f"step {spec.name!r} has the option {option!r}",
+                remedy=f"a work queue has {', '.join(_OPTIONS)}",
+            )
+    try:
+        WorkQueue(spec.name, **spec.options)
+        parameters_of(spec.function, spec.name)
+    except DefinitionError as error:
+        _, _, problem = error.problem.partition(": ")  # it speaks of a queue of that name
+        raise DefinitionError(f"step {spec.name!r}: {problem}", remedy=error.remedy) from None
 
 
 class Keyed(Protocol):

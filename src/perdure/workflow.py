@@ -27,7 +27,7 @@ from perdure.errors import DefinitionError
 from perdure.member import Opening
 from perdure.ordered_definition import check_data, definition_of
 from perdure.queue import WorkQueue
-from perdure.step_results import completed
+from perdure.step_results import completed, given
 from perdure.steps import spec_of, step_queue
 
 __all__ = ["Workflow"]
@@ -58,10 +58,13 @@ class Workflow:
         self._data = data
         self._by = by
         self._timeout = timeout
+        if not isinstance(steps, Iterable):
+            raise DefinitionError(f"steps is {steps!r}", saga=name, remedy="give a list of them")
         try:
             self._specs = [spec_of(one) for one in steps]
         except DefinitionError as error:
             raise error.about(name) from None
+        self.plan()  # what is wrong with it is said here
 
     def __repr__(self) -> str:
         return f"<Workflow {self._name}>"
@@ -72,8 +75,8 @@ class Workflow:
         return self._name
 
     def definition(self) -> Definition:
-        """The kernel's view. Raises ``DefinitionError`` for steps that do not go together."""
-        return definition_of(self.plan(), self._data, self._by, self._timeout)
+        """The kernel's view."""
+        return definition_of(self.plan(), self._by, self._timeout)
 
     def plan(self) -> Plan:
         """The steps as they follow each other."""
@@ -88,7 +91,7 @@ class Workflow:
             )
             for index, spec in enumerate(self._specs)
         ]
-        return Plan(self._name, steps, forward_only=True)
+        return Plan(self._name, self._data, steps, forward_only=True)
 
     def queues(self) -> Sequence[WorkQueue]:
         """One for each step."""
@@ -97,7 +100,7 @@ class Workflow:
                 f"{self._name}.{spec.name}",
                 spec.function,
                 PerformStep,
-                lambda command: command.data,
+                given(self._name, spec.name, self._data),
                 completed,
                 **spec.options,
             )

@@ -1,18 +1,24 @@
 """What an ordered saga does next: a function of its plan, its state, and what it was told. Pure.
 
+    a step failed ─┬─ known ────────────> turn back (past the pivot: stuck)
+                   └─ may have had its effect ─┬─ nothing to undo ──────> as if known
+                                               ├─ unknown="compensate" ─> turn back, undo it, too
+                                               └─ else, and the pivot ──> stuck, until seen to
+
 Whatever nobody can decide waits, *stuck*, for a ``Resume``: a step past the pivot that failed, one
-of which nobody knows whether it had its effect, a compensation that failed. Nothing but plan and
-state is looked at, so a crash anywhere changes nothing. Literature: Garcia-Molina & Salem, "Sagas"
-(1987); EventCore. Next to read: ``ordered_saga.py``, the face.
+of which nobody knows whether it had its effect, a compensation that failed, a plan that does not
+fit the instance any more. Nothing but plan and state is looked at, so a crash anywhere changes
+nothing. Literature: Garcia-Molina & Salem, "Sagas" (1987); EventCore. Next to read:
+``ordered_saga.py``, the face.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
-from typing import Any
+from collections.abc import Generator, Iterator
+from typing import Any, TypeAlias
 
 from perdure.core.family import Cancel
-from perdure.core.ordered import Mode, OrderedState, StepStatus, fold
+from perdure.core.ordered import Mode, OrderedState, fold
 from perdure.core.plan import Plan, PlannedStep
 from perdure.core.step_events import (
     CompensateStep,
@@ -23,87 +29,65 @@ from perdure.core.step_events import (
     CompensationStepStarted,
     Completed,
     PerformStep,
+    PivotPassed,
+    Residue,
     Resume,
     StepCompensated,
     StepCompleted,
     StepFailed,
+    StepStatus,
+    Stopped,
 )
 from perdure.effects import Complete, Effect, Fail, Record, Send, Stuck
 from perdure.messages import CommandFailed, TimeoutReached
 
 __all__ = ["accepts", "effects_of"]
 
+_Folding: TypeAlias = Generator[Effect, None, OrderedState]
+"""Effects, and the state after what was recorded."""
 
-def accepts(state: OrderedState, event: Any) -> bool:
+_OPEN = frozenset({StepStatus.RUNNING, StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.IN_DOUBT})
+"""It may yet be done: also after it has failed, if its dead letter was redriven."""
+_TO_UNDO = frozenset({StepStatus.COMPLETED, StepStatus.IN_DOUBT, StepStatus.SEEN_TO})
+_NOT_UNDONE = frozenset({StepStatus.COMPENSATING, StepStatus.STUCK})
+
+
+def accepts(plan: Plan, state: OrderedState, event: Any) -> bool:
     """Whether the event is wanted: what comes late, or twice, is not."""
     kind = type(event)
     if kind is StepCompleted:
-        # Also after it has failed: its dead letter was redriven.
-        late = (StepStatus.RUNNING, StepStatus.FAILED, StepStatus.UNKNOWN)
-        return state.steps.get(event.step) in late
+        status = state.steps.get(event.step)
+        return status in _OPEN or _is_tried_again(state, event.step)
     if kind is StepCompensated:
-        return state.steps.get(event.step) in (StepStatus.COMPENSATING, StepStatus.STUCK)
+        status = state.steps.get(event.step)
+        return status in _NOT_UNDONE or _is_undone_again(state, event.step)
     if kind is CommandFailed:
-        command = event.command
-        if type(command) is PerformStep:
-            return state.steps.get(command.step) is StepStatus.RUNNING
-        if type(command) is CompensateStep:
-            return state.steps.get(command.step) is StepStatus.COMPENSATING
-        return False
-    if kind in (Cancel, TimeoutReached, Resume):
+        found = _failed_command(plan, event)
+        if found is None:
+            return False
+        at_work = StepStatus.COMPENSATING if found[1] else StepStatus.RUNNING
+        return state.steps.get(found[0]) is at_work
+    if kind is Cancel or kind is TimeoutReached or kind is Resume:
         return True
-    return state.data is None
+    return kind is plan.data and state.data is None and not state.steps
 
 
 def effects_of(plan: Plan, state: OrderedState, event: Any, instance_id: str) -> Iterator[Effect]:
     """What follows from an event; the state is the one after it was folded."""
     kind = type(event)
-    if kind is CommandFailed and type(event.command) is PerformStep:
-        name = event.command.step
-        failed = StepFailed(name, event.reason, event.error, event.is_unknown)
-        yield Record(failed)
-        state = fold(plan, state, failed)
-        if state.mode is Mode.FORWARD and _turns_back(plan, state, name):
-            state = yield from _turn_back(plan, state, name, event.error)
+    if kind is StepCompleted:
+        state = yield from _completed(plan, state, event.step)
     elif kind is CommandFailed:
-        problem = CompensationFailed(event.command.step, event.reason, event.error)
-        yield Record(problem)
-        state = fold(plan, state, problem)
+        state = yield from _failed(plan, state, event)
     elif kind is Cancel or kind is TimeoutReached:
         why = _cancelled(event) if kind is Cancel else "timed out"
         if plan.forward_only:
+            yield Record(Stopped(why))
             yield Fail(why)
             return
-        if state.mode is Mode.FORWARD and not plan.is_forward_only(state.completed):
-            state = yield from _turn_back(plan, state, "", why)
-    if kind is Resume:
-        yield from _resumed(plan, state, instance_id)
-    else:
-        yield from next_effects(plan, state, instance_id)
-
-
-def _cancelled(event: Cancel) -> str:
-    return f"cancelled: {event.reason}" if event.reason else "cancelled"
-
-
-def _turns_back(plan: Plan, state: OrderedState, name: str) -> bool:
-    """Whether the failure of a step leads to compensation: not past the pivot, nor in doubt."""
-    if plan.is_forward_only(state.completed) or name not in plan.by_name:
-        return False
-    return state.steps[name] is not StepStatus.UNKNOWN
-
-
-def _turn_back(
-    plan: Plan, state: OrderedState, name: str, error: str
-) -> Generator[Effect, None, OrderedState]:
-    event = CompensationStarted(name, error)
-    yield Record(event)
-    return fold(plan, state, event)
-
-
-def next_effects(plan: Plan, state: OrderedState, instance_id: str) -> Iterator[Effect]:
-    """What follows from the state: steps to perform or undo, the end, or nothing while some run."""
-    problem = _changed_definition(plan, state)
+        if state.mode is Mode.FORWARD and not _is_past_pivot(plan, state):
+            state = yield from _recorded(state, CompensationStarted("", why))
+    problem = _misfit(plan, state)
     if problem:
         yield Stuck(problem)
     elif state.mode is Mode.FORWARD:
@@ -112,39 +96,132 @@ def next_effects(plan: Plan, state: OrderedState, instance_id: str) -> Iterator[
         yield from _backward(plan, state, instance_id)
 
 
-def _changed_definition(plan: Plan, state: OrderedState) -> str:
+def _recorded(state: OrderedState, event: Any) -> _Folding:
+    yield Record(event)
+    return fold(state, event)
+
+
+def _cancelled(event: Cancel) -> str:
+    return f"cancelled: {event.reason}" if event.reason else "cancelled"
+
+
+def _is_tried_again(state: OrderedState, name: str) -> bool:
+    return state.steps.get(name) is StepStatus.SEEN_TO and name not in state.completed
+
+
+def _is_undone_again(state: OrderedState, name: str) -> bool:
+    return state.steps.get(name) is StepStatus.SEEN_TO and name in state.completed
+
+
+# What a message says of a step
+
+
+def _completed(plan: Plan, state: OrderedState, name: str) -> _Folding:
+    """The pivot is passed, unless something was undone before it was done after all."""
+    step = plan.by_name.get(name)
+    if step is None or not step.is_pivot:
+        return state
+    if any(state.steps[one] is not StepStatus.COMPLETED for one in state.completed):
+        return state
+    return (yield from _recorded(state, PivotPassed(name)))
+
+
+def _failed_command(plan: Plan, failure: CommandFailed) -> tuple[str, bool] | None:
+    """The step that has failed, and whether it was being undone; None if it is no step's."""
+    command: Any = failure.command
+    if type(command) is PerformStep or type(command) is CompensateStep:
+        return command.step, type(command) is CompensateStep
+    return plan.performed_by(failure.queue)  # nobody could read the command
+
+
+def _failed(plan: Plan, state: OrderedState, failure: CommandFailed) -> _Folding:
+    found = _failed_command(plan, failure)
+    assert found is not None  # else it was not accepted
+    name, is_undo = found
+    if is_undo:
+        return (
+            yield from _recorded(state, CompensationFailed(name, failure.reason, failure.error))
+        )
+    status = _after_failure(plan, state, name, failure)
+    state = yield from _recorded(state, StepFailed(name, status, failure.reason, failure.error))
+    if (
+        status is not StepStatus.UNKNOWN
+        and state.mode is Mode.FORWARD
+        and _may_turn_back(plan, state)
+    ):
+        state = yield from _recorded(state, CompensationStarted(name, failure.error))
+    return state
+
+
+def _may_turn_back(plan: Plan, state: OrderedState) -> bool:
+    """Not past the pivot; nor as long as the plan does not fit, since then nobody may decide."""
+    return not (plan.forward_only or _is_past_pivot(plan, state) or _misfit(plan, state))
+
+
+def _is_past_pivot(plan: Plan, state: OrderedState) -> bool:
+    """By the plan of then, or by that of now."""
+    return state.is_past_pivot or plan.pivot in state.completed
+
+
+def _after_failure(
+    plan: Plan, state: OrderedState, name: str, failure: CommandFailed
+) -> StepStatus:
+    """How a step stands that has failed: whether it may have had its effect decides."""
+    # An earlier attempt may have had it, and that this one failed says nothing of that one. Only
+    # who says that it can never succeed knows: the key is the same.
+    was_in_doubt = name in state.doubted and not (
+        failure.reason == "non-retryable" and not _misfit(plan, state)
+    )
+    if not failure.is_unknown and not was_in_doubt:
+        return StepStatus.FAILED
+    step = plan.by_name.get(name)
+    if step is None or not plan.may_be_undone(step) or not _may_turn_back(plan, state):
+        return StepStatus.UNKNOWN
+    if not step.undo_queue:
+        return StepStatus.FAILED  # with nothing to undo it does not matter
+    return StepStatus.IN_DOUBT if step.undoes_unknown else StepStatus.UNKNOWN
+
+
+# What follows from the state
+
+
+def _misfit(plan: Plan, state: OrderedState) -> str:
     """What of a running instance the present plan does not know, or would have to guess."""
-    begun = frozenset(state.steps)
-    if plan.fits(begun):
-        return ""
-    for name, status in state.steps.items():
-        if name not in plan.by_name:
+    steps, by_name = state.steps, plan.by_name
+    if type(state.data) is not plan.data:
+        return f"its data is {state.data!r}, and no {plan.data.__name__}; bring its class back"
+    for name, status in steps.items():
+        step = by_name.get(name)
+        if step is None:
             return f"step {name!r}, {status}, is not in the definition any more; put it back"
-    if state.mode is Mode.FORWARD:
-        for step in plan.steps:
-            later = sorted(plan.successors(step.name) & begun)
-            if step.name not in begun and later:
-                return f"step {step.name!r} is new, and comes before {later[0]!r}, which has begun"
+        if state.mode is Mode.FORWARD:
+            for before in step.after:
+                if before not in steps:
+                    return f"step {before!r} is new, and comes before {name!r}, which has begun"
     return ""
 
 
 def _forward(plan: Plan, state: OrderedState, instance_id: str) -> Iterator[Effect]:
-    steps = state.steps
     if state.stuck_steps:
         yield Stuck(_why_stuck(state))
-    elif len(state.completed) == len(plan.steps):
+        return
+    steps = state.steps
+    done = {name for name, status in steps.items() if status is StepStatus.COMPLETED}
+    if len(done) == len(plan.steps):
         yield Record(Completed())
         yield Complete(state.data, is_private=True)
-    else:
-        ready = [one for one in plan.steps if one.name not in steps and _may_start(one, steps)]
-        if ready and steps:
-            yield plan.advanced[ready[0].name]
-        for step in ready:
-            yield from _perform(plan, state, step, instance_id)
-
-
-def _may_start(step: PlannedStep, steps: Mapping[str, StepStatus]) -> bool:
-    return all(steps.get(name) is StepStatus.COMPLETED for name in step.after)
+        return
+    ready = [
+        step
+        for step in plan.steps
+        if steps.get(step.name, StepStatus.SEEN_TO) is StepStatus.SEEN_TO
+        and done.issuperset(step.after)
+    ]
+    new = next((step for step in ready if step.name not in steps), None)
+    if new is not None and done:
+        yield plan.advanced[new.name]
+    for step in ready:
+        yield from _perform(plan, state, step, instance_id)
 
 
 def _perform(
@@ -159,16 +236,27 @@ def _perform(
 def _backward(plan: Plan, state: OrderedState, instance_id: str) -> Iterator[Effect]:
     if state.is_any(StepStatus.RUNNING, StepStatus.COMPENSATING):
         return  # what still completes is undone first
+    again = [plan.by_name[name] for name in state.steps if _is_tried_again(state, name)]
+    for step in again:  # so that it is known whether it has to be undone
+        yield from _perform(plan, state, step, instance_id)
+    if again:
+        return
     if state.stuck_steps:
         yield Stuck(_why_stuck(state))
         return
     for name in reversed(state.completed):
-        if state.steps[name] is StepStatus.COMPLETED:
-            step = plan.by_name[name]
-            if step.undo_queue:
-                yield from _undo(plan, state, step, instance_id)
-                return
-            yield Record(CompensationSkipped(name))
+        status, step = state.steps[name], plan.by_name[name]
+        if status not in _TO_UNDO:
+            continue
+        if step.undo_queue:
+            yield from _undo(plan, state, step, instance_id)
+            return
+        if not plan.may_be_undone(step) and status is not StepStatus.SEEN_TO:
+            state = yield from _recorded(state, CompensationFailed(name, "pivot", _TOO_LATE))
+            yield Stuck(_why_stuck(state))
+            return
+        residues = () if plan.may_be_undone(step) else (Residue(f"{name} stays done"),)
+        state = yield from _recorded(state, CompensationSkipped(name, residues))
     yield Record(CompensationCompleted(state.residues))
     yield Fail(_why_failed(state))
 
@@ -179,32 +267,18 @@ def _undo(plan: Plan, state: OrderedState, step: PlannedStep, instance_id: str) 
     yield Send(CompensateStep(step.name, key, state.data), step.undo_queue)
 
 
-def _resumed(plan: Plan, state: OrderedState, instance_id: str) -> Iterator[Effect]:
-    """What somebody has seen to is tried again, under the same keys."""
-    problem = _changed_definition(plan, state)
-    if problem:
-        yield Stuck(problem)
-        return
-    for name in state.stuck_steps:
-        step = plan.by_name[name]
-        if state.steps[name] is StepStatus.STUCK:
-            yield from _undo(plan, state, step, instance_id)
-        else:
-            yield from _perform(plan, state, step, instance_id)
-    if not state.stuck_steps:
-        yield from next_effects(plan, state, instance_id)
-
-
-def _why_stuck(state: OrderedState) -> str:
-    names = ", ".join(f"{name} ({_STUCK[state.steps[name]]})" for name in state.stuck_steps)
-    return f"{names}: {state.problem}"
-
+_TOO_LATE = "it was done, and there is no way back from it; resume, and it counts as a residue"
 
 _STUCK = {
     StepStatus.FAILED: "failed, and what was done before is not undone",
     StepStatus.UNKNOWN: "failed, and nobody knows whether it had its effect",
     StepStatus.STUCK: "could not be undone",
 }
+
+
+def _why_stuck(state: OrderedState) -> str:
+    names = ", ".join(f"{name} ({_STUCK[state.steps[name]]})" for name in state.stuck_steps)
+    return f"{names}: {state.problem}"
 
 
 def _why_failed(state: OrderedState) -> str:

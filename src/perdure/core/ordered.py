@@ -4,17 +4,17 @@
        │ a step failed, a cancellation, the timeout (never past the pivot)
        └─> compensating ──the steps done, latest first, are undone──────────────> compensated
 
+Folding looks at no plan: what was decided by one stays so when the next one says otherwise.
 Next to read: ``step_events.py``, the events; ``course.py``, which decides what happens next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from perdure.core.plan import Plan
 from perdure.core.step_events import (
     CompensationCompleted,
     CompensationFailed,
@@ -22,11 +22,15 @@ from perdure.core.step_events import (
     CompensationStarted,
     CompensationStepStarted,
     Completed,
+    PivotPassed,
     Residue,
+    Resume,
     StepCompensated,
     StepCompleted,
     StepFailed,
     StepStarted,
+    StepStatus,
+    Stopped,
 )
 from perdure.messages import AnyMessage, message
 
@@ -34,7 +38,6 @@ __all__ = [
     "FOLDED",
     "Mode",
     "OrderedState",
-    "StepStatus",
     "fold",
 ]
 
@@ -46,22 +49,8 @@ class Mode(StrEnum):
     COMPENSATING = "compensating"
     COMPENSATED = "compensated"
     COMPLETED = "completed"
-
-
-class StepStatus(StrEnum):
-    """Where a step stands. One that is not in the state is pending."""
-
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-    """It has failed, and may have had its effect."""
-    COMPENSATING = "compensating"
-    COMPENSATED = "compensated"
-    SKIPPED = "skipped"
-    """It was done, and has nothing to undo."""
-    STUCK = "stuck"
-    """It could not be undone."""
+    STOPPED = "stopped"
+    """A workflow that was cancelled, or timed out: it has ended where it was."""
 
 
 _STUCK = (StepStatus.UNKNOWN, StepStatus.STUCK)
@@ -74,8 +63,9 @@ class OrderedState:
     """The state of one ordered saga or workflow. Treat as immutable.
 
     ``data`` is the message it began with, with the results of its steps merged in. ``steps`` are
-    those that have begun; ``completed`` those that were done, in the order in which they were.
-    ``error`` is what led to the compensation, ``problem`` what went wrong last.
+    those that have begun; ``completed`` those that were done, or perhaps were, in the order in
+    which they were. ``error`` is what led to the compensation, ``problem`` what went wrong last.
+    ``doubted`` are steps of which an attempt was given up that may have had its effect.
     """
 
     data: AnyMessage | None = None
@@ -86,13 +76,15 @@ class OrderedState:
     error: str = ""
     problem: str = ""
     residues: tuple[Residue, ...] = ()
+    doubted: tuple[str, ...] = ()
+    is_past_pivot: bool = False
 
     @property
     def outcome(self) -> str:
         """How it stands in words: "running", "compensated with residue", "stuck", …"""
         if self.mode is Mode.COMPENSATED and self.residues:
             return "compensated with residue"
-        if self.mode in (Mode.COMPENSATED, Mode.COMPLETED):
+        if self.mode in (Mode.COMPENSATED, Mode.COMPLETED, Mode.STOPPED):
             return self.mode.value
         if self.stuck_steps:
             return "stuck"
@@ -109,18 +101,36 @@ class OrderedState:
         return any(status in statuses for status in self.steps.values())
 
 
-def fold(plan: Plan, state: OrderedState, event: Any) -> OrderedState:
+def fold(state: OrderedState, event: Any) -> OrderedState:
     """The state after an event; one that does not concern it changes nothing."""
     folder = _FOLDERS.get(type(event))
-    return state if folder is None else folder(plan, state, event)
+    return state if folder is None else folder(state, event)
 
 
 def _with(state: OrderedState, step: str, status: StepStatus) -> dict[str, StepStatus]:
     return {**state.steps, step: status}
 
 
-def _started(plan: Plan, state: OrderedState, event: StepStarted) -> OrderedState:
-    return OrderedState(
+def _without(steps: tuple[str, ...], step: str) -> tuple[str, ...]:
+    return tuple(one for one in steps if one != step) if step in steps else steps
+
+
+def _merged(current: Any, before: Any, after: Any) -> Any:
+    """The current data with what has changed from ``before`` to ``after``."""
+    if after is None:
+        return current
+    if before is None or not type(current) is type(before) is type(after):
+        return after
+    changed = {
+        one.name: getattr(after, one.name)
+        for one in fields(after)
+        if one.init and getattr(after, one.name) != getattr(before, one.name)
+    }
+    return replace(current, **changed) if changed else current
+
+
+def _started(state: OrderedState, event: StepStarted) -> OrderedState:
+    return OrderedState(  # the two folds of every step: replace() would take three times as long
         state.data,
         state.mode,
         _with(state, event.step, StepStatus.RUNNING),
@@ -129,84 +139,89 @@ def _started(plan: Plan, state: OrderedState, event: StepStarted) -> OrderedStat
         state.error,
         state.problem,
         state.residues,
+        state.doubted,
+        state.is_past_pivot,
     )
 
 
-def _completed(plan: Plan, state: OrderedState, event: StepCompleted) -> OrderedState:
-    data: Any = state.data
-    step = plan.by_name.get(event.step)
-    if event.fields is None:
-        data = event.data
-    elif event.fields:
-        data = replace(data, **{name: getattr(event.data, name) for name in event.fields})
-    is_passed = step is not None and step.is_pivot
-    before = state.completed
-    if event.step in before:
-        before = tuple(one for one in before if one != event.step)
-    return OrderedState(  # the two folds of every step: replace() would take three times as long
-        data,
-        Mode.FORWARD if is_passed else state.mode,
+def _completed(state: OrderedState, event: StepCompleted) -> OrderedState:
+    return OrderedState(
+        _merged(state.data, event.before, event.data),
+        state.mode,
         _with(state, event.step, StepStatus.COMPLETED),
-        (*before, event.step),
+        (*_without(state.completed, event.step), event.step),
         state.failed_step,
-        "" if is_passed else state.error,
+        state.error,
         state.problem,
         state.residues,
+        _without(state.doubted, event.step),
+        state.is_past_pivot,
     )
 
 
-def _failed(plan: Plan, state: OrderedState, event: StepFailed) -> OrderedState:
-    step, is_unknown = plan.by_name.get(event.step), event.is_unknown
-    if step is not None and plan.may_be_undone(step) and is_unknown:
-        if step.undoes_unknown:  # it may have been done: it is undone like one that was
-            return replace(
-                state,
-                steps=_with(state, event.step, StepStatus.COMPLETED),
-                completed=(*state.completed, event.step),
-                problem=event.error,
-            )
-        is_unknown = bool(step.undo_queue)  # with nothing to undo it does not matter
-    status = StepStatus.UNKNOWN if is_unknown else StepStatus.FAILED
-    return replace(state, steps=_with(state, event.step, status), problem=event.error)
+def _failed(state: OrderedState, event: StepFailed) -> OrderedState:
+    step, status, completed = event.step, event.status, state.completed
+    if status is StepStatus.IN_DOUBT:
+        completed = (*_without(completed, step), step)
+    doubted = _without(state.doubted, step)
+    if status is StepStatus.UNKNOWN:
+        doubted = (*doubted, step)
+    steps = _with(state, step, status)
+    return replace(state, steps=steps, completed=completed, doubted=doubted, problem=event.error)
 
 
-def _turned_back(plan: Plan, state: OrderedState, event: CompensationStarted) -> OrderedState:
+def _past_pivot(state: OrderedState, event: PivotPassed) -> OrderedState:
+    """Also if it was about to turn back: a cancellation, for one, came too late."""
+    return replace(state, mode=Mode.FORWARD, failed_step="", error="", is_past_pivot=True)
+
+
+def _turned_back(state: OrderedState, event: CompensationStarted) -> OrderedState:
     return replace(state, mode=Mode.COMPENSATING, failed_step=event.failed_step, error=event.error)
 
 
-def _undoing(plan: Plan, state: OrderedState, event: CompensationStepStarted) -> OrderedState:
+def _undoing(state: OrderedState, event: CompensationStepStarted) -> OrderedState:
     return replace(state, steps=_with(state, event.step, StepStatus.COMPENSATING))
 
 
-def _undone(plan: Plan, state: OrderedState, event: StepCompensated) -> OrderedState:
+def _undone(state: OrderedState, event: StepCompensated) -> OrderedState:
     return replace(
         state,
-        data=state.data if event.data is None else event.data,
+        data=_merged(state.data, event.before, event.data),
         steps=_with(state, event.step, StepStatus.COMPENSATED),
         residues=(*state.residues, *event.residues),
     )
 
 
-def _skipped(plan: Plan, state: OrderedState, event: CompensationSkipped) -> OrderedState:
-    return replace(state, steps=_with(state, event.step, StepStatus.SKIPPED))
+def _skipped(state: OrderedState, event: CompensationSkipped) -> OrderedState:
+    steps = _with(state, event.step, StepStatus.SKIPPED)
+    return replace(state, steps=steps, residues=(*state.residues, *event.residues))
 
 
-def _not_undone(plan: Plan, state: OrderedState, event: CompensationFailed) -> OrderedState:
+def _not_undone(state: OrderedState, event: CompensationFailed) -> OrderedState:
     steps = _with(state, event.step, StepStatus.STUCK)
     return replace(state, steps=steps, problem=event.error)
 
 
-_FOLDERS: dict[type, Callable[[Plan, OrderedState, Any], OrderedState]] = {
+def _seen_to(state: OrderedState, event: Resume) -> OrderedState:
+    return replace(
+        state, steps={**state.steps, **dict.fromkeys(state.stuck_steps, StepStatus.SEEN_TO)}
+    )
+
+
+_FOLDERS: dict[type, Callable[[OrderedState, Any], OrderedState]] = {
     StepStarted: _started,
     StepCompleted: _completed,
     StepFailed: _failed,
+    PivotPassed: _past_pivot,
     CompensationStarted: _turned_back,
     CompensationStepStarted: _undoing,
     StepCompensated: _undone,
     CompensationSkipped: _skipped,
     CompensationFailed: _not_undone,
-    CompensationCompleted: lambda _, state, __: replace(state, mode=Mode.COMPENSATED),
-    Completed: lambda _, state, __: replace(state, mode=Mode.COMPLETED),
+    CompensationCompleted: lambda state, _: replace(state, mode=Mode.COMPENSATED),
+    Completed: lambda state, _: replace(state, mode=Mode.COMPLETED),
+    Stopped: lambda state, event: replace(state, mode=Mode.STOPPED, error=event.error),
+    Resume: _seen_to,
 }
 FOLDED = frozenset(_FOLDERS)
 """The events that change the state."""

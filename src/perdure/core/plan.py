@@ -6,10 +6,10 @@ Checked when it is made, so that no instance ever meets a plan that cannot work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import combinations
+from itertools import pairwise
 
 from perdure.core.step_events import StepAdvanced, StepStarted
 from perdure.effects import Record
@@ -22,9 +22,10 @@ __all__ = ["Plan", "PlannedStep"]
 class PlannedStep:
     """One step: where it comes, and what is declared of it.
 
-    ``after`` are the steps that must be completed before it. ``undo_queue`` is "" if there is
-    nothing to undo. ``undoes_unknown``: if nobody knows whether it had its effect, it is undone
-    like one that had; otherwise it is tried again under the same key, by hand in the end.
+    ``after`` are the steps that must be completed before it, and whatever these come after.
+    ``undo_queue`` is "" if there is nothing to undo. ``undoes_unknown``: if nobody knows whether it
+    had its effect, it is undone like one that had; otherwise it is tried again under the same key,
+    by hand in the end.
     """
 
     name: str
@@ -37,22 +38,23 @@ class PlannedStep:
     deadline: timedelta | None = None
 
 
-FITTING_MAX = 1_000
-"""So many answers are remembered: a turn asks nearly always what another has asked before."""
-
-
 class Plan:
     """The steps of one saga, by name and in the order of their declaration.
+
+    ``data`` is the class its instances begin with. ``forward_only``: nothing is ever undone, what
+    fails waits for somebody to see to it.
 
     Raises ``DefinitionError`` if there are none, if names are used twice or unknown, if steps wait
     for each other in a circle, or if a pivot has others beside it.
     """
 
-    def __init__(self, saga: str, steps: Sequence[PlannedStep], forward_only: bool = False) -> None:
+    def __init__(
+        self, saga: str, data: type, steps: Sequence[PlannedStep], forward_only: bool = False
+    ) -> None:
         self.saga = saga
+        self.data = data
         self.steps = tuple(steps)
         self.forward_only = forward_only
-        """Nothing is ever undone: what fails waits for somebody to see to it."""
         self.by_name = {step.name: step for step in steps}
         if not steps:
             raise self._refuse("it has no steps", "declare at least one")
@@ -62,33 +64,25 @@ class Plan:
             raise self._refuse(f"two steps are named {twice!r}", "give one another name")
         for step in steps:
             self._check_known(step)
-        self._before = {step.name: self._ancestors(step) for step in steps}
+        order = self._in_order()
+        self.pivot = self._only_pivot()
+        """Its name, "" if there is none."""
+        self._no_way_back = self._behind_pivot(order)
+        self.is_sequential = all(one.name in other.after for one, other in pairwise(order))
+        """No two steps run beside each other."""
         # Returned by turn after turn: encoded once.
         self.started = {one.name: Record(StepStarted(one.index, one.name)) for one in steps}
         self.advanced = {one.name: Record(StepAdvanced(one.index)) for one in steps}
-        self._successors = {
-            name: frozenset(other for other, before in self._before.items() if name in before)
-            for name in self._before
-        }
-        self._fitting: dict[frozenset[str], bool] = {}
-        self._check_pivot()
-        self.is_sequential = not any(self._is_beside(*two) for two in combinations(steps, 2))
-        """No two steps run beside each other."""
+        self._by_queue = {one.queue: (one.name, False) for one in steps}
+        self._by_queue |= {one.undo_queue: (one.name, True) for one in steps if one.undo_queue}
 
-    def fits(self, begun: frozenset[str]) -> bool:
-        """These steps, and no others, may have begun under this plan."""
-        found = self._fitting.get(begun)
-        if found is None:
-            if len(self._fitting) >= FITTING_MAX:
-                self._fitting.clear()
-            found = self._fitting[begun] = all(
-                name in self.by_name and self._before[name] <= begun for name in begun
-            )
-        return found
+    def performed_by(self, queue: str) -> tuple[str, bool] | None:
+        """The step that a queue performs, and whether it undoes it; None for a queue of others."""
+        return self._by_queue.get(queue)
 
-    def successors(self, name: str) -> frozenset[str]:
-        """All steps that come after this one."""
-        return self._successors[name]
+    def may_be_undone(self, step: PlannedStep) -> bool:
+        """It is not the pivot, nor after it."""
+        return not self.forward_only and step.name not in self._no_way_back
 
     def _check_known(self, step: PlannedStep) -> None:
         for name in step.after:
@@ -98,48 +92,60 @@ class Plan:
                     f"it has {', '.join(self.by_name)}",
                 )
 
-    def _ancestors(self, step: PlannedStep) -> frozenset[str]:
-        found: dict[str, None] = {}
-        open_ = list(step.after)
-        while open_:
-            name = open_.pop()
-            if name == step.name:
-                raise self._refuse(
-                    f"step {step.name!r} waits for itself, by way of {', '.join(found) or name}",
-                    "mend after=",
-                )
-            if name not in found:
-                found[name] = None
-                open_ += self.by_name[name].after
-        return frozenset(found)
+    def _in_order(self) -> list[PlannedStep]:
+        """The steps, each behind all that it comes after; in the declared order otherwise."""
+        order: dict[str, PlannedStep] = {}
+        left: Sequence[PlannedStep] = self.steps
+        while left:
+            waiting = []
+            for step in left:
+                if all(name in order for name in step.after):
+                    order[step.name] = step
+                else:
+                    waiting.append(step)
+            if len(waiting) == len(left):
+                raise self._refuse(self._circle(order, left[0]), "mend after=")
+            left = waiting
+        return list(order.values())
 
-    def _check_pivot(self) -> None:
-        pivots = [step for step in self.steps if step.is_pivot]
+    def _circle(self, order: Mapping[str, PlannedStep], step: PlannedStep) -> str:
+        """Steps that wait for each other; ``step`` does, or waits for some that do."""
+        way = [step.name]
+        while True:
+            name = next(one for one in self.by_name[way[-1]].after if one not in order)
+            if name == step.name and len(way) == 1:
+                return f"step {name!r} waits for itself"
+            if name in way:
+                circle = ", ".join(map(repr, way[way.index(name) :]))
+                return f"the steps {circle} wait for each other"
+            way.append(name)
+
+    def _only_pivot(self) -> str:
+        pivots = [step.name for step in self.steps if step.is_pivot]
         if len(pivots) > 1:
-            names = ", ".join(step.name for step in pivots)
-            raise self._refuse(f"it has the pivots {names}", "keep the first: all after is forward")
-        for pivot in pivots:
-            for other in self.steps:
-                if other is not pivot and self._is_beside(pivot, other):
-                    raise self._refuse(
-                        f"the pivot {pivot.name!r} may run beside {other.name!r}",
-                        "let every other step come before it or after it",
-                    )
+            raise self._refuse(
+                f"it has the pivots {', '.join(pivots)}", "keep the first: all after is forward"
+            )
+        return pivots[0] if pivots else ""
 
-    def _is_beside(self, one: PlannedStep, other: PlannedStep) -> bool:
-        return one.name not in self._before[other.name] and other.name not in self._before[one.name]
+    def _behind_pivot(self, order: Sequence[PlannedStep]) -> Collection[str]:
+        """The pivot and what comes after it. Raises if something may run beside it."""
+        if not self.pivot:
+            return frozenset()
+        behind, before = {self.pivot}, {self.pivot}
+        for step in order:
+            if not behind.isdisjoint(step.after):
+                behind.add(step.name)
+        for step in reversed(order):
+            if step.name in before:
+                before.update(step.after)
+        beside = [step.name for step in self.steps if step.name not in behind | before]
+        if beside:
+            raise self._refuse(
+                f"the pivot {self.pivot!r} may run beside {beside[0]!r}",
+                "let every other step come before it or after it",
+            )
+        return frozenset(behind)
 
     def _refuse(self, problem: str, remedy: str) -> DefinitionError:
         return DefinitionError(problem, saga=self.saga, remedy=remedy)
-
-    def is_forward_only(self, completed: Iterable[str]) -> bool:
-        """The pivot is passed: what is done is not undone any more."""
-        return self.forward_only or any(
-            step.is_pivot for name in completed if (step := self.by_name.get(name)) is not None
-        )
-
-    def may_be_undone(self, step: PlannedStep) -> bool:
-        """It is not the pivot, nor after it."""
-        if self.forward_only or step.is_pivot:
-            return False
-        return not any(self.by_name[name].is_pivot for name in self._before[step.name])

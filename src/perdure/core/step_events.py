@@ -8,6 +8,7 @@ The names are those of the literature (EventCore: StepStarted, StepAdvanced, Com
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from perdure.messages import AnyMessage, message
@@ -21,6 +22,7 @@ __all__ = [
     "CompensationStepStarted",
     "Completed",
     "PerformStep",
+    "PivotPassed",
     "Residue",
     "Resume",
     "StepAdvanced",
@@ -28,7 +30,29 @@ __all__ = [
     "StepCompleted",
     "StepFailed",
     "StepStarted",
+    "StepStatus",
+    "Stopped",
 ]
+
+
+class StepStatus(StrEnum):
+    """Where a step stands. One that is not in the state is pending."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    """It has failed, and may have had its effect: somebody has to see to it."""
+    IN_DOUBT = "in doubt"
+    """It has failed, may have had its effect, and is undone like one that had."""
+    COMPENSATING = "compensating"
+    COMPENSATED = "compensated"
+    SKIPPED = "skipped"
+    """It was done, and has nothing to undo."""
+    STUCK = "stuck"
+    """It could not be undone: somebody has to see to it."""
+    SEEN_TO = "seen to"
+    """Somebody has: what it was stuck at is tried again."""
 
 
 @message(name="perdure.Residue")
@@ -76,21 +100,26 @@ class CompensateStep:
 @message(name="perdure.StepCompleted")
 @dataclass(frozen=True, slots=True)
 class StepCompleted:
-    """A step is done. ``fields`` of ``data`` are its results; None: all of it, () for none."""
+    """A step is done. Its results are what differs in ``data`` from what it was given.
+
+    That was ``before``, None if no other step ran meanwhile. ``data`` is None if there are none.
+    Names of fields would not do: an upcaster may have renamed them when this is read.
+    """
 
     step: str
-    data: AnyMessage | None
-    fields: tuple[str, ...] | None
+    data: AnyMessage | None = None
+    before: AnyMessage | None = None
 
 
 @message(name="perdure.StepCompensated")
 @dataclass(frozen=True, slots=True)
 class StepCompensated:
-    """A step is undone, but for what is left. ``data`` is as it is now, None: as before."""
+    """A step is undone, but for what is left; otherwise as ``StepCompleted``."""
 
     step: str
-    data: AnyMessage | None
-    residues: tuple[Residue, ...]
+    data: AnyMessage | None = None
+    before: AnyMessage | None = None
+    residues: tuple[Residue, ...] = ()
 
 
 @message(name="perdure.Resume")
@@ -122,12 +151,20 @@ class StepAdvanced:
 @message(name="perdure.StepFailed")
 @dataclass(frozen=True, slots=True)
 class StepFailed:
-    """A step has failed for good; ``is_unknown``: it may have had its effect all the same."""
+    """A step has failed for good, and stands so: failed, unknown, or in doubt."""
 
     step: str
+    status: StepStatus
     reason: str
     error: str
-    is_unknown: bool
+
+
+@message(name="perdure.PivotPassed")
+@dataclass(frozen=True, slots=True)
+class PivotPassed:
+    """The pivot is done: from here on there is only forward."""
+
+    step: str
 
 
 @message(name="perdure.CompensationStarted")
@@ -151,9 +188,13 @@ class CompensationStepStarted:
 @message(name="perdure.CompensationSkipped")
 @dataclass(frozen=True, slots=True)
 class CompensationSkipped:
-    """The step has nothing to undo, as it declares."""
+    """The step has nothing to undo, as it declares.
+
+    Or it cannot be undone, and somebody has seen to it: then it is itself a residue.
+    """
 
     step: str
+    residues: tuple[Residue, ...] = ()
 
 
 @message(name="perdure.CompensationFailed")
@@ -178,3 +219,11 @@ class CompensationCompleted:
 @dataclass(frozen=True, slots=True)
 class Completed:
     """All steps are done."""
+
+
+@message(name="perdure.Stopped")
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """It goes no further, and nothing is undone: a workflow was cancelled, or timed out."""
+
+    error: str
