@@ -33,6 +33,7 @@ from perdure.effects import (
 )
 from perdure.errors import CodecError, InvalidEffect
 from perdure.messages import (
+    ExternalEvent,
     Message,
     Metadata,
     RetryScheduled,
@@ -94,6 +95,9 @@ class Draft:
         self.reply_value: Any = None
 
     def fold(self, event: Any) -> None:
+        folds = self.definition.folds
+        if folds is not None and type(event) not in folds and type(event) is not ExternalEvent:
+            return  # it changes nothing
         self.state = fold(self.definition, self.state, event, self.metadata)
 
     def arm(self, name: str, due_at_ms: int) -> None:

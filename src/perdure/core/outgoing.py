@@ -47,6 +47,8 @@ def send(draft: Draft, effect: Send) -> None:
     stored = encoder.message(effect.command)
     target = encoder.address(effect.command, queue)
     row = put_out(draft, OutboxKind.COMMAND, target, stored)
+    if encoder.may_share(effect.command):
+        row.content = effect.command
     if effect.after_previous:
         if not any(one.kind is OutboxKind.COMMAND for one in draft.outgoing[:-1]):
             raise InvalidEffect(

@@ -161,7 +161,9 @@ class Workers:
 
     def _begin(self, row: OutboxRow, number: int) -> None:
         try:
-            command = self._services.codec.decode(row.type, row.version, row.body)
+            command = row.content if row.position > self._own_from else None
+            if command is None:
+                command = self._services.codec.decode(row.type, row.version, row.body)
             context = unpack_context(row.context)
         except CodecError as error:
             self._give_up(row, number - 1, "undecodable", error)
