@@ -96,9 +96,9 @@ class Agency:
                 booked = "SELECT trip, city FROM entries WHERE number = ? AND kind = 'booked'"
                 trip, city = self._db.execute(booked, (number,)).fetchone() or ("", "")
                 if not trip:
-                    raise Refused(f"the {self.name} knows no booking {number!r}")
+                    raise Refused(f"there is no booking {number!r}")
                 if city in self.no_cancelling:
-                    raise Refused(f"nobody is at the {self.name} in {city} to cancel {number}")
+                    raise Refused(f"nobody is there in {city} to cancel {number}")
                 self._enter(key, "cancelled", number, trip, city, self._fee - self._cents)
             return self._fee
 

@@ -60,8 +60,8 @@ REFUSED = 0.25
 STUCK = 0.1
 """… and the share of these for which a cancellation is."""
 
-LATER_MAX_S = 0.02
-"""About as long as ten requests take."""
+LATER_MAX_S = 0.005
+"""About as long as two requests take."""
 
 
 def planned(options: argparse.Namespace) -> list[Trip]:

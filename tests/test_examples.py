@@ -613,8 +613,8 @@ Four trips:
 with residue: cancellation fee of the hotel 25.00)
   t-3 to Turin  failed: book_car: agencies.Refused: no car to be had in Turin (compensated \
 with residue: cancellation fee of the hotel 25.00)
-  t-4 to Nuuk   stuck: book_hotel (could not be undone): agencies.Refused: nobody is at the hotel \
-in Nuuk to cancel hotel-4
+  t-4 to Nuuk   stuck: book_hotel (could not be undone): agencies.Refused: nobody is there in \
+Nuuk to cancel hotel-4
 
 Stuck, and resumed when somebody is at the hotel in Nuuk again:
   t-4 is stuck at book_hotel
@@ -665,7 +665,6 @@ def killed_trips(trips: int, kills: int, *options: str) -> dict[str, Any]:
     assert ended.stderr == ""
     found: dict[str, Any] = json.loads(ended.stdout)
     assert found["kills"] == kills
-    assert found["kills during a request"] > 0
     assert found["failed, booked and not cancelled"] == found["doubled"] == 0
     assert found["completed"] + found["compensated"] + found["stuck"] == trips
     assert found["asked again"] > 0
@@ -682,6 +681,7 @@ def test_trips_killed_again_and_again() -> None:
 def test_five_hundred_trips_killed_twenty_times() -> None:
     found = killed_trips(500, 20)
     assert (found["completed"], found["compensated"], found["stuck"]) == (375, 113, 12)
+    assert found["kills during a request"] > 5
 
 
 # order_processing.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import doctest
 import json
 import shutil
 import sqlite3
@@ -118,6 +119,10 @@ def test_what_is_stuck_after_the_run_is_undone_when_the_agencies_do_it_again(
     found = killed.figures(of)
     assert (found["stuck"], found["compensated"]) == (0, 10)
     assert (found["failed, booked and not cancelled"], found["doubled"]) == (0, 0)
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(killed) == (0, 1)
 
 
 @pytest.mark.parametrize("nonsense", [["--trips", "0"], ["--kills", "41"], ["--kills", "-1"]])
