@@ -1,4 +1,4 @@
-"""The documents name tests and modules that exist, and the guide runs as printed."""
+"""The documents name tests and modules that exist, and the guides run as printed."""
 
 import ast
 import re
@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 SOURCES = (ROOT / "docs" / "sources.md").read_text()
-GUIDE = (ROOT / "docs" / "work-queues.md").read_text()
+GUIDES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "sources.md")
 
 
 def names_in(path: Path) -> set[str]:
@@ -51,9 +53,10 @@ def test_every_module_and_name_in_the_sources_exists() -> None:
             assert set(name.split(".")) <= words, f"{file} {name}"
 
 
-def test_the_guide_to_work_queues_prints_what_it_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_a_guide_prints_what_it_says(guide: Path, tmp_path: Path) -> None:
     """Its pieces of code are one program, its plain blocks what that prints."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", guide.read_text(), re.DOTALL | re.MULTILINE)
     program = "\n".join(text for language, text in blocks if language == "python")
     done = subprocess.run(
         [sys.executable, "-c", program],
