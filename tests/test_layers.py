@@ -10,7 +10,9 @@ SOURCE = Path(__file__).parent.parent / "src" / "perdure"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 MAY_IMPORT = {
-    "errors": set(),
+    "error_base": set(),
+    "workflow_errors": {"error_base"},
+    "errors": {"error_base", "workflow_errors"},
     "messages": {"errors"},
     "effects": {"messages"},
     "settings": {"errors"},
@@ -30,7 +32,7 @@ MAY_IMPORT = {
     "ordered_definition": {
         "errors", "messages", "effects", "core", "correlating", "saga_checks",
     },
-    "workflow": {
+    "workflow_list": {
         "errors", "core", "correlating", "queue", "member", "steps", "step_results",
         "ordered_definition",
     },

@@ -97,6 +97,8 @@ class Definition:
     ``is_pure``: its functions leave what they are given as it is, so no turn makes copies for them.
     ``is_told``: what becomes of its commands is told to it; else results are published, and of a
     failure there is only the dead letter.
+    ``salvage(state, event, metadata, error)`` gives the effects of a turn in place of those that
+    could not be had, or not be carried out (None: the turn fails).
     """
 
     name: str
@@ -119,6 +121,7 @@ class Definition:
     copies_state: bool = True
     is_pure: bool = False
     is_told: bool = True
+    salvage: Callable[[Any, Any, Metadata, Exception], Iterable[Effect]] | None = None
 
     _frozen: dict[type, bool] = field(default_factory=dict, repr=False, compare=False)
 
