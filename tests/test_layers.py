@@ -36,6 +36,18 @@ MAY_IMPORT = {
         "errors", "core", "correlating", "queue", "member", "steps", "step_results",
         "ordered_definition",
     },
+    "workflow_checks": {"errors", "messages", "core", "correlating", "steps"},
+    "workflow_context": {
+        "errors", "messages", "effects", "core", "correlating", "approvals", "workflow_checks",
+    },
+    "workflow_declaration": {
+        "errors", "messages", "core", "correlating", "ordered_definition", "steps",
+    },
+    "workflow_source": {"errors", "messages", "correlating", "workflow_checks"},
+    "workflow_coroutine": {
+        "errors", "messages", "effects", "core", "correlating", "queue", "member", "steps",
+        "workflow_checks", "workflow_context", "workflow_declaration", "workflow_source",
+    },
     "ordered_saga": {
         "errors", "core", "correlating", "queue", "member", "steps", "step_results",
         "ordered_definition",

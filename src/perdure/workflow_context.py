@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 
+from perdure.approvals import Approval, ApprovalDecided, Approvals, AskApproval
 from perdure.core.gathered import Gathered
 from perdure.core.private import own
 from perdure.core.progress import CHILD, EVENT, Operation, Standing
@@ -236,6 +237,32 @@ class Context:
             return self._checks.outcome(whole, operation)
 
         return self._reentry.ask(whole, begin, read)
+
+    def approval(
+        self,
+        name: str,
+        /,
+        *,
+        of: Any,
+        policy: Approval,
+        requester: str = "",
+        timeout: timedelta | None = None,
+        key: Any = None,
+    ) -> Awaitable[ApprovalDecided]:
+        """Ask people whether this may be done, and wait for what they decide.
+
+            pay = PayInvoice(invoice.id, invoice.cents)
+            decided = await ctx.approval("payment", of=pay, policy=Approval(Who(groups=("cfo",))))
+            if decided.approves(pay):
+                await ctx.step(carry_out, pay)
+
+        A child of ``Approvals`` (see ``perdure.approvals``), which the runtime must have; its id is
+        "own id/name".
+
+        Raises ``ChildFailed``.
+        """
+        asked = AskApproval("", own(of), policy, requester)
+        return self.child(name, Approvals, asked, timeout=timeout, key=key)
 
     def publish(
         self, event: Any, /, *, name: str | None = None, key: Any = None

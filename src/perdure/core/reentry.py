@@ -141,7 +141,7 @@ class Reentry:
 
     def refuse(self, mistake: WorkflowMistake) -> WorkflowMistake:
         """The mistake, to be raised: whatever the coroutine makes of it, the instance is stuck."""
-        if self._mistake is None:
+        if self._mistake is None and not self._is_closing:
             self._mistake = mistake
         return mistake
 
