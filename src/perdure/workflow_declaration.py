@@ -70,7 +70,8 @@ def routes_of(
                 saga=saga,
                 remedy="leave it out, or wait for another event",
             )
-        if not isinstance(event, str) and type_info_of(event) is None:
+        is_class = isinstance(event, type) and type_info_of(event) is not None
+        if not isinstance(event, str) and not is_class:
             raise DefinitionError(
                 f"event {name_of(event)} is no message class",
                 saga=saga,

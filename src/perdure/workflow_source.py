@@ -12,6 +12,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
@@ -23,12 +24,13 @@ from perdure.workflow_checks import Declared
 __all__ = ["check_source"]
 
 _KINDS = {"step": "step", "sleep": "sleep", "wait_event": "event", "child": "child"}
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_SCOPES = (*_FUNCTIONS, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+"""Names may stand for something else inside these."""
 _PERHAPS = (
     ast.If, ast.For, ast.AsyncFor, ast.While, ast.Match, ast.ExceptHandler, ast.IfExp, ast.BoolOp,
-    ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda,
-    ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp,
 )  # fmt: skip
-"""What is inside these may be done once, often, or not at all."""
+"""What is inside these, or inside a scope, may be done once, often, or not at all."""
 _UNKNOWN = object()
 
 
@@ -41,8 +43,8 @@ def check_source(body: Any, declared: Declared) -> None:
     if any(isinstance(n, ast.Name) and n.id == context and _is_set(n) for n in ast.walk(node)):
         return
     reading = _Reading(body, declared)
-    for call, is_certain in _calls(node, context):
-        reading.read(call, is_certain)
+    for call in _calls(node, context):
+        reading.read(call)
 
 
 def _parsed(body: Any) -> ast.AsyncFunctionDef | None:
@@ -59,12 +61,36 @@ def _is_set(name: ast.Name) -> bool:
     return not isinstance(name.ctx, ast.Load)
 
 
-def _calls(node: ast.AST, context: str, is_certain: bool = True) -> Iterator[tuple[ast.Call, bool]]:
-    """The calls of the context's methods, each with whether it is made for certain, once."""
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call of one of the context's methods.
+
+    ``is_certain``: it is made, and once. ``is_own_scope``: names are those of the coroutine itself.
+    """
+
+    node: ast.Call
+    is_certain: bool
+    is_own_scope: bool
+
+
+def _calls(
+    node: ast.AST, context: str, is_certain: bool = True, is_own_scope: bool = True
+) -> Iterator[_Call]:
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, _FUNCTIONS) and context in _parameters(child):
+            continue  # another one, perhaps
         if isinstance(child, ast.Call) and _is_asking(child.func, context):
-            yield child, is_certain
-        yield from _calls(child, context, is_certain and not isinstance(child, _PERHAPS))
+            yield _Call(child, is_certain, is_own_scope)
+        yield from _calls(
+            child,
+            context,
+            is_certain and not isinstance(child, (*_PERHAPS, *_SCOPES)),
+            is_own_scope and not isinstance(child, _SCOPES),
+        )
+
+
+def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> set[str]:
+    return {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
 
 
 def _is_asking(function: ast.expr, context: str) -> bool:
@@ -90,32 +116,30 @@ class _Reading:
         except ValueError:  # a name that is defined later
             self._closure = {}
 
-    def read(self, call: ast.Call, is_certain: bool) -> None:
+    def read(self, call: _Call) -> None:
         """Check one call."""
-        assert isinstance(call.func, ast.Attribute)
-        kind, named = _KINDS[call.func.attr], {one.arg for one in call.keywords}
-        what = self._value(call.args[0]) if call.args else _UNKNOWN
+        node = call.node
+        assert isinstance(node.func, ast.Attribute)
+        kind, named = _KINDS[node.func.attr], {one.arg for one in node.keywords}
+        what = self._value(node.args[0], call.is_own_scope) if node.args else _UNKNOWN
         if kind == "step":
             what = self._step(what)
         elif kind == "event":
             what = self._event(what)
-        elif kind == "sleep" and not call.args:
+        elif kind == "sleep" and not node.args:
             what = "sleep"
-        if is_certain and isinstance(what, str) and not named & {"key", "name", None}:
-            self._once(kind, what, self._body.__code__.co_firstlineno + call.lineno - 1)
+        if call.is_certain and isinstance(what, str) and not named & {"key", "name", None}:
+            self._once(kind, what, self._body.__code__.co_firstlineno + node.lineno - 1)
 
-    def _value(self, node: ast.expr) -> Any:
+    def _value(self, node: ast.expr, is_own_scope: bool) -> Any:
         """What an expression stands for, as far as that is known before it runs."""
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.Attribute):
-            owner = self._value(node.value)
-            return (
-                _UNKNOWN
-                if owner is _UNKNOWN
-                else inspect.getattr_static(owner, node.attr, _UNKNOWN)
-            )
-        if not isinstance(node, ast.Name) or node.id in self._locals:
+            owner = self._value(node.value, is_own_scope)
+            found = inspect.getattr_static(owner, node.attr, _UNKNOWN)
+            return _UNKNOWN if owner is _UNKNOWN else found
+        if not isinstance(node, ast.Name) or not is_own_scope or node.id in self._locals:
             return _UNKNOWN
         if node.id in self._body.__code__.co_freevars:
             return self._closure.get(node.id, _UNKNOWN)
@@ -143,8 +167,9 @@ class _Reading:
         return what if info is None else info.name
 
     def _once(self, kind: str, name: str, line: int) -> None:
-        before = self._seen.setdefault((kind, name), line)
-        if before != line:
+        before = self._seen.get((kind, name))
+        self._seen[kind, name] = line
+        if before is not None:
             raise AskedTwice(
                 f"{kind} {name!r} is asked for in line {before} and in line {line}",
                 saga=self._declared.name,

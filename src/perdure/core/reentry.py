@@ -159,14 +159,14 @@ class Reentry:
 
     def _first(self, name: str, read: Callable[[Operation], T]) -> tuple[Asked[T], bool]:
         """The operation, and whether it is asked for by a coroutine that still runs."""
+        asked = Asked(self, name, read)
+        if self._is_closing:
+            return asked, False
         if self._is_over:
             raise WorkflowMistake(
                 f"the context of workflow {self.workflow!r} is used after its turn",
                 remedy="use it in the coroutine it was given to, and nowhere else",
             )
-        asked = Asked(self, name, read)
-        if self._is_closing:
-            return asked, False
         if name in self._asked:
             kind, _, called = name.partition("/")
             raise self.refuse(
@@ -210,6 +210,7 @@ class Reentry:
         self._is_over = True
         if not is_closed:
             self._wrong("the coroutine cannot be closed", "catch Exception, and not everything")
+            self._is_closing = True  # for ever: Python closes it once more when it is forgotten
         if isinstance(ending, Complete) and not self.has_abandoned:
             self._check_awaited()
         self._asked.clear()  # they refer to this, and this to them
