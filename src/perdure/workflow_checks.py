@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from perdure.core.correlation import encode_id
+from perdure.core.described import in_short
 from perdure.core.private import own
 from perdure.core.progress import Operation
 from perdure.core.reentry import Reentry
@@ -22,6 +23,8 @@ from perdure.messages import ExternalEvent
 from perdure.steps import StepSpec
 
 __all__ = ["Checks", "Declared"]
+
+T = TypeVar("T")
 
 KEY_CHARS_MAX = 100
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,79}")
@@ -107,6 +110,16 @@ class Checks:
                 "import the module that defines it",
             )
         return own(operation.message)
+
+    def kept(self, name: str, given: T) -> T:
+        """A copy of its own of what the coroutine gives, as it is now."""
+        try:
+            return own(given)
+        except Exception as error:  # of whatever its parts are made
+            raise self.mistake(
+                f"{name} is given what cannot be kept: {in_short(error)}",
+                "give a message, or a plain value",
+            ) from error
 
     def mistake(self, problem: str, remedy: str) -> WorkflowMistake:
         """Something is wrong, to be raised."""

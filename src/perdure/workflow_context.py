@@ -100,7 +100,9 @@ class Context:
 
         def begin() -> list[Effect]:
             where = f"{self._declared.name}/{self.instance_id}/{called}"
-            command = PerformStep(name, spec.name, where, *message_or_value(input))
+            command = PerformStep(
+                name, spec.name, where, *message_or_value(self._checks.kept(name, input))
+            )
             return [Send(command, f"{self._declared.name}.{spec.name}", within=spec.deadline)]
 
         def read(operation: Operation) -> Any:
@@ -227,7 +229,10 @@ class Context:
         self._checks.check_timeout(whole, timeout)
 
         def begin() -> list[Effect]:
-            return [StartChild(called, saga, own(message), id), *_limit(whole, timeout)]
+            return [
+                StartChild(called, saga, self._checks.kept(whole, message), id),
+                *_limit(whole, timeout),
+            ]
 
         def read(operation: Operation) -> Any:
             if operation.status is Standing.TIMED_OUT:
@@ -261,7 +266,7 @@ class Context:
 
         Raises ``ChildFailed``.
         """
-        asked = AskApproval("", own(of), policy, requester)
+        asked = AskApproval("", of, policy, requester)
         return self.child(name, Approvals, asked, timeout=timeout, key=key)
 
     def publish(
@@ -274,16 +279,15 @@ class Context:
         info = type_info_of(type(event))
         if info is None:
             raise self._checks.mistake(
-                f"publish({event!r}): it is no message", "mark its class @message"
+                f"{event!r} is published, and no message", "mark its class with @message"
             )
-        called = self._checks.called(info.name if name is None else name, key)
-        return self._reentry.publish(f"publish/{called}", event)
+        called = f"publish/{self._checks.called(info.name if name is None else name, key)}"
+        return self._reentry.publish(called, lambda: self._checks.kept(called, event))
 
 
 def message_or_value(given: Any) -> tuple[Any, Any]:
-    """(message, None) or (None, plain value), a copy of its own."""
-    kept = own(given)
-    return (kept, None) if type_info_of(type(kept)) is not None else (None, kept)
+    """(message, None) or (None, plain value)."""
+    return (given, None) if type_info_of(type(given)) is not None else (None, given)
 
 
 def _limit(name: str, timeout: timedelta | None) -> list[Effect]:

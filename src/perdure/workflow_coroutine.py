@@ -215,7 +215,7 @@ class CoroutineWorkflow:
     def _turn(self, progress: Progress, event: Any, metadata: Metadata) -> Iterable[Effect]:
         """What follows from a message that was folded into the progress."""
         followed = consequences(progress, event, metadata.sequence_nr)
-        entry = Reentry(self._name, progress, metadata)
+        entry = Reentry(self._name, progress, metadata, event)
         changed = self._changed(progress)
         if changed is not None:
             return [*followed, entry.stuck(changed)]
@@ -229,7 +229,7 @@ class CoroutineWorkflow:
         self, progress: Progress, event: Any, metadata: Metadata, error: Exception
     ) -> Iterable[Effect]:
         """Something the coroutine asked for cannot be stored, or cannot be sent."""
-        entry = Reentry(self._name, progress, metadata)
+        entry = Reentry(self._name, progress, metadata, event)
         return [*consequences(progress, event, metadata.sequence_nr), entry.stuck(error)]
 
     def _changed(self, progress: Progress) -> UnknownStep | None:
@@ -267,7 +267,7 @@ def _done(command: PerformStep, returned: Any) -> StepDone:
             f"step {command.step!r} returned an ExternalEvent", remedy="return an object of a class"
         )
     try:
-        message, value = message_or_value(returned)
+        message, value = message_or_value(own(returned))
     except Exception as error:
         raise InvalidResult(
             f"step {command.step!r} returned what cannot be kept: {error}",

@@ -72,7 +72,7 @@ class WorkflowMistake(DefinitionError):
     """A coroutine workflow asks for what it may not: the instance is stuck, and nothing is guessed.
 
     It is kept as it is, and goes on when code that is mended runs, with its next message or
-    ``runtime.resume``.
+    ``runtime.resume``. Cancelled twice, it fails.
     """
 
 

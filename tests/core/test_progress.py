@@ -140,7 +140,7 @@ def test_an_end_takes_back_what_is_not_needed_any_more():
     assert consequences(progress, cancel, 4) == [
         CancelDeadline("step/a"),
         CancelDeadline("child/kyc"),
-        CancelChild("kyc", "cancelled: tired"),
+        CancelChild("kyc", "tired"),
     ]
     assert consequences(progress, cancel, 5) == [], "those of an earlier turn are told"
 

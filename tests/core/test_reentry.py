@@ -59,7 +59,7 @@ class Ctx:
         )
 
     def publish(self, name: str) -> Awaitable[None]:
-        return self.entry.publish(f"publish/{name}", Rung(name))
+        return self.entry.publish(f"publish/{name}", lambda: Rung(name))
 
     def gather(self, *branches: Any, return_exceptions: bool = False) -> Awaitable[list[Any]]:
         return Gathered(self.entry, branches, return_exceptions)
@@ -84,7 +84,7 @@ class Played:
             "m", instance_id="i", occurred_at_ms=self.nr * 1000, sequence_nr=self.nr
         )
         self.progress = fold(self.progress, event, metadata)
-        entry = Reentry("bells", self.progress, metadata)
+        entry = Reentry("bells", self.progress, metadata, event)
         self.effects = entry.run(self.body(Ctx(entry)))
         for effect in self.effects:
             if isinstance(effect, Record):
@@ -438,10 +438,36 @@ def test_a_stuck_instance_goes_on_with_code_that_is_mended():
     assert played.done("b", 1) == [Complete(1)]
 
 
-def test_a_stuck_instance_can_be_given_up():
+def test_a_stuck_instance_is_given_up_when_it_is_cancelled_twice():
     played = Played(loop_of)
     played.done("a")
-    assert played.turn(Cancel("hopeless")) == [Fail("cancelled: hopeless")]
+    played.turn(Cancel("hopeless"))
+    assert "asked for twice" in played.stuck_at, "its code may be mended, and tidy up"
+    (ended,) = played.turn(Cancel("still so"))
+    assert isinstance(ended, Fail)
+    assert ended.reason.startswith("cancelled: hopeless (")
+    assert "asked for twice" in ended.reason
+
+
+def test_a_mistake_in_tidying_up_leaves_it_stuck_until_it_is_mended():
+    async def body(ctx: Ctx) -> Any:
+        try:
+            await ctx.step("a")
+        finally:
+            await loop_of(ctx)
+
+    async def mended(ctx: Ctx) -> Any:
+        try:
+            await ctx.step("a")
+        finally:
+            await ctx.step("undo")
+
+    played = Played(body)
+    played.turn(Cancel("tired"))
+    assert "asked for twice" in played.stuck_at
+    played.body = mended
+    played.turn(Rung("x"))
+    assert played.done("undo") == [Fail("cancelled: tired")]
 
 
 async def other_step(ctx: Ctx) -> Any:

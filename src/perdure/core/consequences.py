@@ -24,12 +24,13 @@ def consequences(progress: Progress, event: Any, sequence_nr: int) -> list[Effec
     if kind is DeadlineReached and event.name.startswith(CHILD):
         return [_cancelled(event.name, "timed out")]
     if kind is Cancel or kind is TimeoutReached:
+        reason = event.reason if kind is Cancel else "timed out"
         found: list[Effect] = []
         for name, operation in progress.operations.items():
             if operation.status is Standing.CANCELLED and operation.ended_nr == sequence_nr:
                 found.append(CancelDeadline(name))
                 if name.startswith(CHILD):
-                    found.append(_cancelled(name, progress.cancelled))
+                    found.append(_cancelled(name, reason))
         return found
     return []
 

@@ -84,12 +84,16 @@ class Heard:
 @message(name="perdure.workflow.Progress")
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The state of one instance. ``cancelled`` is why it shall not go on, "" if it may."""
+    """The state of one instance.
+
+    ``cancelled`` is why it shall not go on, "" if it may; ``cancelled_nr`` the turn that said so.
+    """
 
     input: AnyMessage | None = None
     operations: Mapping[str, Operation] = field(default_factory=dict)
     events: tuple[Heard, ...] = ()
     cancelled: str = ""
+    cancelled_nr: int = 0
     begun_at: datetime | None = None
 
     @property
@@ -218,7 +222,7 @@ def _stopped(progress: Progress, why: str, metadata: Metadata) -> Progress:
         return progress
     for name in progress.open:
         progress = _ended(progress, name, metadata, Standing.CANCELLED)
-    return replace(progress, cancelled=why)
+    return replace(progress, cancelled=why, cancelled_nr=metadata.sequence_nr)
 
 
 _FOLDERS: dict[type, Callable[[Progress, Any, Metadata], Progress]] = {

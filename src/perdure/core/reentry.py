@@ -22,7 +22,7 @@ from types import CoroutineType
 from typing import Any, Generic, TypeVar
 
 from perdure.core.described import in_short
-from perdure.core.private import own
+from perdure.core.family import Cancel
 from perdure.core.progress import Operation, Progress, Standing
 from perdure.core.workflow_events import EventTaken, OperationStarted, Published
 from perdure.effects import CancelDeadline, Complete, Effect, Fail, Publish, Record, Stuck
@@ -75,12 +75,19 @@ class Asked(Generic[T]):
 
 
 class Reentry:
-    """One pass through the coroutine of an instance. ``effects`` are what it asked for anew."""
+    """One pass through the coroutine of an instance, after an event was folded into its progress.
 
-    def __init__(self, workflow: str, progress: Progress, metadata: Metadata) -> None:
+    ``effects`` are what it asked for anew.
+    """
+
+    def __init__(
+        self, workflow: str, progress: Progress, metadata: Metadata, event: object = None
+    ) -> None:
         self.workflow = workflow
         self.instance_id = metadata.instance_id
         self.cancelled = progress.cancelled
+        self.is_given_up = type(event) is Cancel and progress.cancelled_nr != metadata.sequence_nr
+        """It is cancelled a second time."""
         self.effects: list[Effect] = []
         self.has_abandoned = False
         """Some branch of a gather was left where it was, since another one had failed."""
@@ -131,12 +138,12 @@ class Reentry:
             self._begin(name, begin)
         return asked
 
-    def publish(self, name: str, event: Any) -> Asked[None]:
+    def publish(self, name: str, made: Callable[[], Any]) -> Asked[None]:
         """Publish the event in this turn, unless that was done in an earlier one."""
         asked, is_alive = self._first(name, _nothing)
         if is_alive and name not in self._operations:
             self._ends_at_once(name)
-            self.effects += [Record(Published(name)), Publish(own(event))]
+            self.effects += [Record(Published(name)), Publish(made())]
         return asked
 
     def refuse(self, mistake: WorkflowMistake) -> WorkflowMistake:
@@ -219,8 +226,9 @@ class Reentry:
         return self.effects if ending is None else [*self.effects, ending]
 
     def stuck(self, why: BaseException) -> Effect:
-        """It cannot go on by itself; one that is cancelled ends there."""
-        return Fail(self.cancelled) if self.cancelled else Stuck(in_short(why))
+        """It cannot go on by itself; being given up, it ends there."""
+        reason = in_short(why)
+        return Fail(f"{self.cancelled} ({reason})") if self.is_given_up else Stuck(reason)
 
     def _drive(self, coroutine: Coroutine[Any, Any, Any]) -> Effect | None:
         while True:
