@@ -16,7 +16,7 @@
 
 Each step, and each compensation, is a work queue of its own, "travel-booking.book_hotel" and
 "travel-booking.book_hotel.undo"; the saga's turns only decide (``core/course.py``). This module
-knows no runtime. Next to read: ``steps.py``; ``workflow.py``, where nothing is undone.
+knows no runtime. Next to read: ``steps.py``; ``workflow_list.py``, where nothing is undone.
 """
 
 from __future__ import annotations

@@ -101,6 +101,8 @@ class Definition:
     ``is_told``: what becomes of its commands is told to it; else results are published, and of a
     failure there is only the dead letter. ``deadlines`` are the names that somebody handles, None:
     any.
+    ``salvage(state, event, metadata, error)`` gives the effects of a turn in place of those that
+    could not be had, or not be carried out (None: the turn fails).
     """
 
     name: str
@@ -124,6 +126,7 @@ class Definition:
     copies_state: bool = True
     is_pure: bool = False
     is_told: bool = True
+    salvage: Callable[[Any, Any, Metadata, Exception], Iterable[Effect]] | None = None
 
     _frozen: dict[type, bool] = field(default_factory=dict, repr=False, compare=False)
 

@@ -18,10 +18,10 @@ from functools import partial
 from typing import Any
 
 from perdure.core.commit import OutboxRow
+from perdure.core.described import in_short
 from perdure.errors import LeaseLost
 from perdure.job import Job
 from perdure.runtime.clock import Clock, Wake
-from perdure.runtime.dead_letters import in_short
 from perdure.runtime.leases import RECHECK_S, Leases
 from perdure.runtime.threads import WorkerThreads
 from perdure.worker_signature import Worker

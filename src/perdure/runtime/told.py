@@ -5,9 +5,9 @@ Next to read: ``saga_actor.py``, which finds out; ``delivery.py`` for refusals t
 
 from __future__ import annotations
 
+from perdure.core.described import described
 from perdure.errors import HandlerFailed, InvalidEffect, PerdureError, SendError, StoreUnavailable
 from perdure.messages import CommandFailed
-from perdure.runtime.dead_letters import described
 from perdure.runtime.delivery import Delivery
 
 __all__ = ["is_asked_for", "mistaken", "not_written", "told"]

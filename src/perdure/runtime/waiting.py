@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from perdure.core.commit import InboxReason, InboxRow
 from perdure.core.correlation import VerdictKind
+from perdure.core.described import in_short
 from perdure.errors import MailboxFull, NonRetryable
 from perdure.messages import datetime_of
-from perdure.runtime.dead_letters import in_short
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.pending import PendingWait
 

@@ -20,6 +20,7 @@ from typing import Any
 from perdure.codec.outbox import unpack_context
 from perdure.core.commit import OutboxKind, OutboxRow
 from perdure.core.correlation import split_key
+from perdure.core.described import in_short
 from perdure.errors import (
     CodecError,
     InvalidResult,
@@ -32,7 +33,6 @@ from perdure.job import Job, Output
 from perdure.messages import datetime_of
 from perdure.queue import WorkQueue
 from perdure.runtime.attempt import Attempt
-from perdure.runtime.dead_letters import in_short
 from perdure.runtime.ids import POSITIONS_PER_EPOCH
 from perdure.runtime.job_tickets import nothing
 from perdure.runtime.leases import Leases
