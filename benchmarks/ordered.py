@@ -56,7 +56,7 @@ def ordered_saga() -> OrderedSaga:
 
         async def undo(trip: Trip) -> None: ...
 
-        saga.step(perform, name=field, concurrency=100)
+        saga.step(name=field, concurrency=100)(perform)
         saga.compensates(field, concurrency=100)(undo)
 
     for field in ("first", "second", "third", "fourth", "fifth"):

@@ -61,10 +61,6 @@ async def called_otherwise(begun: Begun) -> None: ...
 def ring_too(begun: Begun) -> None: ...
 
 
-@step(lease_s=-1)
-def badly_leased(begun: Begun) -> None: ...
-
-
 def takes_nothing() -> None: ...
 
 
@@ -154,7 +150,6 @@ def test_what_is_no_coroutine_of_two_arguments_is_refused(of: Any, said: str):
         ({"steps": "ring"}, "give a list of functions"),
         ({"steps": ring}, "give a list of functions"),
         ({"steps": [lambda begun: None]}, "'<lambda>' is no name for a step"),
-        ({"steps": [ring, badly_leased]}, "lease"),
         ({"steps": [ring, takes_nothing]}, "no first parameter"),
         ({"events": [Rung]}, "events is"),
         ({"events": {Unmarked: "id"}}, "event Unmarked is no message class"),

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from perdure.core.plan import Plan, PlannedStep
 from perdure.core.retry import Exponential
@@ -88,6 +88,24 @@ class OrderedSaga:
     def name(self) -> str:
         """Its name; it is stored, so keep it."""
         return self._name
+
+    @overload
+    def step(self, function: F, /) -> F: ...
+
+    @overload
+    def step(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        after: Iterable[Any] | None = None,
+        parallel: str | None = None,
+        pivot: bool = False,
+        nothing_to_undo: bool = False,
+        unknown: Literal["retry", "compensate"] = "retry",
+        deadline: timedelta | None = None,
+        **options: Any,
+    ) -> Callable[[F], F]: ...
 
     def step(
         self,

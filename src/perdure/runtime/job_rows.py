@@ -20,12 +20,12 @@ from perdure.core.commit import (
     OutboxRow,
 )
 from perdure.core.correlation import VerdictKind
-from perdure.core.described import in_short
+from perdure.core.described import described, in_short
 from perdure.core.outcome import Stored
 from perdure.errors import CodecError, InvalidResult, PerdureError, SendError
 from perdure.job import Output
 from perdure.messages import CommandFailed, ExternalEvent, Message
-from perdure.runtime.dead_letters import chain_of, described
+from perdure.runtime.dead_letters import chain_of
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.services import Services
 
