@@ -53,6 +53,8 @@ class Trip:
 
 
 NAMES = "abcdef"
+CODEC = Codec(TypeRegistry([Trip, Resume, TimeoutReached]))
+ENCODER = Encoder(CODEC.encode, CODEC.encode_value)
 
 
 def step(
@@ -103,9 +105,7 @@ class Play:
 
     def __init__(self, plan: Plan, timeout: timedelta | None = None) -> None:
         self.timeout = timeout
-        self.codec = Codec(TypeRegistry([Trip, *definition_of(plan, "id", None).types]))
-        self.journal = JournalCodec(self.codec)
-        self.encoder = Encoder(self.codec.encode, self.codec.encode_value)
+        self.codec, self.journal, self.encoder = CODEC, JournalCodec(CODEC), ENCODER
         self.deploy(plan)
         self.instance = self.absent()
         self.rows: list[tuple[str, bytes]] = []
@@ -163,7 +163,7 @@ class Play:
         return self.tell(Trip(**fields))
 
     def done(self, name: str, **fields: Any) -> Turn:
-        """The step's command has succeeded; by default its result is 1 for the field of its name."""
+        """The step's command has succeeded; by default the field of its name is 1."""
         command = self.take(name, PerformStep)
         return self.tell(completed(command, fields or {name: 1}))
 
