@@ -48,7 +48,9 @@ RUNS: dict[str, Callable[[Bench], Result]] = {
     "work": lambda bench: work.run(
         bench, work.Sizes(orders=10, probes=5, retries=10, idle_s=0.1, turns=2)
     ),
-    "sagas": lambda bench: ordered.run(bench, ordered.Sizes(instances=8, orders=8)),
+    "sagas": lambda bench: ordered.run(
+        bench, ordered.Sizes(instances=8, orders=8, asleep=10, idle_s=0.1)
+    ),
     "grown": lambda bench: grown.run(
         bench, grown.Sizes(instances=20, working_set=10, empty_instances=5, turns=20)
     ),

@@ -46,10 +46,10 @@ __all__ = ["accepts", "effects_of"]
 _Folding: TypeAlias = Generator[Effect, None, OrderedState]
 """Effects, and the state after what was recorded."""
 
-_OPEN = frozenset({StepStatus.RUNNING, StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.IN_DOUBT})
+_OPEN = (StepStatus.RUNNING, StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.IN_DOUBT)
 """It may yet be done: also after it has failed, if its dead letter was redriven."""
-_TO_UNDO = frozenset({StepStatus.COMPLETED, StepStatus.IN_DOUBT, StepStatus.SEEN_TO})
-_NOT_UNDONE = frozenset({StepStatus.COMPENSATING, StepStatus.STUCK})
+_TO_UNDO = (StepStatus.COMPLETED, StepStatus.IN_DOUBT, StepStatus.SEEN_TO)
+_NOT_UNDONE = (StepStatus.COMPENSATING, StepStatus.STUCK)
 
 
 def accepts(plan: Plan, state: OrderedState, event: Any) -> bool:
