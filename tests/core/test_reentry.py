@@ -568,6 +568,33 @@ def test_errors_of_a_closed_coroutine_are_nobodys():
     assert Played(exiting).asked == ["step/a"]
 
 
+def test_an_async_generator_is_closed_with_the_coroutine():
+    ran: list[str] = []
+
+    async def body(ctx: Ctx) -> Any:
+        async def pages() -> Any:
+            try:
+                for number in range(2):
+                    yield await ctx.step(f"{number}")
+            finally:
+                ran.append("finally")
+                await ctx.step("end")
+
+        return [page async for page in pages()]
+
+    async def in_loop() -> None:
+        played = Played(body)
+        assert played.asked == ["step/0"]
+        assert ran == ["finally"]
+        played.done("0", "a")
+        played.done("1", "b")
+        assert played.asked == ["step/end"]
+        assert played.done("end") == [Complete(["a", "b"])]
+
+    asyncio.run(in_loop())
+    gc.collect()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Python itself
 def test_a_coroutine_that_catches_everything_in_a_loop_is_refused():
     async def body(ctx: Ctx) -> Any:

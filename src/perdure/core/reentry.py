@@ -15,6 +15,7 @@ is known here by its name, not by its position. Next to read: ``gathered.py``;
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -208,12 +209,13 @@ class Reentry:
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> list[Effect]:
         """Let it run to where it must wait; everything that follows from it."""
-        try:
-            ending = self._drive(coroutine)
-        except BaseException as error:
-            ending = self._raised(error)
-        with self.closing():
-            is_closed = close(coroutine)
+        with _no_hooks():
+            try:
+                ending = self._drive(coroutine)
+            except BaseException as error:
+                ending = self._raised(error)
+            with self.closing():
+                is_closed = close(coroutine)
         self._is_over = True
         if not is_closed:
             self._wrong("the coroutine cannot be closed", "catch Exception, and not everything")
@@ -299,6 +301,17 @@ def close(coroutine: Any) -> bool:
             return True
         return True
     return False
+
+
+@contextmanager
+def _no_hooks() -> Iterator[None]:
+    """An async generator in here is closed with what awaits it, not by a loop later on."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        yield
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 def _chain(coroutine: Any) -> Iterator[str]:
