@@ -388,3 +388,29 @@ def test_a_turn_that_raises_leaves_a_mutable_state_alone():
     with pytest.raises(RuntimeError, match="after mutating"):
         take(Fail("x"), definition=definition, instance=running)
     assert running.state.items == ["applied"]
+
+
+def test_a_definition_may_salvage_a_turn_whose_effects_cannot_be_carried_out():
+    seen = []
+
+    def salvage(state, event, metadata, error):
+        seen.append((state.went, type(event), metadata.sequence_nr, type(error)))
+        return [Stuck(f"{error}")]
+
+    definition = replace(saga(), salvage=salvage)
+    turn = take(Record(Added(1)), Send(Charge(1)), 7, definition=definition)
+    assert seen == [(1, Go, 1, InvalidEffect)]
+    assert (turn.outcome, turn.after.status) == (Outcome.APPLIED, Status.STUCK)
+    assert (turn.after.state.numbers, turn.events, turn.outgoing) == ((), [], [])
+    assert turn.after.state.went == 1, "the message was folded all the same"
+    with pytest.raises(InvalidEffect):
+        take(7)
+
+
+def test_what_ends_the_process_is_not_salvaged():
+    def raising(state, event, metadata):
+        raise KeyboardInterrupt
+
+    definition = replace(saga(), choose=lambda *_: raising, salvage=lambda *_: [Stuck("never")])
+    with pytest.raises(KeyboardInterrupt):
+        take(definition=definition)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from perdure import Context, Status, WorkQueue, message, messages, workflow
+from perdure import Context, Runtime, Settings, Status, WorkQueue, message, messages, workflow
 from perdure.errors import SagaStuck
 from tests.runtime.support import quickly, reopened, view_of
 from tests.runtime.walks import (
@@ -180,9 +180,13 @@ async def test_an_event_that_is_not_declared_any_more_is_kept(store, clock):
         assert await runtime.result(ref) == "ann"
 
 
+@pytest.mark.parametrize("snapshot_every", [1, 100])
 @quickly
-async def test_a_result_of_which_there_is_no_class_is_not_handed_out(store, monkeypatch):
+async def test_a_result_of_which_there_is_no_class_is_not_handed_out(
+    store, monkeypatch, snapshot_every
+):
     """The class of a result was renamed, or its module is not imported any more."""
+    settings = Settings(snapshot_every=snapshot_every)
     handed_out: list[Any] = []
 
     async def body(ctx: Context, begun: Set) -> Any:
@@ -192,17 +196,23 @@ async def test_a_result_of_which_there_is_no_class_is_not_handed_out(store, monk
         return first.items
 
     trail = Trail(results={"a": Basket(["bread"])})
-    async with runtime_of(store, walk(body), trail=trail) as runtime:
+
+    def life(over: Any) -> Runtime:
+        return runtime_of(over, walk(body), trail=trail, settings=settings)
+
+    async with life(store) as runtime:
         await set_out(runtime)
     handed_out.clear()
     with monkeypatch.context() as patched:
         patched.delitem(messages._CATALOGUE, "walk-test.Basket")
-        async with runtime_of(reopened(store), walk(body), trail=trail) as runtime:
+        async with runtime_of(
+            reopened(store), walk(body), trail=trail, settings=settings
+        ) as runtime:
             await runtime.publish(Met("w"))
             with pytest.raises(SagaStuck, match=r"step/a came to a walk-test\.Basket, of which"):
                 await runtime.result(runtime.ref("walk", "w"))
         assert handed_out == []
-    async with runtime_of(reopened(store), walk(body), trail=trail) as runtime:
+    async with life(reopened(store)) as runtime:
         ref = runtime.ref("walk", "w")
         await runtime.resume(ref)
         assert await runtime.result(ref) == ["bread"]

@@ -18,7 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from perdure.actors import Actor, Envelope
-from perdure.core.commit import DeadlineRow, InboxRow, SnapshotRow, TurnRecord
+from perdure.core.commit import DeadlineRow, InboxRow, SnapshotRow, Status, TurnRecord
 from perdure.core.correlation import VerdictKind
 from perdure.core.instance import Armed, Instance, ProcessedMessages
 from perdure.core.outcome import Outcome, Turn, record_of
@@ -292,6 +292,8 @@ class SagaActor(Actor):
 
     def _snapshot(self, instance: Instance) -> None:
         services = self.supervisor.services
+        if instance.status is Status.STUCK:
+            return  # perhaps for want of a class, whose values would be kept as plain data for ever
         self.snapshot_nr = instance.sequence_nr
         try:
             body = services.journal.encode_snapshot(instance, self.processed)
