@@ -137,7 +137,7 @@ def test_what_is_no_coroutine_of_two_arguments_is_refused(of: Any, said: str):
         ({"name": "no/slash"}, "no name for a saga"),
         ({"name": 7}, "7 is no name for a saga"),
         ({"name": "perdure.mine"}, "perdure's own"),
-        ({"name": "n" * 200}, "no name for a work queue"),
+        ({"name": "n" * 200}, "its name has 200 characters"),
         ({"begins": Unmarked}, "is no message class"),
         ({"begins": "Begun"}, "is no message class"),
         ({"by": "nobody"}, "no field 'nobody'"),

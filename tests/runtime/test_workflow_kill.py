@@ -60,7 +60,8 @@ def test_a_workflow_killed_in_every_step_resumes_and_repeats_no_finished_one(whe
             break
         assert child.returncode == -9, child.stderr
         read, kills, known = len(lines), kills + 1, finished(url)
-    assert kills == len(ONE_BY_ONE) + len(BESIDE), "in every step, once"
+    assert len(list(tmp_path.glob("*.killed"))) == len(ONE_BY_ONE) + len(BESIDE), "in every step"
+    assert len(ONE_BY_ONE) < kills <= len(ONE_BY_ONE) + len(BESIDE), "neighbours perhaps at once"
     expected = [*ONE_BY_ONE[:2], *BESIDE, *ONE_BY_ONE[2:]]
     assert child.stdout == f"{expected}\n"
     for key in ONE_BY_ONE:
