@@ -25,6 +25,8 @@ from perdure.core.ordered import Mode
 from perdure.core.plan import Plan
 from perdure.core.step_events import (
     CompensateStep,
+    CompensationSkipped,
+    CompensationStepStarted,
     PerformStep,
     Residue,
     StepCompensated,
@@ -102,6 +104,8 @@ class World:
     undone: list[str] = field(default_factory=list)
     doubtful: set[str] = field(default_factory=set)
     """Told to have failed in an unknown way, ever."""
+    turned: set[str] = field(default_factory=set)
+    """Seen to be undone, or skipped."""
     pivot_passed: bool = False
     out_of_hand: set[str] = field(default_factory=set)
     """Redriven behind the saga's back, and it could not be told in time."""
@@ -133,11 +137,13 @@ class AnyCourse(RuleBasedStateMachine):
     # What may happen
 
     @precondition(lambda self: self.play.open)
-    @rule(data=st.data())
-    def a_worker_ends(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), is_told=st.booleans())
+    def a_worker_ends(self, data: st.DataObject, is_told: bool) -> None:
         id = data.draw(st.sampled_from(sorted(self.play.open)))
         ends = ["done"] * 3 + ["failed", "unknown with effect", "unknown without", "invalid"]
         self.end(id, data.draw(st.sampled_from(ends)), data.draw(st.sampled_from(REASONS)))
+        if is_told:
+            self.deliver(-1)
 
     @precondition(lambda self: self.results)
     @rule(data=st.data())
@@ -160,11 +166,14 @@ class AnyCourse(RuleBasedStateMachine):
         self.resume()
 
     @precondition(lambda self: self.letters)
-    @rule(data=st.data())
-    def a_dead_letter_is_redriven(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), is_done=st.booleans())
+    def a_dead_letter_is_redriven(self, data: st.DataObject, is_done: bool) -> None:
         id = data.draw(st.sampled_from(sorted(self.letters)))
         self.play.open[id] = self.letters.pop(id)
         self.redriven.add(id)
+        if is_done:
+            self.end(id, "done")
+            self.deliver(-1)
 
     @rule(with_snapshot=st.booleans())
     def the_process_dies(self, with_snapshot: bool) -> None:
@@ -245,11 +254,13 @@ class AnyCourse(RuleBasedStateMachine):
                 world.done = [*(one for one in world.done if one != name), name]
                 if not others:
                     world.out_of_hand.discard(name)
-                if not world.undone and self.plan.by_name[name].is_pivot:
-                    world.pivot_passed |= self.play.state.is_past_pivot
+                if not world.turned and self.plan.by_name[name].is_pivot:
+                    world.pivot_passed = True
             elif type(result.content) is StepCompensated:
                 world.undone.append(name)
-        elif result.is_redriven or others:
+        elif type(result.content) is StepCompleted:
+            is_late = self.play.status.is_over or others or name in world.done
+            assert is_late, "what was really done counts"
             world.out_of_hand.add(name)
         self.hear(turn)
 
@@ -268,6 +279,8 @@ class AnyCourse(RuleBasedStateMachine):
         for event in events:
             if type(event) is StepFailed:
                 self.heard_failure(event)
+            elif type(event) in (CompensationSkipped, CompensationStepStarted):
+                self.world.turned.add(event.step)
         for out in turn.outgoing:
             command = self.play.open[out.id]
             if type(command) is PerformStep:

@@ -449,11 +449,12 @@ def test_a_compensation_that_was_taken_out_as_not_needed_frees_what_was_stuck_at
     assert play.undoing == ["a"]
 
 
-def test_a_step_that_is_a_pivot_only_since_it_was_done_is_not_called_compensated():
-    play = begun(row_of("a", "b", "c"), "a", "b")
-    play.cancel()
-    play.deploy(row_of("a", "b", "c", b={"pivot": True}, a={"undo": False}))
-    play.fail("c")
+def test_what_has_no_way_back_by_the_plan_of_now_is_not_called_compensated():
+    play = begun(row_of("a", "b", "c", "d"), "a", "b", "c")
+    play.fail("d")
+    changed = row_of("a", "b", "c", "d", b={"pivot": True}, c={"undo": False}, d={"undo": False})
+    play.deploy(changed)
+    play.tell(StepCompensated("c"))
     assert play.status is Status.STUCK
     assert play.why.startswith("b (could not be undone)")
 
@@ -663,8 +664,25 @@ def test_what_was_decided_stays_decided_when_the_policy_changes():
     assert (play.status, play.undoing) == (Status.STUCK, []), "the pivot was passed"
 
 
-def test_a_pivot_that_is_one_only_since_it_was_done_is_passed_all_the_same():
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_a_pivot_that_is_one_only_since_it_was_done_is_passed_all_the_same(is_cancelled):
     play = begun(row_of("a", "p", "c"), "a", "p")
-    play.deploy(row_of("a", "p", "c", **PIVOT))
+    if is_cancelled:
+        play.cancel()
+    play.deploy(row_of("a", "p", "c", c={"undo": False}, **PIVOT))
     play.fail("c")
     assert (play.status, play.undoing) == (Status.STUCK, [])
+    assert play.state.is_past_pivot
+
+
+def test_a_pivot_done_while_it_was_gone_is_passed_when_it_is_back():
+    plan = row_of("a", "p", "c", **PIVOT)
+    play = begun(plan, "a")
+    play.cancel()
+    late = play.take("p")
+    play.deploy(row_of("a", "c"))
+    play.tell(StepCompleted(late.step))
+    assert play.status is Status.STUCK
+    play.deploy(plan)
+    play.resume()
+    assert (play.working, play.undoing) == (["c"], [])

@@ -75,9 +75,9 @@ def accepts(plan: Plan, state: OrderedState, event: Any) -> bool:
 def effects_of(plan: Plan, state: OrderedState, event: Any, instance_id: str) -> Iterator[Effect]:
     """What follows from an event; the state is the one after it was folded."""
     kind = type(event)
-    if kind is StepCompleted:
-        state = yield from _completed(plan, state, event.step)
-    elif kind is CommandFailed:
+    if plan.pivot in state.completed and not state.is_past_pivot:
+        state = yield from _pass_pivot(plan, state)
+    if kind is CommandFailed:
         state = yield from _failed(plan, state, event)
     elif kind is Cancel or kind is TimeoutReached:
         why = _cancelled(event) if kind is Cancel else "timed out"
@@ -85,7 +85,7 @@ def effects_of(plan: Plan, state: OrderedState, event: Any, instance_id: str) ->
             yield Record(Stopped(why))
             yield Fail(why)
             return
-        if state.mode is Mode.FORWARD and not _is_past_pivot(plan, state):
+        if state.mode is Mode.FORWARD and not state.is_past_pivot:
             state = yield from _recorded(state, CompensationStarted("", why))
     problem = _misfit(plan, state)
     if problem:
@@ -116,14 +116,13 @@ def _is_undone_again(state: OrderedState, name: str) -> bool:
 # What a message says of a step
 
 
-def _completed(plan: Plan, state: OrderedState, name: str) -> _Folding:
-    """The pivot is passed, unless something was undone before it was done after all."""
-    step = plan.by_name.get(name)
-    if step is None or not step.is_pivot:
-        return state
+def _pass_pivot(plan: Plan, state: OrderedState) -> _Folding:
+    """It is done, and was so before anything was undone: a cancellation came too late."""
     if any(state.steps[one] is not StepStatus.COMPLETED for one in state.completed):
         return state
-    return (yield from _recorded(state, PivotPassed(name)))
+    if _misfit(plan, state):
+        return state
+    return (yield from _recorded(state, PivotPassed(plan.pivot)))
 
 
 def _failed_command(plan: Plan, failure: CommandFailed) -> tuple[str, bool] | None:
@@ -155,12 +154,7 @@ def _failed(plan: Plan, state: OrderedState, failure: CommandFailed) -> _Folding
 
 def _may_turn_back(plan: Plan, state: OrderedState) -> bool:
     """Not past the pivot; nor as long as the plan does not fit, since then nobody may decide."""
-    return not (plan.forward_only or _is_past_pivot(plan, state) or _misfit(plan, state))
-
-
-def _is_past_pivot(plan: Plan, state: OrderedState) -> bool:
-    """By the plan of then, or by that of now."""
-    return state.is_past_pivot or plan.pivot in state.completed
+    return not (plan.forward_only or state.is_past_pivot or _misfit(plan, state))
 
 
 def _after_failure(
