@@ -220,6 +220,7 @@ def end_to_end(bench: Bench, orders: int) -> Mapping[str, float]:
                 "orders in turns": rate * TURNS,
                 "jobs": rate * JOBS,
                 "orders cpu": cpu,
+                "jobs cpu": cpu * TURNS / JOBS,
             }
 
         return asyncio.run(main())

@@ -1,6 +1,6 @@
 """A thousand transfers, killed twenty times with ``kill -9``; then the bank's books are checked.
 
-    python examples/money_transfer_killed.py                # half a minute
+    python examples/money_transfer_killed.py                # well under a minute
     python examples/money_transfer_killed.py --transfers 100 --kills 4 --seed 7 --json
 
 This process starts another one that works through the transfers of ``money_transfer.py`` (read that

@@ -7,14 +7,12 @@ Next to read: ``order_fulfilment.py``.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 from collections.abc import Mapping
-from http.client import HTTPConnection
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from local_http import post
 from orders import (
     AskWarehouse,
     InventoryReleased,
@@ -102,22 +100,15 @@ class CarrierClient:
     """Books shipments at a carrier (see ``carrier.py``)."""
 
     def __init__(self, url: str) -> None:
-        self._address = urlsplit(url).netloc
+        self._url = url
 
     def ship(self, key: str, order_id: str, item: str) -> str:
         """The tracking number. Raises ``OSError`` if the carrier cannot be had now."""
-        connection = HTTPConnection(self._address, timeout=10)
-        try:
-            body = json.dumps({"order_id": order_id, "item": item})
-            connection.request("POST", "/shipments", body, {"Idempotency-Key": key})
-            response = connection.getresponse()
-            answer = json.loads(response.read())
-        finally:
-            connection.close()
-        if response.status == 503:
+        status, answer = post(self._url, "/shipments", key, {"order_id": order_id, "item": item})
+        if status == 503:
             raise ConnectionError(f"the carrier has {answer['error']}")
-        if response.status != 200:
-            raise NonRetryable(f"the carrier answers {response.status}: {answer['error']}")
+        if status != 200:
+            raise NonRetryable(f"the carrier answers {status}: {answer['error']}")
         tracking: str = answer["tracking"]
         return tracking
 

@@ -271,6 +271,10 @@ class Alarm(ProcessManager[AlarmState]):
         if len(state.heard) < 5:
             do.deadline("again", timedelta(0))
 
+    @on_deadline("nobody", when="off")
+    @on_deadline("handles these", when="off")
+    def when_off(self, state: AlarmState, do: Effects) -> None: ...
+
     @applies(DeadlineReached)
     def hear(self, state: AlarmState, event: DeadlineReached) -> AlarmState:
         return replace(state, heard=(*state.heard, event.name))

@@ -16,6 +16,7 @@ from benchmarks import (
     history,
     hot,
     latency,
+    ordered,
     rehydrate,
     residents,
     throughput,
@@ -46,6 +47,9 @@ RUNS: dict[str, Callable[[Bench], Result]] = {
     "history": lambda bench: history.run(bench, history.Sizes(old=40, young=5, block=10, blocks=2)),
     "work": lambda bench: work.run(
         bench, work.Sizes(orders=10, probes=5, retries=10, idle_s=0.1, turns=2)
+    ),
+    "sagas": lambda bench: ordered.run(
+        bench, ordered.Sizes(instances=8, orders=8, asleep=10, idle_s=0.1)
     ),
     "grown": lambda bench: grown.run(
         bench, grown.Sizes(instances=20, working_set=10, empty_instances=5, turns=20)

@@ -30,6 +30,11 @@ DECLARATIONS = EXAMPLES / "declarations.py"
 ORDERS = EXAMPLES / "order_fulfilment.py"
 TRANSFER = EXAMPLES / "money_transfer.py"
 KILLED = EXAMPLES / "money_transfer_killed.py"
+DOCUMENTS = EXAMPLES / "document_approval.py"
+TRAVEL = EXAMPLES / "travel_booking.py"
+TRAVEL_KILLED = EXAMPLES / "travel_booking_killed.py"
+PROCESSING = EXAMPLES / "order_processing.py"
+LETTERS = EXAMPLES / "document_processing.py"
 SAMPLE = EXAMPLES / "data" / "declarations_sample.xes"
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -598,6 +603,229 @@ def test_money_transfers_killed_again_and_again() -> None:
 @pytest.mark.timeout(600)
 def test_a_thousand_money_transfers_killed_twenty_times() -> None:
     assert killed_transfers(1000, 20)["refunded"] == 200
+
+
+# document_approval.py
+
+THREE_DOCUMENTS = """\
+People are played by this script, and time is simulated: the weeks pass at once.
+
+A lease, by lea, who is of the legal department herself:
+  05 Jan  d-1 is handed in: applied
+  05 Jan    to max: please decide on d-1/manager-1
+  05 Jan  sam, approve d-1/manager-1: not-allowed (sam is not among those who may decide now)
+  05 Jan  max, approve d-1/manager-1: approved
+  05 Jan    to lea: d-1/manager-1 is approved
+  05 Jan    to leo, liz: please decide on d-1/legal-1
+  05 Jan  lea, approve d-1/legal-1: not-allowed (lea is the requester)
+  05 Jan  leo, approve d-1/legal-1: recorded (1 missing)
+  05 Jan  leo, approve d-1/legal-1: duplicate (1 missing)
+          the runtime is stopped; 5 days later another goes on over the same file
+  10 Jan    to liz: reminder, please decide on d-1/legal-1
+  10 Jan  liz, approve d-1/legal-1: approved
+  10 Jan    to lea: d-1/legal-1 is approved
+  10 Jan  leo, reject d-1/legal-1: already-decided
+
+An offer, by ada, which is changed:
+  10 Jan  d-2 is handed in: applied
+  10 Jan    to max: please decide on d-2/manager-1
+  10 Jan  max, approve d-2/manager-1: approved
+  10 Jan    to ada: d-2/manager-1 is approved
+  10 Jan    to lea, leo, liz: please decide on d-2/legal-1
+  10 Jan  leo, reject d-2/legal-1: rejected
+  10 Jan    to ada: d-2/legal-1 is rejected, leo says: until when?
+          6 days pass
+  16 Jan  d-2 is handed in: applied
+  16 Jan    to max: please decide on d-2/manager-2
+  16 Jan  max, approve d-2/manager-2: changed (this is not what is to be approved now)
+  16 Jan  max, approve d-2/manager-2: approved
+  16 Jan    to ada: d-2/manager-2 is approved
+  16 Jan    to lea, leo, liz: please decide on d-2/legal-2
+  16 Jan  liz, approve d-2/legal-2: recorded (1 missing)
+  16 Jan  leo, approve d-2/legal-2: approved
+  16 Jan    to ada: d-2/legal-2 is approved
+
+A takeover, by ada, large enough for the board:
+  16 Jan  d-3 is handed in: applied
+  16 Jan    to max: please decide on d-3/manager-1
+  16 Jan  max, approve d-3/manager-1: approved
+  16 Jan    to ada: d-3/manager-1 is approved
+  16 Jan    to lea, leo, liz: please decide on d-3/legal-1
+  16 Jan  leo, approve d-3/legal-1: recorded (1 missing)
+  16 Jan  liz, approve d-3/legal-1: approved
+  16 Jan    to ada: d-3/legal-1 is approved
+  16 Jan    to bea, ben: please decide on d-3/board-1
+  16 Jan  bea, approve d-3/board-1: recorded (1 missing)
+  16 Jan  chair, approve d-3/board-1: not-allowed (chair is not among those who may decide now)
+          21 days pass
+  21 Jan    to ben: reminder, please decide on d-3/board-1
+  26 Jan    to chair: escalated, please decide on d-3/board-1
+  26 Jan    to chair, ben: reminder, please decide on d-3/board-1
+  06 Feb    to ada: d-3/board-1 is expired
+  06 Feb  chair, approve d-3/board-1: expired
+
+The end:
+  d-1 completed, published in version 1
+  d-2 completed, published in version 2
+  d-3 failed, board-1: expired
+  to be read by all: d-1 lea We rent the hall.
+  to be read by all: d-2 ada We clean the hall until May.
+"""
+
+
+@pytest.mark.parametrize("command", [[DOCUMENTS], ["-m", "examples.document_approval"]])
+def test_story_of_three_documents(command: list[str | Path]) -> None:
+    ended = run(*command)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == THREE_DOCUMENTS
+
+
+# travel_booking.py and travel_booking_killed.py
+
+TRIPS = """\
+Four trips:
+  t-1 to Rome   completed: hotel-1, flight-1, car-1
+  t-2 to Oslo   failed: book_flight: agencies.Refused: no flight to be had in Oslo (compensated \
+with residue: cancellation fee of the hotel 25.00)
+  t-3 to Turin  failed: book_car: agencies.Refused: no car to be had in Turin (compensated \
+with residue: cancellation fee of the hotel 25.00)
+  t-4 to Nuuk   stuck: book_hotel (could not be undone): agencies.Refused: nobody is there in \
+Nuuk to cancel hotel-4
+
+Stuck, and resumed when somebody is at the hotel in Nuuk again:
+  t-4 is stuck at book_hotel
+  t-4 to Nuuk   failed: book_flight: agencies.Refused: no flight to be had in Nuuk (compensated \
+with residue: cancellation fee of the hotel 25.00)
+
+The history of t-2:
+  1 Trip StepStarted
+  2 StepCompleted StepAdvanced StepStarted
+  3 CommandFailed StepFailed CompensationStarted CompensationStepStarted
+  4 StepCompensated CompensationCompleted
+
+The agencies' books:
+  t-1 hotel-1   booked      300.00
+  t-2 hotel-2   booked      300.00
+  t-2 hotel-2   cancelled  -275.00
+  t-3 hotel-3   booked      300.00
+  t-3 hotel-3   cancelled  -275.00
+  t-4 hotel-4   booked      300.00
+  t-4 hotel-4   cancelled  -275.00
+  t-1 flight-1  booked      150.00
+  t-3 flight-2  booked      150.00
+  t-3 flight-2  cancelled  -150.00
+  t-1 car-1     booked       90.00
+"""
+
+
+def test_travel_booking() -> None:
+    ended = run(TRAVEL)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == TRIPS
+
+
+def test_travel_booking_again_over_the_same_files(tmp_path: Path) -> None:
+    """All trips are known and have ended: nothing is stuck, nothing is booked."""
+    books = "The agencies' books:"
+    for stuck in (1, 0):
+        ended = run(TRAVEL, "--directory", tmp_path / "travel")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.count("is stuck at") == stuck
+        assert ended.stdout.partition(books)[2] == TRIPS.partition(books)[2]
+
+
+def killed_trips(trips: int, kills: int, *options: str) -> dict[str, Any]:
+    """The figures of a run that must be in order: it says so by its exit code."""
+    ended = run(TRAVEL_KILLED, "--trips", str(trips), "--kills", str(kills), "--json", *options)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stderr == ""
+    found: dict[str, Any] = json.loads(ended.stdout)
+    assert found["kills"] == kills
+    assert found["failed, booked and not cancelled"] == found["doubled"] == 0
+    assert found["completed"] + found["compensated"] + found["stuck"] == trips
+    assert found["asked again"] > 0
+    return found
+
+
+def test_trips_killed_again_and_again() -> None:
+    found = killed_trips(40, 3, "--seed", "5")
+    assert (found["completed"], found["compensated"], found["stuck"]) == (30, 9, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_five_hundred_trips_killed_twenty_times() -> None:
+    found = killed_trips(500, 20)
+    assert (found["completed"], found["compensated"], found["stuck"]) == (375, 113, 12)
+    assert found["kills during a request"] > 5
+
+
+# order_processing.py
+
+PROCESSED = """\
+o-1 completed
+    open_order completed, validate_order completed, process_payment completed, \
+update_inventory completed, send_confirmation completed
+o-2 failed: update_inventory: shop.OutOfStock: no lamp left (compensated)
+    open_order compensated, validate_order skipped, process_payment compensated, \
+update_inventory failed
+o-3 failed: validate_order: perdure.errors.NonRetryable: 0 pieces for 0 (compensated)
+    open_order compensated, validate_order failed
+The shop's own books:
+    o-1 paid +80
+    o-2 paid +40
+    o-2 paid -40
+    o-1 opened
+    o-1 yours: lamp, 2 pieces
+    o-2 opened
+    o-2 we are sorry, it has come to nothing
+    o-3 opened
+    o-3 we are sorry, it has come to nothing
+    lamp: 0 in stock
+"""
+
+
+def test_order_processing_also_again_over_the_same_files(tmp_path: Path) -> None:
+    for _ in range(2):
+        ended = run(PROCESSING, "--directory", tmp_path / "orders")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout == PROCESSED
+
+
+# document_processing.py
+
+PROCESSED_LETTERS = """\
+The first process:
+  l-1 completed: 29 words, lamps, broken
+  exit code -9
+
+The second process goes on where the last checkpoint is:
+  l-1 completed: 29 words, lamps, broken
+  l-2 completed: 27 words, monday, meeting
+  l-3 completed: 34 words, invoice, piano
+  l-4 stuck: validate (failed, and what was done before is not undone): UnicodeDecodeError: \
+'utf-8' codec can't decode byte 0xff in position 9: invalid start byte
+
+A good copy is put in the place of the damaged letter:
+  l-4 has done upload
+  l-4 completed: 12 words, garden
+
+How often each step has run:
+  l-1 upload 1, validate 1, extract 1, analyse 1, summarise 1
+  l-2 upload 1, validate 1, extract 2 (1 cut off), analyse 2 (1 failed), summarise 1
+  l-3 upload 1, validate 2 (1 failed), extract 1, analyse 1, summarise 1
+  l-4 upload 1, validate 6 (5 failed), extract 1, analyse 1, summarise 2 (1 failed)
+Steps that were done twice: 0
+
+The summary of l-3: Your invoice: Nobody here has ever ordered a piano, so please take the piano \
+off the invoice and send another invoice.
+"""
+
+
+def test_document_processing() -> None:
+    ended = run(LETTERS)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == PROCESSED_LETTERS
 
 
 # notices.py

@@ -10,7 +10,9 @@ SOURCE = Path(__file__).parent.parent / "src" / "perdure"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 MAY_IMPORT = {
-    "errors": set(),
+    "error_base": set(),
+    "workflow_errors": {"error_base"},
+    "errors": {"error_base", "workflow_errors"},
     "messages": {"errors"},
     "effects": {"messages"},
     "settings": {"errors"},
@@ -30,9 +32,21 @@ MAY_IMPORT = {
     "ordered_definition": {
         "errors", "messages", "effects", "core", "correlating", "saga_checks",
     },
-    "workflow": {
+    "workflow_list": {
         "errors", "core", "correlating", "queue", "member", "steps", "step_results",
         "ordered_definition",
+    },
+    "workflow_checks": {"errors", "messages", "core", "correlating", "steps"},
+    "workflow_context": {
+        "errors", "messages", "effects", "core", "correlating", "approvals", "workflow_checks",
+    },
+    "workflow_declaration": {
+        "errors", "messages", "core", "correlating", "ordered_definition", "steps",
+    },
+    "workflow_source": {"errors", "messages", "correlating", "workflow_checks"},
+    "workflow_coroutine": {
+        "errors", "messages", "effects", "core", "correlating", "queue", "member", "steps",
+        "workflow_checks", "workflow_context", "workflow_declaration", "workflow_source",
     },
     "ordered_saga": {
         "errors", "core", "correlating", "queue", "member", "steps", "step_results",

@@ -15,6 +15,7 @@ from perdure import (
     Fixed,
     Ignore,
     Metadata,
+    Park,
     ProcessManager,
     Send,
     Start,
@@ -329,6 +330,86 @@ def test_coroutines_are_refused_where_plain_functions_are_needed():
         define(Plain)
 
 
+class Unmarked:
+    id = "x"
+
+
+@pytest.mark.parametrize(
+    ("decorate", "said"),
+    [
+        (lambda: starts(by="id"), "@starts names no message"),
+        (lambda: continues(by="id"), "@continues names no message"),
+        (lambda: stops(by="id"), "@stops names no message"),
+        (lambda: starts(Unmarked, by="id"), r"@starts\(Unmarked\): .* mark the class"),
+        (lambda: starts(Debited("a", "b"), by="id"), r"is no message class"),  # type: ignore[arg-type]
+        (lambda: starts("", by="id"), "'' is no message class"),
+        (
+            lambda: starts(ExternalEvent, by="id"),
+            r"known by the name of its type .*; give that name",
+        ),
+    ],
+)
+def test_a_handler_that_would_never_be_called_is_refused_at_definition(decorate, said):
+    with pytest.raises(DefinitionError, match=said) as caught:
+
+        class Dead(ProcessManager[TransferState]):
+            @decorate()
+            def go(self, state, event, do): ...
+
+    assert "Dead.go" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("decorate", "said"),
+    [
+        (applies, "@applies names no message"),
+        (lambda: applies(Unmarked), r"@applies\(Unmarked\)"),
+        (compensates, "@compensates names no message"),
+        (lambda: compensates("debit"), r"@compensates\('debit'\)"),  # type: ignore[arg-type]
+        (lambda: compensates(Unmarked), r"@compensates\(Unmarked\)"),
+    ],
+)
+def test_so_is_what_would_never_fold_or_make_up_for_anything(decorate, said):
+    with pytest.raises(DefinitionError, match=said):
+
+        class Dead(ProcessManager[TransferState]):
+            @decorate()
+            def go(self, state, event): ...
+
+
+def test_a_plain_dataclass_is_an_event_as_well():
+    @dataclass(frozen=True)
+    class Plain:
+        id: str
+
+    class Takes(ProcessManager[TransferState]):
+        @starts(Plain, "process-manager-test.outside", by="id")
+        def go(self, state, event, do): ...
+
+    assert Plain in define(Takes).interests
+
+
+def test_a_deadline_needs_a_name():
+    with pytest.raises(DefinitionError, match="@on_deadline without a name"):
+        on_deadline("")
+
+
+def test_the_deadlines_that_a_saga_handles_are_known_unless_it_handles_by_hand():
+    class Declared(ProcessManager[TransferState]):
+        @on_deadline("payment")
+        @on_deadline("pick", when="paid")
+        def late(self, state, do): ...
+
+    class ByHand(Declared):
+        def handle(self, state, event, metadata): ...
+
+    class Chooses(Declared):
+        def choose(self, state, event, metadata): ...
+
+    assert define(Declared).deadlines == {"payment", "pick"}
+    assert define(ByHand).deadlines is define(Chooses).deadlines is None
+
+
 def test_a_wrong_signature_is_found_at_definition():
     with pytest.raises(DefinitionError, match=r"\(self, state, event, do\)"):
 
@@ -381,9 +462,12 @@ class Retried:
         ("timeout_retry", timedelta(1), "timeout_retry is"),
         ("timeout_retry", Fixed(1), "timeout_retry without a timeout"),
         ("lets_pass", 1, "lets_pass is 1"),
+        ("on_missing", Park, "on_missing is .*Park.*its parentheses"),
+        ("on_missing", "ignore", "on_missing is 'ignore'"),
+        ("on_missing", None, r"on_missing is None.*Park\(for_s\)"),
     ],
 )
-def test_retry_policies_must_be_policies(attribute, value, problem):
+def test_policies_must_be_policies(attribute, value, problem):
     class Retrying(ProcessManager[Retried]):
         pass
 

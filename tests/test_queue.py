@@ -252,6 +252,12 @@ def test_closed_return_annotations_are_its_classes() -> None:
 # Wrong ones: each refused where it is declared.
 
 
+class Shop:
+    def ship(self, command: ProcessPayment) -> None: ...
+    def charge(self, command: ProcessPayment) -> Any:
+        return self
+
+
 def no_parameter() -> None: ...
 def no_annotation(command, job: Job) -> None: ...
 def keyword_only(*, command: ProcessPayment) -> None: ...
@@ -264,6 +270,7 @@ def no_message(command: Unmarked) -> None: ...
 def text(command: str) -> None: ...
 def half(command: ProcessPayment | int) -> None: ...
 def maybe(command: ProcessPayment | None) -> None: ...
+def swapped(job: Job, command: ProcessPayment) -> None: ...
 def any_command(command: Any) -> None: ...
 def listed(command: list[ProcessPayment]) -> None: ...
 def unresolved(command: Unknown) -> None: ...
@@ -296,7 +303,9 @@ async def async_generator(command: ProcessPayment) -> AsyncIterator[PaymentRecei
         (no_message, "Unmarked is no message class; mark the command's class with @message"),
         (text, "str is no message class"),
         (half, "int is no message class"),
-        (maybe, "NoneType is no message class"),
+        (maybe, "NoneType is no message class; leave None out"),
+        (swapped, r"Job is where the command is to be; put the command first, as \(command: "),
+        (Shop.ship, r"first parameter is 'self'.*; .*declare the method .*queue.worker\(shop.ship"),
         (any_command, "Any is no message class"),
         (listed, r"list\[.*ProcessPayment\] is no message class"),
         (unresolved, r"annotation command: Unknown cannot be resolved .*commands=\[...\]"),
@@ -321,6 +330,14 @@ def test_a_worker_that_cannot_work_is_refused_by_name(function: Any, said: str) 
     assert "queue 'payments'" in str(raised.value)
     assert raised.value.remedy is not None
     assert payments.workers == {}
+
+
+def test_the_method_of_an_object_is_a_worker() -> None:
+    payments, shop = queue(), Shop()
+    payments.worker(shop.charge)
+    worker = payments.workers[ProcessPayment]
+    assert worker.function(ProcessPayment("o-1")) is shop
+    assert (worker.name, worker.required) == ("Shop.charge", ())
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,19 @@ def test_the_snippet_for_tests_is_a_test_that_passes(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_trip_prints_what_the_readme_says(tmp_path: Path) -> None:
+    number = next(n for n, (_, text) in enumerate(BLOCKS) if "OrderedSaga(" in text)
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKS[number][1]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == BLOCKS[number + 1][1]
+
+
 def test_the_money_transfer_prints_what_the_readme_says() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "money_transfer.py"],

@@ -1,5 +1,8 @@
 """Limits that make no sense are refused when they are set."""
 
+import math
+from datetime import timedelta
+
 import pytest
 
 from perdure import Settings
@@ -7,20 +10,22 @@ from perdure.errors import DefinitionError
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "wanted"),
     [
-        {"mailbox_max": 0},
-        {"mailbox_max": 1.5},
-        {"batch_max": True},
-        {"idle_after_s": 0},
-        {"accept_timeout_s": None},
-        {"snapshot_every": "100"},
-        {"freeze_residents": 1},
+        ({"mailbox_max": 0}, "a whole number above zero"),
+        ({"mailbox_max": 1.5}, "a whole number above zero"),
+        ({"batch_max": True}, "a whole number above zero"),
+        ({"idle_after_s": 0}, "a number of seconds above zero"),
+        ({"idle_after_s": timedelta(1)}, "a number of seconds above zero"),
+        ({"idle_after_s": math.nan}, "a number of seconds above zero"),
+        ({"accept_timeout_s": None}, "a number of seconds above zero"),
+        ({"snapshot_every": "100"}, "a whole number above zero"),
+        ({"freeze_residents": 1}, "True or False"),
     ],
     ids=str,
 )
-def test_a_limit_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(DefinitionError, match=next(iter(wrong))):
+def test_a_limit_that_makes_no_sense_is_refused(wrong: dict[str, object], wanted: str) -> None:
+    with pytest.raises(DefinitionError, match=f"{next(iter(wrong))} is .*; give {wanted}$"):
         Settings(**wrong)  # type: ignore[arg-type]
 
 

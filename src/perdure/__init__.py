@@ -45,7 +45,14 @@ from perdure.effects import (
     StartChild,
     Stuck,
 )
-from perdure.errors import NonRetryable, PerdureError, RetryLater
+from perdure.errors import (
+    ChildFailed,
+    NonRetryable,
+    PerdureError,
+    RetryLater,
+    StepFailed,
+    WorkflowCancelled,
+)
 from perdure.gathering import Gathering
 from perdure.job import Job
 from perdure.messages import (
@@ -63,8 +70,9 @@ from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
 from perdure.runs import PauseSchedule, ResumeSchedule, Run, TriggerSchedule
 from perdure.runtime.delivery import Receipt
+from perdure.runtime.letters import DeadLetter
 from perdure.runtime.queues import JobView, QueueRef
-from perdure.runtime.redrive import DeadLetter, DeadLetters
+from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.runtime import Runtime
 from perdure.runtime.views import HistoryEntry, InstanceView
@@ -73,7 +81,9 @@ from perdure.settings import Settings
 from perdure.steps import step
 from perdure.store.memory import MemoryStore
 from perdure.store.sql import SqlStore
-from perdure.workflow import Workflow
+from perdure.workflow_context import Context
+from perdure.workflow_coroutine import CoroutineWorkflow, workflow
+from perdure.workflow_list import Workflow
 
 __all__ = [
     "CORRELATION_ID",
@@ -87,10 +97,13 @@ __all__ = [
     "CancelDeadline",
     "CatchUp",
     "ChildEnded",
+    "ChildFailed",
     "Coalesce",
     "CommandFailed",
     "Complete",
+    "Context",
     "Continue",
+    "CoroutineWorkflow",
     "Cron",
     "DeadLetter",
     "DeadLetters",
@@ -145,6 +158,7 @@ __all__ = [
     "StartChild",
     "StartMissing",
     "Status",
+    "StepFailed",
     "Stop",
     "Stuck",
     "TimeoutReached",
@@ -152,6 +166,7 @@ __all__ = [
     "Who",
     "WorkQueue",
     "Workflow",
+    "WorkflowCancelled",
     "applies",
     "compensates",
     "continues",
@@ -166,4 +181,5 @@ __all__ = [
     "starts",
     "step",
     "stops",
+    "workflow",
 ]

@@ -13,9 +13,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 from perdure.errors import CorrelationFailed, DefinitionError, NotAPlainFunction
-from perdure.messages import ExternalEvent, Metadata
+from perdure.messages import ExternalEvent, Metadata, type_info_of
 
-__all__ = ["CORRELATION_ID", "By", "EventType", "key_of", "name_of", "refuse_coroutine"]
+__all__ = [
+    "CORRELATION_ID",
+    "By",
+    "EventType",
+    "check_declared",
+    "key_of",
+    "name_of",
+    "refuse_coroutine",
+]
 
 EventType: TypeAlias = type | str
 """An event class, or the name of an event from outside."""
@@ -92,6 +100,32 @@ def _correlation_id(event: Any, metadata: Metadata) -> str:
 def name_of(event: Any) -> str:
     """How errors call an event type or a deadline."""
     return event.__name__ if isinstance(event, type) else repr(event)
+
+
+def check_declared(role: str, what: tuple[Any, ...], *, may_be_name: bool) -> None:
+    """Raise ``DefinitionError`` for a decorator that names nothing, or what is never delivered."""
+    if not what:
+        raise DefinitionError(
+            f"@{role} names no message, so it would never be called",
+            remedy=f"as @{role}(OrderPlaced, …)",
+        )
+    for one in what:
+        if may_be_name and isinstance(one, str) and one:
+            continue
+        if not isinstance(one, type) or not (
+            type_info_of(one) is not None
+            or dataclasses.is_dataclass(one)
+            or hasattr(one, "__attrs_attrs__")
+        ):
+            raise DefinitionError(
+                f"@{role}({name_of(one)}): {name_of(one)} is no message class",
+                remedy="mark the class with @message",
+            )
+        if one is ExternalEvent:
+            raise DefinitionError(
+                f"@{role}(ExternalEvent): each is known by the name of its type",
+                remedy='give that name, as "PaymentSettled"' if may_be_name else "leave it out",
+            )
 
 
 def refuse_coroutine(function: Callable[..., Any], where: str) -> None:

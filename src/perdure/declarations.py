@@ -115,7 +115,7 @@ def applies(*events: EventType) -> Callable[[F], F]:
 
 def on_deadline(name: str, *, when: When = None) -> Callable[[F], F]:
     """Handles a reached deadline: ``def f(self, state, do)``."""
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not name:
         raise DefinitionError("@on_deadline without a name", remedy='as @on_deadline("payment")')
     return _noting(Note("on_deadline", (name,), when=when))
 

@@ -13,7 +13,14 @@ from typing import Any
 
 from perdure.core.correlation import VerdictKind
 from perdure.core.family import Cancel, ChildEnded
-from perdure.correlating import By, EventType, key_of, name_of, refuse_coroutine
+from perdure.correlating import (
+    By,
+    EventType,
+    check_declared,
+    key_of,
+    name_of,
+    refuse_coroutine,
+)
 from perdure.declarations import NOTES, Note, When
 from perdure.errors import DefinitionError, DuplicateHandler
 from perdure.messages import (
@@ -37,6 +44,7 @@ _KINDS = {
     "continues": VerdictKind.CONTINUE,
     "stops": VerdictKind.STOP,
 }
+_OF_MESSAGES = {*_KINDS, "applies", "compensates"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,8 @@ def declarations_of(cls: type) -> Declarations:
     for name, function in _functions(cls):
         for note in reversed(getattr(function, NOTES, ())):  # in the order they are read
             try:
+                if note.role in _OF_MESSAGES:
+                    check_declared(note.role, note.what, may_be_name=note.role != "compensates")
                 _enter(found, note, function)
             except DefinitionError as error:
                 error.problem = f"{cls.__name__}.{name}: {error.problem}"

@@ -73,6 +73,8 @@ class Send:
 class Publish:
     """Publish an event to whoever is interested, through the outbox.
 
+    Other instances of the same saga hear of it too; the instance that publishes does not: what it
+    wants to fold itself it records (``Record``).
     ``mandatory``: if no saga and no subscriber of the runtime is, the turn fails, ``Unroutable``.
     """
 

@@ -6,7 +6,11 @@
     │   ├── DuplicateSaga          two sagas of one name in a runtime
     │   ├── DuplicateMessageType   two classes claim one type name
     │   ├── DuplicateWorker        two workers, or two queues, for one command
-    │   └── NotAPlainFunction      a coroutine where a plain function is needed
+    │   ├── NotAPlainFunction      a coroutine where a plain function is needed
+    │   └── WorkflowMistake        a coroutine workflow asks for what it may not; it is stuck
+    │       ├── UnknownStep        … for a step, or an event, that it does not declare
+    │       ├── AskedTwice         … under one name and key twice
+    │       └── ForeignAwait       … and awaits what is not its context's
     ├── SendError                  a message was not applied; raised at its sender
     │   ├── UnknownSaga            the runtime does not run a saga of that name
     │   ├── UnknownMessageType     no class, and no saga, knows this type
@@ -27,6 +31,8 @@
     │   └── RuntimeNotRunning      not started, stopping or stopped
     ├── SagaFailed                 the instance whose end was awaited did not reach its goal
     ├── SagaStuck                  … or cannot go on before somebody has seen to it
+    ├── StepFailed                 raised in a coroutine workflow where it awaits the step
+    ├── ChildFailed                … where it awaits the child
     ├── JobError                   a job of a work queue
     │   ├── NonRetryable           for workers to raise: do not try again, it cannot succeed
     │   ├── RetryLater             for workers to raise: try again after a stated time
@@ -55,8 +61,11 @@
         ├── Fenced                 another owner has taken over: a newer epoch is in the store
         └── CorruptRecord          a stored row fails its checksum or is missing
 
+``WorkflowCancelled`` is raised where a coroutine workflow waits that shall not go on; it is no
+``Exception``, so that nobody takes it for a step that failed.
+
 An error names the saga and the correlation id it concerns and says what to do.
-Next to read: ``messages.py`` and ``effects.py``, the values that sagas exchange.
+Next to read: ``workflow_errors.py``; ``messages.py`` and ``effects.py``, what sagas exchange.
 """
 
 from __future__ import annotations
@@ -64,51 +73,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-
-class PerdureError(Exception):
-    """Base of all errors of perdure.
-
-    >>> print(InstanceNotFound("no such instance", saga="Order", correlation_id="o-1",
-    ...                        remedy="start it"))
-    no such instance (saga 'Order', correlation id 'o-1'); start it
-
-    ``saga``, ``correlation_id`` and ``remedy`` are attributes, too; each may be None.
-    """
-
-    def __init__(
-        self,
-        problem: str,
-        *,
-        saga: str | None = None,
-        correlation_id: str | None = None,
-        remedy: str | None = None,
-    ) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.saga = saga
-        self.correlation_id = correlation_id
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        named = [
-            f"{word} {value!r}"
-            for word, value in (("saga", self.saga), ("correlation id", self.correlation_id))
-            if value is not None
-        ]
-        text = f"{self.problem} ({', '.join(named)})" if named else self.problem
-        return f"{text}; {self.remedy}" if self.remedy else text
-
-    def about(self, saga: str, correlation_id: str | None = None) -> PerdureError:
-        """Fill in what the place that raised could not know; returns the error itself."""
-        self.saga = self.saga if self.saga is not None else saga
-        self.correlation_id = (
-            self.correlation_id if self.correlation_id is not None else correlation_id
-        )
-        return self
-
-
-class DefinitionError(PerdureError):
-    """A saga, message type or setting is declared wrongly."""
+from perdure.error_base import DefinitionError as DefinitionError
+from perdure.error_base import PerdureError as PerdureError
+from perdure.workflow_errors import AskedTwice as AskedTwice
+from perdure.workflow_errors import ChildFailed as ChildFailed
+from perdure.workflow_errors import ForeignAwait as ForeignAwait
+from perdure.workflow_errors import StepFailed as StepFailed
+from perdure.workflow_errors import UnknownStep as UnknownStep
+from perdure.workflow_errors import WorkflowCancelled as WorkflowCancelled
+from perdure.workflow_errors import WorkflowMistake as WorkflowMistake
 
 
 class DuplicateHandler(DefinitionError):
@@ -236,10 +209,10 @@ class RetryLater(JobError):
     """For workers to raise: try again after ``after_s`` seconds; counts as an attempt."""
 
     def __init__(self, problem: str, *, after_s: float) -> None:
-        if not 0 <= after_s <= 3_155_760_000:  # a hundred years; written so that NaN is refused
-            raise DefinitionError(
-                f"RetryLater.after_s is {after_s!r}", remedy="give seconds, from 0 to 3155760000"
-            )
+        # A hundred years; written so that NaN is refused.
+        if not isinstance(after_s, (int, float)) or not 0 <= after_s <= 3_155_760_000:
+            wanted = "give a number from 0 to 3155760000 (seconds)"
+            raise DefinitionError(f"RetryLater.after_s is {after_s!r}", remedy=wanted)
         super().__init__(problem)
         self.after_s = after_s
 

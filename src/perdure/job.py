@@ -132,8 +132,11 @@ class Job:
         return bool(self._taken_away)
 
     def take_away(self, why: str) -> None:
-        """For the runtime (and tests): the job was cancelled, or its lease has run out."""
-        self._taken_away = why
+        """For the runtime (and tests): the job was cancelled, or its lease has run out.
+
+        What was said first stays: a job that is lost ends as well.
+        """
+        self._taken_away = self._taken_away or why
 
     def _put(self, output: Output) -> None:
         self._require_lease()

@@ -16,7 +16,7 @@
 
 Each step, and each compensation, is a work queue of its own, "travel-booking.book_hotel" and
 "travel-booking.book_hotel.undo"; the saga's turns only decide (``core/course.py``). This module
-knows no runtime. Next to read: ``steps.py``; ``workflow.py``, where nothing is undone.
+knows no runtime. Next to read: ``steps.py``; ``workflow_list.py``, where nothing is undone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from perdure.core.plan import Plan, PlannedStep
 from perdure.core.retry import Exponential
@@ -88,6 +88,24 @@ class OrderedSaga:
     def name(self) -> str:
         """Its name; it is stored, so keep it."""
         return self._name
+
+    @overload
+    def step(self, function: F, /) -> F: ...
+
+    @overload
+    def step(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        after: Iterable[Any] | None = None,
+        parallel: str | None = None,
+        pivot: bool = False,
+        nothing_to_undo: bool = False,
+        unknown: Literal["retry", "compensate"] = "retry",
+        deadline: timedelta | None = None,
+        **options: Any,
+    ) -> Callable[[F], F]: ...
 
     def step(
         self,

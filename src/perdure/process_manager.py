@@ -47,6 +47,7 @@ from perdure.saga_checks import (
     check_name,
     check_plain,
     lets_pass_of,
+    missing_of,
     policy_of,
     state_class_of,
     timeout_of,
@@ -254,10 +255,11 @@ def define(saga: type[ProcessManager[Any]]) -> Definition:
         retry=policy_of(saga, "retry"),
         lets_pass=lets_pass_of(saga),
         compensated=tuple(tables.compensators),
-        on_missing=saga.on_missing,
+        on_missing=missing_of(saga),
         types=tuple(dict.fromkeys([*classes, *tables.compensators, *failed])),
         folds=None if by_hand else frozenset(k for k in tables.appliers if isinstance(k, type)),
         kinds=_kinds(saga),
+        deadlines=_deadlines(saga),
         copies_state=not is_immutable(state_class),
     )
 
@@ -318,6 +320,12 @@ def _kinds(saga: type[ProcessManager[Any]]) -> dict[type | str, tuple[VerdictKin
     if saga.correlate is not ProcessManager.correlate:
         return None
     return {kind: (one.kind, one.strict) for kind, one in saga.declarations.routes.items()}
+
+
+def _deadlines(saga: type[ProcessManager[Any]]) -> frozenset[str] | None:
+    if saga.handle is ProcessManager.handle and saga.choose is ProcessManager.choose:
+        return frozenset(saga.declarations.deadlines)
+    return None
 
 
 def _folder_by_hand(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Any]:

@@ -89,9 +89,16 @@ class WorkQueue:
         self.non_retryable = non_retryable
         self.workers: dict[type, Worker] = {}
         """The worker of each command or event class."""
+        self.is_private = False
+        """Commands come to it by its name only: other queues take the same class."""
 
     def __repr__(self) -> str:
         return f"<WorkQueue {self.name}>"
+
+    def performs(self, command: type) -> bool:
+        """It has a worker for commands of this class."""
+        worker = self.workers.get(command)
+        return worker is not None and worker.kind is OutboxKind.COMMAND
 
     @property
     def commands(self) -> dict[type, Worker]:

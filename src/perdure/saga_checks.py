@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from perdure.core.retry import RetryPolicy
+from perdure.core.saga import MissingPolicy
 from perdure.errors import DefinitionError, NotAPlainFunction
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "check_name_text",
     "check_plain",
     "lets_pass_of",
+    "missing_of",
     "policy_of",
     "state_class_of",
     "timeout_of",
@@ -55,6 +57,19 @@ def policy_of(saga: type[Any], name: str) -> RetryPolicy | None:
             "timeout_retry without a timeout", saga=saga.name, remedy="give a timeout, too"
         )
     return found
+
+
+def missing_of(saga: type[Any]) -> MissingPolicy:
+    """What becomes of messages for an instance that does not exist."""
+    found: MissingPolicy = saga.on_missing
+    if isinstance(found, MissingPolicy):
+        return found
+    raise DefinitionError(
+        f"on_missing is {found!r}",
+        saga=saga.name,
+        remedy="give Park(for_s), IgnoreMissing(), StartMissing() or ReplyMissing(value), "
+        "each with its parentheses",
+    )
 
 
 def lets_pass_of(saga: type[Any]) -> bool:

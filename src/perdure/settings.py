@@ -76,8 +76,15 @@ class Settings:
             if value is None and entry.name == "idle_after_s":
                 continue
             kinds = (int, float) if entry.name.endswith("_s") else (type(entry.default),)
-            if type(value) not in kinds or (type(value) is not bool and value <= 0):
+            # Written so that NaN, which is neither above nor below, is refused.
+            if type(value) not in kinds or (type(value) is not bool and not value > 0):
                 raise DefinitionError(
-                    f"setting {entry.name} is {value!r}",
-                    remedy=f"give a {' or '.join(k.__name__ for k in kinds)} above zero",
+                    f"setting {entry.name} is {value!r}", remedy=_WANTED[kinds[-1]]
                 )
+
+
+_WANTED = {
+    float: "give a number of seconds above zero",
+    int: "give a whole number above zero",
+    bool: "give True or False",
+}

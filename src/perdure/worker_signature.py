@@ -172,6 +172,12 @@ class _Reading:
 
     def taken_by(self, first: inspect.Parameter) -> tuple[type, ...]:
         """The classes in the annotation of the first parameter."""
+        if first.annotation is inspect.Parameter.empty and first.name in ("self", "cls"):
+            raise self.refuse(
+                f"its first parameter is {first.name!r}: nobody would give it its object",
+                "make it a plain function, or declare the method of an object, as "
+                f"queue.worker(shop.{self.function.__name__})",
+            )
         if first.annotation is inspect.Parameter.empty:
             raise self.refuse(
                 f"its first parameter {first.name!r} has no annotation",
@@ -197,6 +203,16 @@ class _Reading:
 
     def _messages(self, members: tuple[Any, ...]) -> tuple[type, ...]:
         for one in members:
+            if one is Job:
+                raise self.refuse(
+                    f"Job is where the {self.word} is to be",
+                    f"put the {self.word} first, as ({self.word}: SomeMessage, job: Job)",
+                )
+            if one is types.NoneType:
+                raise self.refuse(
+                    "NoneType is no message class",
+                    f"leave None out: a worker is always given a message of its {self.option}",
+                )
             if not _is_message(one):
                 raise self.refuse(
                     f"{_named(one)} is no message class",

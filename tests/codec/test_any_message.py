@@ -132,9 +132,9 @@ def test_a_registered_class_is_found_by_its_name() -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("text", r"parcel\.first: builtins\.str has no type name"),
-        (None, r"parcel\.first: builtins\.NoneType has no type name"),
-        (Cash, r"parcel\.first: builtins\.type has no type name"),
+        ("text", r"parcel\.first: an object of type str is no message"),
+        (None, r"parcel\.first: an object of type NoneType is no message"),
+        (Cash, r"parcel\.first: an object of type type is no message"),
         (Charge("x"), r"parcel\.first\(codec-test\.charge\)\.cents: expected int, got str"),  # type: ignore[arg-type]
         (ExternalEvent("x", {"a": Line(Sku("s"), 1, Decimal(1))}), r"a Line would not come back"),
         (ExternalEvent("x", [1]), r"expected a mapping as the data of x, got list"),  # type: ignore[arg-type]

@@ -56,6 +56,9 @@ class Notebook(ProcessManager[Notes]):
         if event.plan.endswith("ss"):
             do.complete(7)
 
+    @on_deadline("tock")
+    def tock(self, state, do): ...
+
     @on_deadline("tick")
     def tick(self, state, do):
         do.record(Noted("tick"))

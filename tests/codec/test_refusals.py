@@ -203,6 +203,26 @@ def test_a_class_without_name_or_fields_is_refused() -> None:
         Codec(TypeRegistry([Nothing])).encode(Nothing())
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (Card, r"the class Card is no message; give an object of it, Card\(…\)"),
+        (int, r"the class int is no message"),
+        ("hello", "an object of type str is no message; give an object of a class marked with"),
+        (None, "an object of type NoneType is no message"),
+        ([Card("1")], "an object of type list is no message"),
+    ],
+)
+def test_what_is_no_message_at_all_is_named_with_what_to_give(value: object, said: str) -> None:
+    with pytest.raises(UnregisteredType, match=said):
+        codec.encode(value)
+
+
+def test_a_reply_that_is_no_plain_value_is_named_with_what_to_give() -> None:
+    with pytest.raises(UnregisteredType, match=r"type tuple is no value .*; give None, a number"):
+        codec.encode_value((1, 2))
+
+
 def test_the_copy_that_slots_makes_of_a_marked_class_is_refused() -> None:
     @dataclass(slots=True)
     @message(name="codec-test.slots-below")

@@ -19,7 +19,6 @@ from perdure.codec.journal import JournalCodec
 from perdure.core.commit import OutboxRow
 from perdure.core.correlation import VerdictKind
 from perdure.core.instance import Instance, ProcessedMessages
-from perdure.core.ordered import OrderedState
 from perdure.core.outcome import Encoder, Outcome, Turn
 from perdure.core.plan import Plan, PlannedStep
 from perdure.core.replay import replay
@@ -123,13 +122,16 @@ class Play:
         return Instance("trip/t", "t", self.definition.initial_state())
 
     @property
-    def state(self) -> OrderedState:
-        state: OrderedState = self.instance.state
-        return state
+    def state(self) -> Any:  # an OrderedState: else mypy takes what it was for what it is
+        return self.instance.state
 
     @property
-    def status(self) -> Status:
+    def status(self) -> Any:
         return self.instance.status
+
+    @property
+    def detail(self) -> Any:
+        return self.instance.detail
 
     @property
     def why(self) -> str:

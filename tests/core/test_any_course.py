@@ -359,7 +359,7 @@ class AnyCourse(RuleBasedStateMachine):
         if play.status is Status.COMPLETED:
             assert set(world.done) == set(self.plan.by_name)
             assert not world.undone
-            self.check_results(play.codec.decode_value(play.instance.detail))
+            self.check_results(play.codec.decode_value(play.detail))
         elif play.state.mode is Mode.STOPPED:
             assert self.plan.forward_only
         else:

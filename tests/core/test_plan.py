@@ -112,7 +112,9 @@ def test_a_circle_is_always_found(graph):
     ]
     reached = {one["name"]: set(one["after"]) for one in declared}
     for _ in declared:
-        reached = {name: found.union(*map(reached.get, found)) for name, found in reached.items()}
+        reached = {
+            name: found.union(*(reached[one] for one in found)) for name, found in reached.items()
+        }
     if any(name in found for name, found in reached.items()):
         assert "wait" in refused(*declared)
     else:

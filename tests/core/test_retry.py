@@ -2,14 +2,17 @@
 
 import math
 import random
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perdure import Job
+from perdure.core.queue_policy import QueuePolicy, Rate
 from perdure.core.retry import DELAY_MAX_S, Exponential, Fixed, Linear, RetryPolicy
-from perdure.errors import DefinitionError
+from perdure.errors import DefinitionError, RetryLater
 
 seconds = st.floats(0.001, 10_000)
 jitters = st.floats(0, 1)
@@ -166,6 +169,22 @@ def test_no_delay_is_longer_than_a_moment_can_say() -> None:
     longest = Fixed(DELAY_MAX_S, jitter=1)
     assert longest.next_delay_s(1, 0.999) == DELAY_MAX_S
     assert longest.next_delay_ms(1) < 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Fixed,
+        Exponential,
+        lambda wrong: QueuePolicy(name="q", lease_s=wrong),
+        lambda wrong: Rate(1, per_s=wrong),
+        lambda wrong: Job().extend(wrong),
+        lambda wrong: RetryLater("busy", after_s=wrong),
+    ],
+)
+def test_who_gives_a_timedelta_is_told_that_seconds_are_wanted(make: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"timedelta.*; give a number .* \(seconds\)$"):
+        make(timedelta(minutes=1))
 
 
 def test_policies_are_values() -> None:

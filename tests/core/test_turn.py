@@ -80,6 +80,10 @@ class Adder(ProcessManager[Tally]):
     def tick(self, state, do):
         do.record(Added(99))
 
+    @on_deadline("other", when="never")
+    @on_deadline("later")
+    def other(self, state, do): ...
+
     @applies(Go)
     def went(self, state, event):
         return replace(state, went=state.went + 1)
@@ -191,6 +195,20 @@ def test_a_deadline_nobody_handles_is_cleared_all_the_same():
     assert turn.outcome is Outcome.UNHANDLED
     assert turn.deadlines_cleared == ["other"]
     assert turn.after.deadlines == {}
+
+
+def test_a_deadline_that_no_handler_is_declared_for_fails_the_turn_that_sets_it():
+    with pytest.raises(InvalidEffect, match="'tock' has no handler"):
+        take(SetDeadline("tock", timedelta(1)))
+
+    class ByHand(Adder):
+        name = "Adder"
+
+        def handle(self, state, event, metadata):
+            return event.effects
+
+    turn = take(SetDeadline("tock", timedelta(1)), definition=saga(ByHand))
+    assert set(turn.deadlines_set) == {"tock"}
 
 
 def test_completing_ends_the_instance_and_all_its_deadlines():
@@ -370,3 +388,29 @@ def test_a_turn_that_raises_leaves_a_mutable_state_alone():
     with pytest.raises(RuntimeError, match="after mutating"):
         take(Fail("x"), definition=definition, instance=running)
     assert running.state.items == ["applied"]
+
+
+def test_a_definition_may_salvage_a_turn_whose_effects_cannot_be_carried_out():
+    seen = []
+
+    def salvage(state, event, metadata, error):
+        seen.append((state.went, type(event), metadata.sequence_nr, type(error)))
+        return [Stuck(f"{error}")]
+
+    definition = replace(saga(), salvage=salvage)
+    turn = take(Record(Added(1)), Send(Charge(1)), 7, definition=definition)
+    assert seen == [(1, Go, 1, InvalidEffect)]
+    assert (turn.outcome, turn.after.status) == (Outcome.APPLIED, Status.STUCK)
+    assert (turn.after.state.numbers, turn.events, turn.outgoing) == ((), [], [])
+    assert turn.after.state.went == 1, "the message was folded all the same"
+    with pytest.raises(InvalidEffect):
+        take(7)
+
+
+def test_what_ends_the_process_is_not_salvaged():
+    def raising(state, event, metadata):
+        raise KeyboardInterrupt
+
+    definition = replace(saga(), choose=lambda *_: raising, salvage=lambda *_: [Stuck("never")])
+    with pytest.raises(KeyboardInterrupt):
+        take(definition=definition)

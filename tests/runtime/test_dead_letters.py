@@ -1,16 +1,48 @@
 """Dead letters: kept whole, listed, redriven once however often it is pressed, discarded."""
 
 import asyncio
+import logging
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from perdure import MemoryStore, NonRetryable, SqlStore
-from perdure.errors import HandlerFailed
+from perdure import (
+    Fixed,
+    MemoryStore,
+    NonRetryable,
+    ProcessManager,
+    Runtime,
+    SqlStore,
+    WorkQueue,
+    message,
+    starts,
+)
+from perdure.errors import (
+    DefinitionError,
+    HandlerFailed,
+    UnknownMessageType,
+    UnknownQueue,
+    UnknownSaga,
+    UnregisteredType,
+    Unroutable,
+)
 from perdure.testing import FaultyStore, SimulatedClock
-from tests.runtime.errands import Asked, Do, Done, desk, errand_of, errands, letters
+from tests.runtime.errands import (
+    Asked,
+    Do,
+    Done,
+    Errand,
+    ErrandState,
+    Noticed,
+    desk,
+    errand_of,
+    errands,
+    letters,
+    queue_of,
+)
 from tests.runtime.support import items, ledgers, open_ledger, quickly, reopened
-from tests.sagas import STRIKES, Ledger, Struck
+from tests.sagas import STRIKES, Closed, Ledger, Struck
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -18,6 +50,19 @@ def store(request, tmp_path):
     if request.param == "memory":
         return FaultyStore(MemoryStore())
     return FaultyStore(SqlStore(f"sqlite+aiosqlite:///{tmp_path}/d.db", synchronous="NORMAL"))
+
+
+@message(name="letters-test.astray")
+class Astray:
+    id: str
+
+
+class Lost(ProcessManager[ErrandState]):
+    name = "letters-test.lost"
+
+    @starts(Astray, by="id")
+    def astray(self, state, event, do):
+        do.send(Closed("nobody takes it"))
 
 
 def declined(command, job):
@@ -74,6 +119,130 @@ async def test_letters_are_listed_and_redriven_by_filter(store):
         assert [found.saga for found in await letters(runtime)] == [""]
         assert await runtime.dead_letters.discard_all() == 1
         assert await letters(runtime) == []
+
+
+@quickly
+async def test_letters_are_asked_for_by_what_they_are_of_or_by_its_name(store):
+    where, queue = desk(do=declined), queue_of()
+    async with errands(where, queue, store=store) as runtime:
+        await runtime.publish(Asked("e-1"))
+        await runtime.settled()
+        (letter,) = await letters(runtime)
+        known: list[dict[str, Any]] = [
+            {"saga": Errand},
+            {"saga": Errand.name},
+            {"queue": queue},
+            {"queue": "work"},
+            {"type": Do},
+            {"type": "runtime-test.do"},
+            {"saga": Errand, "queue": queue, "type": Do, "reason": "non-retryable"},
+        ]
+        for filters in known:
+            assert await letters(runtime, **filters) == [letter]
+        others: list[dict[str, Any]] = [
+            {"saga": ""},
+            {"queue": ""},
+            {"type": Done},
+            {"reason": "exhausted"},
+            {"after": letter.id, "queue": "another"},
+        ]
+        for filters in others:
+            assert await letters(runtime, **filters) == []
+        assert await runtime.dead_letters.redrive_all(queue=queue, type=Do) == 1
+        await runtime.settled()
+        assert await runtime.dead_letters.discard_all(saga=Errand) == 1
+
+
+@pytest.mark.parametrize(
+    ("filters", "kind", "said"),
+    [
+        ({"saga": "Order"}, UnknownSaga, "does not run 'Order'"),
+        ({"saga": Ledger}, UnknownSaga, "does not run 'Ledger'"),
+        ({"saga": 5}, UnknownSaga, "does not run 5"),
+        ({"queue": "wrok"}, UnknownQueue, "'wrok', and no dead letter is of it"),
+        ({"queue": WorkQueue("other")}, UnknownQueue, "'other'"),
+        ({"type": "Shp"}, UnknownMessageType, "no class for type 'Shp'"),
+        ({"type": int}, UnregisteredType, "int"),
+        ({"saga": "Order", "queue": "work"}, UnknownSaga, "'Order'"),
+    ],
+)
+@quickly
+async def test_a_name_that_nothing_bears_is_refused_before_anything_is_done(filters, kind, said):
+    async with errands(desk(do=declined)) as runtime:
+        await runtime.publish(Asked("e-1"))
+        await runtime.settled()
+        for do in (runtime.dead_letters.redrive_all, runtime.dead_letters.discard_all):
+            with pytest.raises(kind, match=said):
+                await do(**filters)
+        with pytest.raises(kind, match=said):
+            await letters(runtime, **filters)
+        assert len(await letters(runtime)) == 1
+
+
+@quickly
+async def test_letters_of_what_is_gone_from_the_code_are_found_by_its_name(store):
+    async with errands(desk(do=declined), queue_of("mail"), store=store) as runtime:
+        await runtime.publish(Asked("e-1"))
+        await runtime.settled()
+    async with Runtime(reopened(store), [Ledger, WorkQueue("other")]) as runtime:
+        assert len(await letters(runtime, saga=Errand.name, queue="mail")) == 1
+        assert len(await letters(runtime, saga=Errand)) == 1
+        assert await runtime.dead_letters.discard_all(queue="mail") == 1
+
+
+@pytest.mark.parametrize("wrong", ["1", None, 1.5])
+@quickly
+async def test_what_is_no_id_of_a_letter_is_refused(wrong):
+    async with errands(desk()) as runtime:
+        for do in (runtime.dead_letters.redrive, runtime.dead_letters.discard):
+            with pytest.raises(
+                DefinitionError, match=r"is no id of a dead letter; give letter\.id"
+            ):
+                await do(wrong)
+
+
+@quickly
+async def test_a_letter_says_whether_an_instance_was_told_of_the_failure(store):
+    heard = WorkQueue("heard", retry=Fixed(1, max_attempts=1))
+
+    @heard.subscriber
+    async def hear(event: Noticed) -> None:
+        raise NonRetryable("deaf")
+
+    def told(command, job):
+        job.emit(Noticed(command.id), anyway=True)
+        raise NonRetryable("declined")
+
+    where = desk(do=told)
+    async with errands(where, queue_of(), heard, store=store, sagas=(Errand, Lost)) as runtime:
+        await runtime.publish(Asked("e-1"))
+        await runtime.enqueue(Do("free"))
+        await runtime.settled()
+        found = [(letter.queue, letter.saga, letter.is_told) for letter in await letters(runtime)]
+        assert sorted(found) == [
+            ("heard", "", False),
+            ("heard", Errand.name, False),
+            ("work", "", False),
+            ("work", Errand.name, True),
+        ]
+        with pytest.raises(Unroutable):
+            await runtime.publish(Astray("a"))
+        (letter,) = await letters(runtime, type=Astray)
+        assert not letter.is_told
+
+
+@quickly
+async def test_a_result_that_comes_after_the_end_is_named_in_the_log(caplog):
+    caplog.set_level(logging.INFO, "perdure.workers")
+    where = desk(last=lambda command, job: Done(command.id, "last"))
+    async with errands(where, queue_of(concurrency=1)) as runtime:
+        await runtime.publish(Asked("e-1", how="last", count=2))
+        await runtime.settled()
+    (line,) = [one.getMessage() for one in caplog.records if "had ended" in one.getMessage()]
+    assert line == (
+        "the result runtime-test.done of job runtime-test.errand/e-1/1/1 came after "
+        "runtime-test.errand/e-1 had ended, and changes nothing"
+    )
 
 
 @quickly

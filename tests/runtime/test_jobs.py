@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from perdure import MemoryStore, Runtime, SqlStore, WorkQueue
+from perdure import MemoryStore, Runtime, Settings, SqlStore, WorkQueue
 from perdure.errors import DefinitionError, Unroutable
 from perdure.testing import FaultyStore
 from tests.runtime.errands import (
@@ -150,6 +150,29 @@ async def test_a_command_that_no_queue_takes_fails_its_turn_and_nothing_is_kept(
 def test_a_missing_resource_is_an_error_of_the_definition():
     with pytest.raises(DefinitionError, match=r"needs desk.*resources"):
         Runtime("memory://", [Errand, queue_of()])
+
+
+@pytest.mark.parametrize("wrong", [["desk"], "desk", ("desk",), {1: "desk"}, []])
+def test_resources_that_have_no_names_are_an_error_of_the_definition(wrong):
+    with pytest.raises(DefinitionError, match=r"resources are a .*; .*resources=\{"):
+        Runtime("memory://", [Errand, queue_of()], resources=wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"desk": 1}, {}, 5, Settings])
+def test_settings_that_are_none_are_an_error_of_the_definition(wrong):
+    with pytest.raises(DefinitionError, match=r"settings are a .*Settings\(…\).*resources=\{"):
+        Runtime("memory://", [Errand], wrong)
+
+
+@quickly
+async def test_a_resource_that_goes_away_later_is_still_given():
+    where = desk()
+    resources = {"desk": where}
+    async with errands(where, resources=resources) as runtime:
+        resources.clear()
+        await runtime.publish(Asked("e-1"))
+        await runtime.settled()
+        assert (await errand_of(runtime)).done == ("do",)
 
 
 def test_a_compensated_command_that_no_queue_takes_is_an_error_of_the_definition():

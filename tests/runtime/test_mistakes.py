@@ -57,9 +57,11 @@ def mistake(*args: Any, **kwargs: Any) -> Any:
 # Parking
 
 
-@pytest.mark.parametrize("for_s", [math.inf, -math.inf, math.nan, 0, -1, 1e300])
+@pytest.mark.parametrize(
+    "for_s", [math.inf, -math.inf, math.nan, 0, -1, 1e300, True, "1", timedelta(1)]
+)
 def test_no_time_to_park_for_is_refused_where_it_is_declared(for_s):
-    with pytest.raises(errors.DefinitionError, match="Park"):
+    with pytest.raises(errors.DefinitionError, match=r"Park.* seconds"):
         Park(for_s=for_s)
 
 

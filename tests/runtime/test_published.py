@@ -6,6 +6,7 @@ import pytest
 
 from perdure import (
     Effects,
+    Job,
     MemoryStore,
     NonRetryable,
     ProcessManager,
@@ -170,3 +171,81 @@ async def test_events_nobody_wants_leave_no_trace_in_the_outbox(store):
         await runtime.publish(Bought("s-1"))
         await runtime.settled()
         assert await store.inner.outbox() == []
+
+
+@message(name="published-test.rumour")
+class Rumour:
+    id: str
+    listeners: tuple[str, ...]
+
+
+@message(name="published-test.whisper")
+class Whisper:
+    id: str
+
+
+class Gossip(ProcessManager[State]):
+    """Publishes the very event that starts it; completes with the very event that it hears."""
+
+    name = "published-test.gossip"
+
+    @starts(Rumour, by=lambda event: list(event.listeners))
+    def rumoured(self, state: State, event: Rumour, do: Effects) -> None:
+        if do.metadata.instance_id == event.id:
+            do.publish(event)
+
+    @starts(Bought, by="id")
+    def bought(self, state: State, event: Bought, do: Effects) -> None:
+        do.send(Whisper(event.id))
+
+    @continues(Sold, by="id")
+    def sold(self, state: State, event: Sold, do: Effects) -> None:
+        do.complete(event)
+
+    @applies(Rumour, Sold)
+    def fold(self, state: State, event: Rumour | Sold) -> State:
+        return replace(state, heard=(*state.heard, event.id))
+
+
+def whisperers():
+    queue = WorkQueue("whisperers")
+
+    @queue.worker
+    def whisper(command: Whisper, job: Job) -> None:
+        job.emit(Rumour("by the worker", (command.id,)))
+
+    return queue
+
+
+@pytest.mark.parametrize("others", [(), ("b",), ("b", "c")])
+@quickly
+async def test_what_an_instance_publishes_reaches_others_of_its_saga_and_not_itself(store, others):
+    async with Runtime(store, [Gossip]) as runtime:
+        await runtime.publish(Rumour("a", ("a", *others)))
+        await runtime.settled()
+        assert await heard_by(runtime, Gossip, "a") == ("a",)
+        for other in others:
+            assert await heard_by(runtime, Gossip, other) == ("a", "a")
+        assert await store.inner.outbox() == []
+
+
+@quickly
+async def test_the_event_it_completes_with_does_not_come_back_to_it(store):
+    heard: list[tuple[str, str]] = []
+    async with Runtime(store, [Gossip, Buyer, audit(heard)]) as runtime:
+        await runtime.publish(Rumour("a", ("a",)))
+        await runtime.send(runtime.ref(Gossip, "a"), Sold("a", ("b-1",)))
+        await runtime.settled()
+        turns = [turn.type async for turn in runtime.history(runtime.ref(Gossip, "a"))]
+        assert turns == ["published-test.rumour", "published-test.sold"]
+        assert await heard_by(runtime, Buyer, "b-1") == ("a",)
+        assert heard == [("audit", "a")]
+        assert await store.inner.outbox() == []
+
+
+@quickly
+async def test_what_a_worker_emits_reaches_also_the_instance_that_sent_its_command(store):
+    async with Runtime(store, [Gossip, whisperers()]) as runtime:
+        await runtime.publish(Bought("a"))
+        await runtime.settled()
+        assert await heard_by(runtime, Gossip, "a") == ("by the worker",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perdure import ProcessManager, Runtime, Status, continues, message, starts
+from perdure import ProcessManager, Runtime, Settings, Status, continues, message, starts
 from tests.runtime.support import quickly, reopened, view_of
 
 
@@ -53,3 +53,14 @@ async def test_a_stuck_instance_is_listed_with_its_reason_and_freed_by_a_later_t
         await runtime.publish(Answered("why"))
         assert await listed(runtime, "stuck") == []
         assert await listed(runtime, "running") == ["why"]
+
+
+@quickly
+async def test_a_stuck_instance_has_no_snapshot_until_it_goes_on(memory):
+    async with Runtime(memory, [Question], Settings(snapshot_every=1)) as runtime:
+        await runtime.publish(Asked("why"))
+        await runtime.settled()
+        assert memory.inner._snapshots == {}
+        await runtime.publish(Answered("why"))
+        await runtime.settled()
+        assert list(memory.inner._snapshots) == ["Question/why"]

@@ -59,12 +59,18 @@ class _Written:
     def __init__(self, class_of: ClassOf, name_of: NameOf) -> None:
         self.class_of = class_of
         self.name_of = name_of
+        self._known: dict[type, tuple[str, int, Callable[[Any], Any]]] = {}
 
     def out(self, value: Any) -> list[Any]:
-        if value.__class__ is ExternalEvent:
-            return _external_out(value)
-        info, form = _refusing(self.class_of, value.__class__)
-        return [info.name, info.version, form.out(value)]
+        kind = value.__class__
+        known = self._known.get(kind)
+        if known is None:
+            if kind is ExternalEvent:
+                return _external_out(value)
+            info, form = _refusing(self.class_of, kind)
+            known = self._known[kind] = (info.name, info.version, form.out)
+        name, version, out = known
+        return [name, version, out(value)]
 
     def into(self, wire: Any, _: object = None) -> Any:
         name, version, fields, is_external = _envelope(wire)

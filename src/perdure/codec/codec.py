@@ -99,6 +99,11 @@ class Codec:
                 self._require_declared(value)
                 body = self._pack(value.type, None, _PLAIN, dict(value.data))
                 return Encoded(value.type, value.version, body)
+            if isinstance(value, type):
+                raise UnregisteredType(
+                    f"the class {value.__name__} is no message",
+                    remedy=f"give an object of it, {value.__name__}(…)",
+                )
             writer = self._writer(type(value))
         name, version, out, _, form, _ = writer
         try:
@@ -148,7 +153,14 @@ class Codec:
         if isinstance(value, ExternalEvent):
             self._require_declared(value)
             return self._pack(value.type, [value.type, value.version], _PLAIN, dict(value.data))
-        writer = self._writers.get(value.__class__) or self._writer(type(value))
+        writer = self._writers.get(value.__class__)
+        if writer is None and value.__class__.__module__ == "builtins":
+            raise UnregisteredType(
+                f"an object of type {type(value).__name__} is no value that can be stored",
+                remedy="give None, a number, a text, a moment or the like, a list or dict of "
+                "these, or an object of a class marked with @message",
+            )
+        writer = writer or self._writer(type(value))
         return self._pack(writer.name, [writer.name, writer.version], writer.form, value)
 
     def decode_value(self, data: bytes) -> Any:

@@ -81,6 +81,11 @@ class TypeRegistry:
         if info is not None:
             return info
         info = type_info_of(cls)
+        if info is None and (cls.__module__ == "builtins" or issubclass(cls, type)):
+            raise UnregisteredType(
+                f"an object of type {cls.__name__} is no message",
+                remedy="give an object of a class marked with @message",
+            )
         if info is None:
             raise UnregisteredType(
                 f"{_where(cls)} has no type name", remedy="decorate the class with @message"

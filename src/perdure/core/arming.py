@@ -6,7 +6,8 @@ turn's time is in its metadata. Next to read: ``deadlines.py``, which holds them
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from perdure.core.outcome import TIMEOUT
@@ -18,44 +19,74 @@ from perdure.messages import datetime_of, milliseconds_of
 if TYPE_CHECKING:
     from perdure.core.draft import Draft
 
-__all__ = ["cancel_deadline", "set_deadline"]
+__all__ = ["cancel_deadline", "due_at_ms", "set_deadline"]
 
 DEADLINE_NAME_MAX = 200
 
 
 def set_deadline(draft: Draft, effect: SetDeadline) -> None:
-    name = effect.name
+    due = due_at_ms(effect, draft.definition.deadlines, draft.metadata.occurred_at_ms)
+    if effect.name == TIMEOUT:
+        _cancel_timeout(draft)
+    draft.arm(effect.name, due)
+
+
+def due_at_ms(effect: SetDeadline, known: Collection[str] | None, now_ms: int) -> int:
+    """The moment of the effect; ``known`` are the names that somebody handles, None: any.
+
+    Raises ``InvalidEffect``.
+    """
+    _check_name(effect.name, known)
+    if (effect.after is None) == (effect.at is None):
+        raise InvalidEffect(
+            f"deadline {effect.name!r} needs exactly one of after= and at=", remedy="give one"
+        )
+    due = _after(effect, now_ms) if effect.after is not None else _at(effect)
+    if not 0 <= due <= LATEST_MS:
+        raise InvalidEffect(
+            f"deadline {effect.name!r} is set beyond the calendar",
+            remedy="set it between 1970 and 9999",
+        )
+    return due
+
+
+def _check_name(name: object, known: Collection[str] | None) -> None:
     if not isinstance(name, str) or not 0 < len(name) <= DEADLINE_NAME_MAX:
         raise InvalidEffect(f"{name!r} is no name for a deadline", remedy="use a short text")
-    if name.startswith("perdure.") and name != TIMEOUT:
+    if name == TIMEOUT:
+        return
+    if name.startswith("perdure."):
         raise InvalidEffect(
             f"deadline name {name!r} begins with 'perdure.'", remedy="use another name"
         )
-    if (effect.after is None) == (effect.at is None):
+    if known is not None and name not in known:
         raise InvalidEffect(
-            f"deadline {name!r} needs exactly one of after= and at=", remedy="give one"
+            f"deadline {name!r} has no handler",
+            remedy=f"declare one with @on_deadline({name!r})"
+            + (f", or set one of {', '.join(sorted(known))}" if known else ""),
         )
-    if effect.after is not None:
-        if not isinstance(effect.after, timedelta):
-            raise InvalidEffect(
-                f"deadline {name!r} is set after {effect.after!r}", remedy="give a timedelta"
-            )
-        due = draft.metadata.occurred_at_ms + milliseconds(effect.after)
-    elif effect.at is None or effect.at.tzinfo is None:
+
+
+def _after(effect: SetDeadline, now_ms: int) -> int:
+    after = effect.after
+    if not isinstance(after, timedelta) or after < timedelta(0):
         raise InvalidEffect(
-            f"deadline {name!r} is set to the naive datetime {effect.at}",
-            remedy="use an aware one, with its time zone",
+            f"deadline {effect.name!r} is set after {after!r}",
+            remedy="give a timedelta, not below zero",
         )
-    else:
-        due = milliseconds_of(effect.at)  # stored in whole milliseconds, rounded up
-        due += milliseconds(effect.at - datetime_of(due))
-    if not 0 <= due <= LATEST_MS:
+    return now_ms + milliseconds(after)
+
+
+def _at(effect: SetDeadline) -> int:
+    at = effect.at
+    if not isinstance(at, datetime) or at.tzinfo is None:
+        what = "naive datetime " if isinstance(at, datetime) else ""
         raise InvalidEffect(
-            f"deadline {name!r} is set beyond the calendar", remedy="set it between 1970 and 9999"
+            f"deadline {effect.name!r} is set to the {what}{at}",
+            remedy="use an aware datetime, with its time zone",
         )
-    if name == TIMEOUT:
-        _cancel_timeout(draft)
-    draft.arm(name, due)
+    due = milliseconds_of(at)  # stored in whole milliseconds, rounded up
+    return due + milliseconds(at - datetime_of(due))
 
 
 def cancel_deadline(draft: Draft, effect: CancelDeadline) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 __all__ = [
     "FOLLOWS",
@@ -109,7 +109,8 @@ class OutboxRow:
     may begin at ``due_at_ms`` (0: at once). ``error`` is why the last one failed, in a line.
     ``after`` is the position of the row that must be done with before this one may start (neither
     in the outbox nor among the dead letters any more), 0 for none; ``leads``: some row has this
-    one as its ``after``. From ``expires_at_ms`` on (0: never) it is given up.
+    one as its ``after``. From ``expires_at_ms`` on (0: never) it is given up. ``content`` (not
+    stored) is what the bytes say, where whoever made the row knows it and nobody can change it.
     """
 
     instance: str
@@ -130,6 +131,7 @@ class OutboxRow:
     after: int = 0
     leads: bool = False
     expires_at_ms: int = 0
+    content: Any = field(default=None, compare=False, repr=False)
 
     @property
     def id(self) -> str:

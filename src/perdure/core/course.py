@@ -14,7 +14,7 @@ nothing. Literature: Garcia-Molina & Salem, "Sagas" (1987); EventCore. Next to r
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from perdure.core.family import Cancel
@@ -46,10 +46,10 @@ __all__ = ["accepts", "effects_of"]
 _Folding: TypeAlias = Generator[Effect, None, OrderedState]
 """Effects, and the state after what was recorded."""
 
-_OPEN = frozenset({StepStatus.RUNNING, StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.IN_DOUBT})
+_OPEN = (StepStatus.RUNNING, StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.IN_DOUBT)
 """It may yet be done: also after it has failed, if its dead letter was redriven."""
-_TO_UNDO = frozenset({StepStatus.COMPLETED, StepStatus.IN_DOUBT, StepStatus.SEEN_TO})
-_NOT_UNDONE = frozenset({StepStatus.COMPENSATING, StepStatus.STUCK})
+_TO_UNDO = (StepStatus.COMPLETED, StepStatus.IN_DOUBT, StepStatus.SEEN_TO)
+_NOT_UNDONE = (StepStatus.COMPENSATING, StepStatus.STUCK)
 
 
 def accepts(plan: Plan, state: OrderedState, event: Any) -> bool:
@@ -196,26 +196,29 @@ def _misfit(plan: Plan, state: OrderedState) -> str:
 
 
 def _forward(plan: Plan, state: OrderedState, instance_id: str) -> Iterator[Effect]:
-    if state.stuck_steps:
-        yield Stuck(_why_stuck(state))
-        return
     steps = state.steps
-    done = {name for name, status in steps.items() if status is StepStatus.COMPLETED}
-    if len(done) == len(plan.steps):
+    left = [one for one in plan.steps if steps.get(one.name) is not StepStatus.COMPLETED]
+    if not left:
         yield Record(Completed())
         yield Complete(state.data, is_private=True)
         return
-    ready = [
-        step
-        for step in plan.steps
-        if steps.get(step.name, StepStatus.SEEN_TO) is StepStatus.SEEN_TO
-        and done.issuperset(step.after)
-    ]
+    begun = [one for one in left if one.name in steps]
+    if begun and state.stuck_steps:
+        yield Stuck(_why_stuck(state))
+        return
+    ready = [one for one in left if _may_start(one, steps)]
     new = next((step for step in ready if step.name not in steps), None)
-    if new is not None and done:
+    if new is not None and len(left) < len(plan.steps):
         yield plan.advanced[new.name]
     for step in ready:
         yield from _perform(plan, state, step, instance_id)
+
+
+def _may_start(step: PlannedStep, steps: Mapping[str, StepStatus]) -> bool:
+    """It has not begun, or is to be tried again, and all that it comes after are done."""
+    if steps.get(step.name, StepStatus.SEEN_TO) is not StepStatus.SEEN_TO:
+        return False
+    return all(steps.get(name) is StepStatus.COMPLETED for name in step.after)
 
 
 def _perform(

@@ -31,8 +31,9 @@ from perdure.effects import (
     StartChild,
     Stuck,
 )
-from perdure.errors import InvalidEffect
+from perdure.errors import CodecError, InvalidEffect
 from perdure.messages import (
+    ExternalEvent,
     Message,
     Metadata,
     RetryScheduled,
@@ -94,6 +95,9 @@ class Draft:
         self.reply_value: Any = None
 
     def fold(self, event: Any) -> None:
+        folds = self.definition.folds
+        if folds is not None and type(event) not in folds and type(event) is not ExternalEvent:
+            return  # it changes nothing
         self.state = fold(self.definition, self.state, event, self.metadata)
 
     def arm(self, name: str, due_at_ms: int) -> None:
@@ -121,7 +125,11 @@ class Draft:
             carry = _CARRY_OUT.get(type(effect))
             if carry is None:
                 raise _nonsense(effect)
-            carry(self, effect)
+            try:
+                carry(self, effect)
+            except CodecError as error:
+                error.problem = f"{type(effect).__name__}: {error.problem}"
+                raise
 
     def compensate(self, returned: Iterable[Any] | None) -> None:
         """Carry out what makes up for a failed command: commands in their order, or effects.

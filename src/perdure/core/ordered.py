@@ -53,10 +53,14 @@ class Mode(StrEnum):
     """A workflow that was cancelled, or timed out: it has ended where it was."""
 
 
+_STUCK = (StepStatus.UNKNOWN, StepStatus.STUCK)
+_STUCK_FORWARD = (*_STUCK, StepStatus.FAILED)
+
+
 @message(name="perdure.OrderedState")
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OrderedState:
-    """The state of one ordered saga or workflow.
+    """The state of one ordered saga or workflow. Treat as immutable.
 
     ``data`` is the message it began with, with the results of its steps merged in. ``steps`` are
     those that have begun; ``completed`` those that were done, or perhaps were, in the order in
@@ -89,9 +93,7 @@ class OrderedState:
     @property
     def stuck_steps(self) -> tuple[str, ...]:
         """The steps that somebody has to see to."""
-        waiting = {StepStatus.UNKNOWN, StepStatus.STUCK}
-        if self.mode is Mode.FORWARD:
-            waiting.add(StepStatus.FAILED)
+        waiting = _STUCK_FORWARD if self.mode is Mode.FORWARD else _STUCK
         return tuple(name for name, status in self.steps.items() if status in waiting)
 
     def is_any(self, *statuses: StepStatus) -> bool:

@@ -72,6 +72,10 @@ def _sagas(event: Any) -> Sequence[str]:
     return ("",)
 
 
+def _never(value: Any) -> bool:
+    return False
+
+
 def _nothing(message: Message, metadata: Metadata) -> bytes:
     return b""
 
@@ -82,10 +86,11 @@ class Encoder:
     ``message`` encodes events and commands, ``value`` replies and results. ``address(command,
     queue)`` names the work queue of a command, or raises ``Unroutable``; ``audience(event)`` the
     targets of a published event. ``context(message, metadata)`` is what travels with all that the
-    turn sends; it is asked once, and only if something is sent.
+    turn sends; it is asked once, and only if something is sent. ``may_share(command)``: nobody can
+    change it, so that it need not be read from its bytes again in this process.
     """
 
-    __slots__ = ("address", "audience", "context", "message", "value")
+    __slots__ = ("address", "audience", "context", "may_share", "message", "value")
 
     def __init__(
         self,
@@ -94,12 +99,14 @@ class Encoder:
         address: Callable[[Any, str | None], str] = _named_after_type,
         audience: Callable[[Any], Sequence[str]] = _sagas,
         context: Callable[[Message, Metadata], bytes] = _nothing,
+        may_share: Callable[[Any], bool] = _never,
     ) -> None:
         self.message = message
         self.value = value
         self.address = address
         self.audience = audience
         self.context = context
+        self.may_share = may_share
 
 
 @dataclass(slots=True)

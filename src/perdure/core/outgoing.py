@@ -44,9 +44,11 @@ def send(draft: Draft, effect: Send) -> None:
     if queue is not None and (type(queue) is not str or not queue):
         raise InvalidEffect(f"{queue!r} is no name of a work queue", remedy="use a short text")
     encoder = draft.encoder
-    target = encoder.address(effect.command, queue)
     stored = encoder.message(effect.command)
+    target = encoder.address(effect.command, queue)
     row = put_out(draft, OutboxKind.COMMAND, target, stored)
+    if encoder.may_share(effect.command):
+        row.content = effect.command
     if effect.after_previous:
         if not any(one.kind is OutboxKind.COMMAND for one in draft.outgoing[:-1]):
             raise InvalidEffect(

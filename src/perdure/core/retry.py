@@ -33,8 +33,9 @@ def check_number(
     if type(value) in kinds and at_least <= value <= at_most:  # type: ignore[operator]
         return
     kind = "a whole number" if is_whole else "a number"
+    unit = " (seconds)" if what.endswith("_s") or what.startswith("seconds") else ""
     raise DefinitionError(
-        f"{what} is {value!r}", remedy=f"give {kind} from {at_least:.15g} to {at_most:.15g}"
+        f"{what} is {value!r}", remedy=f"give {kind} from {at_least:.15g} to {at_most:.15g}{unit}"
     )
 
 

@@ -48,10 +48,13 @@ class Park:
     for_s: float | None = 3600.0
 
     def __post_init__(self) -> None:
-        if self.for_s is not None and not 0 < self.for_s <= PARKED_S_MAX:
-            raise DefinitionError(
-                f"Park(for_s={self.for_s!r})", remedy="give seconds above zero, or None: for ever"
-            )
+        for_s = self.for_s
+        if for_s is None or (type(for_s) in (int, float) and 0 < for_s <= PARKED_S_MAX):
+            return
+        raise DefinitionError(
+            f"Park(for_s={for_s!r})",
+            remedy="give a number of seconds above zero, or None: for ever",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,10 @@ class Definition:
     ``timeout_retry`` is when the timeout is reached again, instead of ending the process.
     ``is_pure``: its functions leave what they are given as it is, so no turn makes copies for them.
     ``is_told``: what becomes of its commands is told to it; else results are published, and of a
-    failure there is only the dead letter.
+    failure there is only the dead letter. ``deadlines`` are the names that somebody handles, None:
+    any.
+    ``salvage(state, event, metadata, error)`` gives the effects of a turn in place of those that
+    could not be had, or not be carried out (None: the turn fails).
     """
 
     name: str
@@ -116,9 +122,11 @@ class Definition:
     types: Collection[type] = ()
     folds: Collection[type] | None = None
     kinds: Mapping[type | str, tuple[VerdictKind, bool]] | None = None
+    deadlines: Collection[str] | None = None
     copies_state: bool = True
     is_pure: bool = False
     is_told: bool = True
+    salvage: Callable[[Any, Any, Metadata, Exception], Iterable[Effect]] | None = None
 
     _frozen: dict[type, bool] = field(default_factory=dict, repr=False, compare=False)
 

@@ -12,7 +12,8 @@ A command that failed for good is one such message; after it was handled, ``comp
 makes up for it, in the same turn (also if that turn ends the process).
 
 The duplicate check and the due deadlines come before a step (``runtime/saga_actor.py``); the commit
-and everything visible come after it. An exception leaves nothing behind: the draft is dropped.
+and everything visible come after it. An exception leaves nothing behind: the draft is dropped (a
+definition that salvages such turns has another draft for it).
 ``replay.py`` folds journal entries the same way and never runs ``handle``.
 Next to read: ``codec/journal.py`` (how a turn is written), ``store/group_commit.py`` (when).
 """
@@ -81,19 +82,18 @@ def step(
     handling = definition.choose(instance.state, content, metadata)
     if handling is None:
         return _nothing(instance, message, Outcome.UNHANDLED, now_ms, strict, fired_name(content))
-    draft = Draft(definition, instance, metadata, encoder)
-    draft.fold(definition.private_event(content))
-    if not instance.sequence_nr and definition.timeout is not None:
-        draft.arm(TIMEOUT, now_ms + milliseconds(definition.timeout))
-    if not instance.sequence_nr and message.headers:
-        draft.family = born(message.headers)
-    elif type(content) is ChildEnded:
-        draft.family = ended(draft.family, content.name)
-    draft.fired = fired_name(content)
-    effects = handling(
-        definition.working_copy(draft.state), definition.private_event(content), metadata
-    )
-    draft.carry_out(effects)
+    draft = _begun(definition, instance, message, metadata, encoder)
+    try:
+        draft.carry_out(
+            handling(
+                definition.working_copy(draft.state), definition.private_event(content), metadata
+            )
+        )
+    except Exception as error:
+        if definition.salvage is None:
+            raise
+        draft = _begun(definition, instance, message, metadata, encoder)
+        draft.carry_out(definition.salvage(draft.state, content, metadata, error))
     if type(content) is CommandFailed:
         _compensate(draft, content)
     elif type(content) is TimeoutReached:
@@ -101,6 +101,26 @@ def step(
     if kind is VerdictKind.STOP and draft.status is Status.RUNNING:
         draft.leave(Status.COMPLETED, None)
     return draft.turn(message, now_ms)
+
+
+def _begun(
+    definition: Definition,
+    instance: Instance,
+    message: Message,
+    metadata: Metadata,
+    encoder: Encoder,
+) -> Draft:
+    """A draft with the message folded into its state."""
+    draft, content = Draft(definition, instance, metadata, encoder), message.content
+    draft.fold(definition.private_event(content))
+    if not instance.sequence_nr and definition.timeout is not None:
+        draft.arm(TIMEOUT, metadata.occurred_at_ms + milliseconds(definition.timeout))
+    if not instance.sequence_nr and message.headers:
+        draft.family = born(message.headers)
+    elif type(content) is ChildEnded:
+        draft.family = ended(draft.family, content.name)
+    draft.fired = fired_name(content)
+    return draft
 
 
 def _compensate(draft: Draft, failure: CommandFailed) -> None:

@@ -18,18 +18,17 @@ from functools import partial
 from typing import Any
 
 from perdure.core.commit import OutboxRow
+from perdure.core.described import in_short
 from perdure.errors import LeaseLost
 from perdure.job import Job
 from perdure.runtime.clock import Clock, Wake
-from perdure.runtime.dead_letters import in_short
+from perdure.runtime.leases import RECHECK_S, Leases
 from perdure.runtime.threads import WorkerThreads
 from perdure.worker_signature import Worker
 
 __all__ = ["Attempt", "OnEnd"]
 
 logger = logging.getLogger("perdure.workers")
-
-RECHECK_S = 0.001
 
 OnEnd = Callable[["Attempt", Any, BaseException | None], None]
 
@@ -42,13 +41,13 @@ class Attempt:
         "_clock",
         "_is_over",
         "_lease",
+        "_leases",
         "_limit_s",
         "_loop",
         "_on_end",
         "_threads",
         "_until_s",
         "job",
-        "lease_s",
         "number",
         "row",
         "task",
@@ -60,7 +59,7 @@ class Attempt:
         row: OutboxRow,
         worker: Worker,
         number: int,
-        lease_s: float,
+        leases: Leases,
         clock: Clock,
         threads: WorkerThreads,
         on_end: OnEnd,
@@ -69,12 +68,12 @@ class Attempt:
         self.row = row
         self.worker = worker
         self.number = number
-        self.lease_s = lease_s
         self.job: Job | None = None
         self._clock = clock
         self._threads = threads
         self._loop = asyncio.get_running_loop()
         self._on_end = on_end
+        self._leases = leases
         self.task: asyncio.Task[None] | None = None
         self._call: Any = None
         self._lease: Wake | None = None
@@ -86,8 +85,11 @@ class Attempt:
         """Call the worker."""
         self.job = job
         now_s = self._clock.monotonic_s()
-        self._until_s = min(now_s + self.lease_s, self._limit_s)
-        self._lease = self._clock.call_later(self._until_s - now_s, self._on_lease)
+        self._until_s = min(now_s + self._leases.lease_s, self._limit_s)
+        if self._limit_s == math.inf:
+            self._leases.hold(self, now_s)
+        else:
+            self._lease = self._clock.call_later(self._until_s - now_s, self.on_lease)
         arguments = arguments_of(self.worker, job, resources)
         if self.worker.is_async:
             # A context of its own: it must not see the variables of whoever committed last.
@@ -127,7 +129,7 @@ class Attempt:
         failure: BaseException | None = None
         if self._is_over:
             return
-        self.extend(self.lease_s)  # not while it waited for a thread
+        self.extend(self._leases.lease_s)  # not while it waited for a thread
         try:
             result = self.worker.function(command, **arguments)
         except BaseException as error:
@@ -151,19 +153,21 @@ class Attempt:
 
     def _over(self) -> None:
         self._is_over = True
+        self._leases.release(self)
         if self._lease is not None:
             self._lease.cancel()
 
-    def _on_lease(self) -> None:
+    def on_lease(self) -> None:
+        """The lease has run its length; it may have been prolonged."""
         now_s = self._clock.monotonic_s()
         left_s = self._until_s - now_s
         if self._call is not None and self._call.is_waiting:
             self._threads.urge()
-            left_s = min(self.lease_s, self._limit_s - now_s)
-        if left_s >= RECHECK_S:  # less is a rounding error, and would come again at once
-            self._lease = self._clock.call_later(left_s, self._on_lease)
+            left_s = min(self._leases.lease_s, self._limit_s - now_s)
+        if left_s >= RECHECK_S:
+            self._lease = self._clock.call_later(left_s, self.on_lease)
             return
-        why = f"the lease of {self.lease_s:g} s ran out"
+        why = f"the lease of {self._leases.lease_s:g} s ran out"
         if self._until_s >= self._limit_s:
             why = "the time within which the command had to be done is up"
         logger.error("job %s is taken from worker %s: %s", self.row.id, self.worker.name, why)

@@ -43,14 +43,15 @@ class Blueprint:
 def blueprint_of(
     store: Store,
     members: Iterable[Saga | WorkQueue],
-    settings: Settings,
-    resources: Mapping[str, Any],
+    settings: Settings | None,
+    resources: Mapping[str, Any] | None,
     messages: Iterable[type],
     clock: Clock,
     new_id: Callable[[], str],
     random: Callable[[], float],
 ) -> Blueprint:
     """Sort the members into sagas and work queues. Raises ``DefinitionError``."""
+    settings, resources = _checked_settings(settings), _checked_resources(resources)
     if isinstance(members, (type, WorkQueue, Member)):
         raise DefinitionError(f"{members!r} is no list", remedy="put it in a list")
     listed = list(members)
@@ -69,6 +70,29 @@ def blueprint_of(
     ]
     return Blueprint(
         store, clock, settings, routing, outbound, codec, resources, openings, new_id, random
+    )
+
+
+def _checked_settings(settings: object) -> Settings:
+    if settings is None:
+        return Settings()
+    if isinstance(settings, Settings):
+        return settings
+    raise DefinitionError(
+        f"the settings are a {type(settings).__name__}",
+        remedy="give Settings(…) as the third argument, and resources by name: resources={…}",
+    )
+
+
+def _checked_resources(resources: object) -> Mapping[str, Any]:
+    """As they are now: what a worker was promised does not go away while it waits."""
+    if resources is None:
+        return {}
+    if isinstance(resources, Mapping) and all(isinstance(name, str) for name in resources):
+        return dict(resources)
+    raise DefinitionError(
+        f"the resources are a {type(resources).__name__}, not named by texts",
+        remedy="give each by the name of the parameter it is for: resources={'gateway': gateway}",
     )
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import traceback
 
 from perdure.core.commit import DeadLetterRow
+from perdure.core.described import storable
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.services import Services
 
-__all__ = ["chain_of", "dead_letter", "described", "in_short"]
-
-LINE_CHARS_MAX = 500
+__all__ = ["chain_of", "dead_letter"]
 
 ERROR_CHARS_MAX = 8_000
 """So much of an error chain is kept: its beginning, and the larger part of its end."""
@@ -37,23 +36,8 @@ def dead_letter(
     )
 
 
-def described(error: BaseException) -> str:
-    """The error in a line, "ValueError: no such account", even if it cannot be printed."""
-    return _storable("".join(traceback.format_exception_only(error)).strip())
-
-
-def in_short(error: BaseException) -> str:
-    """The error in a line that is not long."""
-    line = described(error).replace("\n", " ")
-    return line if len(line) <= LINE_CHARS_MAX else f"{line[:LINE_CHARS_MAX]}…"
-
-
 def chain_of(error: BaseException) -> str:
     text = "".join(traceback.format_exception(error))
     if len(text) > ERROR_CHARS_MAX:
         text = f"{text[: ERROR_CHARS_MAX // 4]}\n…\n{text[-ERROR_CHARS_MAX * 3 // 4 :]}"
-    return _storable(text)
-
-
-def _storable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+    return storable(text)

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from perdure.codec.outbox import unpack_context
 from perdure.core.commit import OutboxRow, Settlement, Status
 from perdure.core.correlation import split_key
+from perdure.core.described import in_short
 from perdure.core.family import CALLED, PARENT, ChildEnded, ToInstance
 from perdure.core.outcome import Outcome
 from perdure.errors import CodecError, PerdureError, RuntimeNotRunning
 from perdure.messages import Message
-from perdure.runtime.dead_letters import in_short
 from perdure.runtime.delivery import Delivery, Receipt, refusal
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services

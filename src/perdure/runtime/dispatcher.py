@@ -19,6 +19,7 @@ from perdure.core.commit import OutboxRow, QueueRow
 from perdure.core.outgoing import SAGAS
 from perdure.core.retry import Fixed
 from perdure.core.work import QueuePolicy
+from perdure.runtime.adopting import Adoption
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.read_back import ReadBack
@@ -56,6 +57,7 @@ class Dispatcher:
         self.settling = Settling(services, routing, outbound, self)
         self.runners: dict[str, Runner] = {}
         self.workers: dict[str, Workers] = {}
+        self.adoption = Adoption(services, outbound, self.runners.keys())
         for queue in outbound.queues.values():
             if not queue.workers:
                 continue  # its jobs wait for a runtime that has the workers
@@ -80,7 +82,6 @@ class Dispatcher:
         )
         self._read_back = ReadBack(services, self._hand_out, self._tell_quiet)
         self._waiters: list[asyncio.Future[None]] = []
-        self._unknown: set[str] = set()
 
     def _runner(self, policy: QueuePolicy) -> Runner:
         runner = self.runners[policy.name] = Runner(self._services, policy, self._tell_quiet)
@@ -101,7 +102,7 @@ class Dispatcher:
     async def start(self, admit: Callable[[Delivery], None]) -> None:
         """Hand out what waits; results are delivered through ``admit``."""
         self.settling.telling.admit = admit
-        for row in await self._services.store.queues():
+        for row in await self.adoption.start():
             runner = self.runners.get(row.name)
             if runner is not None and row.is_paused:
                 runner.state.pause(row.reason)
@@ -136,6 +137,8 @@ class Dispatcher:
             logger.warning("stopping: %d jobs are taken from their workers", left)
             for workers in self.workers.values():
                 await workers.abandon()
+        for workers in self.workers.values():
+            workers.close()
         self._threads.close()
 
     @property
@@ -187,7 +190,7 @@ class Dispatcher:
         if self._read_back.has_doubts:
             self._read_back.doubtful(rows)
             return
-        unknown = self._unknown
+        unknown = self.adoption.unattended
         for row in rows:
             # One that follows another is released by the end of that.
             if not row.after and row.target not in unknown:
@@ -196,7 +199,7 @@ class Dispatcher:
     def _hand_out(self, row: OutboxRow) -> None:
         runner = self.runners.get(row.target)
         if runner is None:
-            self._unattended(row.target)
+            self.adoption.warn(row.target)
         elif row.due_at_ms and row.due_at_ms > self._services.clock.now_ms():
             self._timer.set(row)
         elif row.after and not row.attempts:
@@ -204,16 +207,6 @@ class Dispatcher:
         else:
             runner.offer(row)
             runner.pump()
-
-    def _unattended(self, queue: str) -> None:
-        if queue not in self._unknown:
-            self._unknown.add(queue)
-            logger.log(
-                logging.WARNING if self.workers else logging.INFO,
-                "nobody performs the jobs of queue %r in this runtime; they are kept until a "
-                "runtime has workers for them",
-                queue,
-            )
 
     def doubtful(self, rows: Sequence[OutboxRow]) -> None:
         """A commit with these rows failed: whether they are there is read back."""

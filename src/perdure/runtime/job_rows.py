@@ -7,7 +7,7 @@ delivers nothing. Next to read: ``settling.py``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,11 +20,12 @@ from perdure.core.commit import (
     OutboxRow,
 )
 from perdure.core.correlation import VerdictKind
+from perdure.core.described import described, in_short
 from perdure.core.outcome import Stored
-from perdure.errors import CodecError, InvalidResult, SendError
+from perdure.errors import CodecError, InvalidResult, PerdureError, SendError
 from perdure.job import Output
 from perdure.messages import CommandFailed, ExternalEvent, Message
-from perdure.runtime.dead_letters import chain_of, in_short
+from perdure.runtime.dead_letters import chain_of
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.services import Services
 
@@ -105,14 +106,14 @@ class JobRows:
         return InboxRow(key, message.message_id, InboxReason.HELD, self._waiting(message), now_ms)
 
     def undelivered(self, key: str, message: Message, error: BaseException) -> DeadLetterRow:
-        """A message that its instance will not have."""
+        """A message that its instance will not have: it had no turn."""
         return DeadLetterRow(
             key,
             message.message_id,
             message.type,
             "unroutable",
             chain_of(error),
-            1,
+            0,
             self._waiting(message),
             self._services.clock.now_ms(),
         )
@@ -190,10 +191,18 @@ class JobRows:
         )
 
     def _stored(self, content: Any, verb: str) -> Stored:
+        if isinstance(content, Coroutine):
+            content.close()  # else Python complains that nobody awaited it
+            raise InvalidResult(
+                f"it {verb} a coroutine", remedy="declare it as async def, or await what it calls"
+            )
         try:
             return self._services.codec.encode(content)
         except Exception as error:
+            problem, remedy = described(error), None
+            if isinstance(error, PerdureError):
+                problem, remedy = error.problem, error.remedy
             raise InvalidResult(
-                f"the worker {verb} what cannot be stored: {error}",
-                remedy="return None or one object of a @message class",
+                f"it {verb} what cannot be stored: {problem}",
+                remedy=remedy or "return None or one object of a @message class",
             ) from error

@@ -48,8 +48,8 @@ class Lifecycle:
         self._blueprint = blueprint_of(
             self.store,
             members,
-            settings or Settings(),
-            resources or {},
+            settings,
+            resources,
             tuple(messages),
             clock or SystemClock(),
             new_id or unique_ids(),
@@ -133,6 +133,7 @@ class Lifecycle:
         correlation_id: str | None,
         causation_id: str | None,
         headers: Mapping[str, str] | None,
+        id_is: str = "message_id",
     ) -> Message:
         running = self._parts()
         return self._blueprint.routing.message(
@@ -144,4 +145,5 @@ class Lifecycle:
             correlation_id,
             causation_id,
             headers,
+            id_is,
         )

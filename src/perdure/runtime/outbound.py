@@ -46,7 +46,7 @@ class Outbound:
             raise DuplicateWorker(
                 f"two work queues are named {queue.name!r}", remedy="give one another name"
             )
-        for command in queue.commands:
+        for command in () if queue.is_private else queue.commands:
             self._takers.setdefault(command, []).append(queue.name)
         for event in queue.events:
             self._subscribers.setdefault(event, []).append(queue.name)
@@ -90,7 +90,7 @@ class Outbound:
             if len(takers) > 1:
                 raise Unroutable(
                     f"{kind.__name__} is taken by the work queues {', '.join(takers)}",
-                    remedy="say which one: send(command, queue=…)",
+                    remedy=f"say which one, as queue={takers[0]!r}",
                 )
             return takers[0]
         if self._routing.is_interesting(_kind_of(command)):
@@ -102,6 +102,18 @@ class Outbound:
             )
         return _name_of(command)
 
+    def is_sent_by_saga(self, job_id: str) -> bool:
+        """Whether commands of a saga of this runtime have such ids: "saga/correlation id/…"."""
+        saga, slash, _ = job_id.partition("/")
+        return bool(slash) and saga in self._routing.definitions
+
+    def taker(self, kind: type | str) -> str | None:
+        """The queue that takes commands of this class (or name), or ``SAGAS``; None: not one."""
+        takers = self._takers.get(kind, []) if isinstance(kind, type) else []
+        if not takers and self._routing.is_interesting(kind):
+            return SAGAS
+        return takers[0] if len(takers) == 1 else None
+
     def _check_named(self, kind: type, name: str) -> None:
         queue = self.queues.get(name)
         if queue is None and self.queues:
@@ -109,7 +121,7 @@ class Outbound:
                 f"{kind.__name__} is sent to work queue {name!r}, which the runtime does not have",
                 remedy=f"it has {', '.join(sorted(self.queues))}",
             )
-        if queue is not None and queue.workers and kind not in queue.commands:
+        if queue is not None and queue.workers and not queue.performs(kind):
             raise Unroutable(
                 f"work queue {name!r} has no worker for {kind.__name__}",
                 remedy="declare one, or send it to another queue",

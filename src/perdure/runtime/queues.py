@@ -17,8 +17,8 @@ from typing import Any
 from perdure.codec.outbox import pack_context
 from perdure.core.commit import OutboxKind, OutboxRow, QueueRow, Settlement
 from perdure.core.correlation import split_key
-from perdure.core.outgoing import due_after
-from perdure.errors import CodecError, JobError, UnknownJob, UnknownQueue
+from perdure.core.outgoing import SAGAS, due_after
+from perdure.errors import CodecError, JobError, UnknownJob, UnknownQueue, Unroutable
 from perdure.messages import Message, datetime_of
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.job_tickets import Awaited, nothing
@@ -188,6 +188,16 @@ class Queues:
         ``is_named``: the id is the caller's, and may be there already.
         """
         target = self._outbound.address(message.content, queue)
+        if target != SAGAS and not self._outbound.queues:
+            raise Unroutable(
+                f"nobody takes {message.type}: the runtime performs no work queue",
+                remedy="give it the queue, as Runtime(…, [queue])",
+            )
+        if is_named and self._outbound.is_sent_by_saga(message.message_id):
+            raise JobError(
+                f"job_id {message.message_id!r} is one that a saga's command has",
+                remedy="let it begin with something else than the name of a saga and a slash",
+            )
         due_at_ms = 0 if delay is None else self._due(message, delay)
         row = self._row(message, OutboxKind.COMMAND, target, "", due_at_ms)
         await self._write([row], is_named)

@@ -6,59 +6,41 @@
 
 A letter leaves the dead letters in the transaction that puts its message into the inbox, or its
 command back into the queue, so it is in exactly one place at any time. Next to read:
-``dead_letters.py``, how one is made.
+``dead_letters.py``, how one is made; ``letters.py``, how one looks.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from perdure.codec.outbox import unpack_context, unpack_job
-from perdure.core.commit import DeadLetterRow, InboxReason, InboxRow, Settlement
+from perdure.core.commit import DeadLetterRow, InboxReason, InboxRow, OutboxKind, Settlement
 from perdure.core.correlation import VerdictKind, split_key
-from perdure.errors import CodecError, StoreError
+from perdure.errors import (
+    CodecError,
+    DefinitionError,
+    StoreError,
+    UnknownMessageType,
+    UnknownQueue,
+    UnknownType,
+)
 from perdure.messages import datetime_of
+from perdure.queue import WorkQueue
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.job_tickets import Awaited, nothing
+from perdure.runtime.letters import DeadLetter, Sought
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
 
-__all__ = ["DeadLetter", "DeadLetters"]
+__all__ = ["DeadLetters"]
 
 logger = logging.getLogger("perdure.workers")
 
 PAGE = 100
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message or command that could not be processed.
-
-    ``queue`` is the work queue of a command, "" for a message to an instance. ``error`` is the
-    chain of errors as printed; ``content`` the message, or plain data if no class fits any more;
-    ``body`` its bytes as they were stored. ``saga`` and ``correlation_id`` are empty for a job that
-    no saga sent.
-    """
-
-    id: int
-    saga: str
-    correlation_id: str
-    message_id: str
-    type: str
-    content: Any
-    queue: str
-    reason: str
-    error: str
-    attempts: int
-    at: datetime
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class DeadLetters:
@@ -80,37 +62,41 @@ class DeadLetters:
         self,
         *,
         saga: Saga | str | None = None,
-        queue: str | None = None,
+        queue: WorkQueue | str | None = None,
         reason: str | None = None,
-        type: str | None = None,
+        type: type | str | None = None,
         after: int = 0,
     ) -> AsyncIterator[DeadLetter]:
-        """Dead letters, oldest first, read page by page; of one saga, queue, reason, or type name.
+        """Dead letters, oldest first, read page by page; of one saga, queue, reason, or type.
 
-        ``saga`` is a class or a name, "" for jobs that no saga sent. ``after`` is the id of a
-        letter: begin behind it.
+        Each is named by itself or by its name; ``saga`` "" are jobs that no saga sent, ``queue`` ""
+        messages. ``after`` is the id of a letter: begin behind it.
+
+        Raises ``UnknownSaga``, ``UnknownQueue`` and ``UnknownMessageType`` for a name that neither
+        the runtime nor any letter knows.
         """
-        name = saga if saga is None or isinstance(saga, str) else saga.name
+        sought = Sought.of(self._services.codec.registry, saga, queue, reason, type)
+        is_whole = not after
         while True:
             rows = await self._services.store.dead_letters(after, PAGE)
             for row in rows:
                 letter = self._letter(row)
-                if (
-                    name in (None, letter.saga)
-                    and queue in (None, letter.queue)
-                    and reason in (None, letter.reason)
-                    and type in (None, letter.type)
-                ):
+                if sought.admits(letter):
                     yield letter
             if len(rows) < PAGE:
-                return
+                break
             after = rows[-1].position
+        if is_whole:
+            self._check_known(sought)
 
     async def redrive(self, letter_id: int) -> bool:
         """Send the letter's message, or command, on its way again; False if it is gone already.
 
-        A command begins anew, with no attempts; its id stays. A message is taken by its instance
-        after those that wait there. Raises ``CodecError`` if it cannot be read: it stays.
+        A command begins anew, with no attempts; its id stays. It is performed also if its saga has
+        been told of the failure (``DeadLetter.is_told``), and whatever that did about it, such as
+        compensating, stays done: see first whether it is still wanted. A message is taken by its
+        instance after those that wait there; a deadline, whose failure is journaled, is not.
+        Raises ``CodecError`` if it cannot be read: it stays.
         """
         row = await self._row(letter_id)
         if row is None:
@@ -123,11 +109,15 @@ class DeadLetters:
         self,
         *,
         saga: Saga | str | None = None,
-        queue: str | None = None,
+        queue: WorkQueue | str | None = None,
         reason: str | None = None,
-        type: str | None = None,
+        type: type | str | None = None,
     ) -> int:
-        """Redrive what ``list`` gives for these filters; how many it were. The unreadable stay."""
+        """Redrive what ``list`` gives for these filters; how many it were. The unreadable stay.
+
+        Commands whose sagas were told of the failure are among them, compensated or not; see
+        ``redrive``. Raises as ``list`` does, before it does anything.
+        """
         return await self._each(
             self.redrive, self.list(saga=saga, queue=queue, reason=reason, type=type)
         )
@@ -151,11 +141,11 @@ class DeadLetters:
         self,
         *,
         saga: Saga | str | None = None,
-        queue: str | None = None,
+        queue: WorkQueue | str | None = None,
         reason: str | None = None,
-        type: str | None = None,
+        type: type | str | None = None,
     ) -> int:
-        """Discard what ``list`` gives for these filters; how many it were."""
+        """Discard what ``list`` gives for these filters; how many it were. Raises as ``list``."""
         return await self._each(
             self.discard, self.list(saga=saga, queue=queue, reason=reason, type=type)
         )
@@ -172,12 +162,32 @@ class DeadLetters:
                 logger.warning("dead letter %d stays: %s", letter_id, error)
         return count
 
+    def _check_known(self, sought: Sought) -> None:
+        """Every letter was looked at: what none of them names, the runtime must know."""
+        if "saga" in sought.missed:
+            self._routing.definition(sought.saga)
+        if "queue" in sought.missed and not self._dispatcher.adoption.knows(sought.queue or ""):
+            raise UnknownQueue(
+                f"the runtime has no work queue {sought.queue!r}, and no dead letter is of it",
+                remedy="give the name of a queue, or the queue itself",
+            )
+        if "type" in sought.missed:
+            try:
+                self._services.codec.registry.named(sought.type or "")
+            except UnknownType as error:
+                raise UnknownMessageType(error.problem, remedy=error.remedy) from None
+
     async def _row(self, letter_id: int) -> DeadLetterRow | None:
+        if not isinstance(letter_id, int):
+            raise DefinitionError(
+                f"{letter_id!r} is no id of a dead letter", remedy="give letter.id, a whole number"
+            )
         rows = await self._services.store.dead_letters(letter_id - 1, 1)
         return rows[0] if rows and rows[0].position == letter_id else None
 
     async def _redrive_command(self, row: DeadLetterRow) -> bool:
         job = unpack_job(row.instance, row.queue, row.type, row.job, row.body)
+        job = self._dispatcher.adoption.adopted(job)  # its queue may have been renamed meanwhile
         settlement = Settlement(row.instance, letter=row.position, outbox=(job,))
 
         def read_back() -> None:  # it may have to wait for another job: the store knows
@@ -226,35 +236,39 @@ class DeadLetters:
 
     def _letter(self, row: DeadLetterRow) -> DeadLetter:
         saga, correlation_id = split_key(row.instance) if row.instance else ("", "")
-        content, headers, body = self._inside(row)
+        inside = self._inside(row)
+        definition = self._routing.definitions.get(saga)
+        is_told = inside.is_command and (definition is None or definition.is_told)
         return DeadLetter(
             row.position,
             saga,
             correlation_id,
             row.message_id,
             row.type,
-            content,
+            inside.content,
             row.queue,
             row.reason,
             row.error,
             row.attempts,
             datetime_of(row.created_at_ms),
-            headers,
-            body,
+            inside.headers,
+            inside.body,
+            is_told and bool(saga),
         )
 
-    def _inside(self, row: DeadLetterRow) -> tuple[Any, Mapping[str, str], bytes]:
-        """Content, headers and bytes of the message or command, as far as they can be read."""
+    def _inside(self, row: DeadLetterRow) -> _Inside:
+        """What can be read of the message or command."""
         journal = self._services.journal
         try:
             if row.job:
                 job = unpack_job(row.instance, row.queue, row.type, row.job, row.body)
                 headers = unpack_context(job.context).headers or {}
-                return self._content(job.type, job.version, job.body), headers, job.body
+                content = self._content(job.type, job.version, job.body)
+                return _Inside(content, headers, job.body, job.kind is OutboxKind.COMMAND)
             name, version, body = journal.stored_in(row.body)
-            return self._content(name, version, body), journal.headers_of(row.body), body
+            return _Inside(self._content(name, version, body), journal.headers_of(row.body), body)
         except CodecError:
-            return None, {}, row.body
+            return _Inside(None, {}, row.body)
 
     def _content(self, name: str, version: int, body: bytes) -> Any:
         codec = self._services.codec
@@ -262,3 +276,12 @@ class DeadLetters:
             return codec.decode(name, version, body)
         except CodecError:
             return codec.decode_plain(body)
+
+
+class _Inside(NamedTuple):
+    """Content, headers and bytes of the message or command of a letter."""
+
+    content: Any
+    headers: Mapping[str, str]
+    body: bytes
+    is_command: bool = False

@@ -16,9 +16,10 @@ from typing import Any, NoReturn, Protocol
 import pykka
 
 from perdure.actors import Envelope
+from perdure.errors import DefinitionError
 from perdure.runtime.saga_actor import SagaActor
 
-__all__ = ["SagaRef"]
+__all__ = ["SagaRef", "checked_ref"]
 
 
 class Entrance(Protocol):
@@ -44,6 +45,16 @@ class _Inbox:
 
     def empty(self) -> bool:
         return True
+
+
+def checked_ref(ref: object) -> SagaRef:
+    """The ref itself. Raises ``DefinitionError`` for anything else."""
+    if isinstance(ref, SagaRef):
+        return ref
+    raise DefinitionError(
+        f"{ref!r} is no ref",
+        remedy='give runtime.ref(Order, "o-1"), or runtime.ref_to(…) of a listed instance',
+    )
 
 
 class SagaRef(pykka.ActorRef[SagaActor]):

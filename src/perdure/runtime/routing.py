@@ -80,10 +80,12 @@ class Routing:
         correlation_id: str | None = None,
         causation_id: str | None = None,
         headers: Mapping[str, str] | None = None,
+        id_is: str = "message_id",
     ) -> Message:
         """The message for a content: an object of a message class, or a mapping with a type name.
 
-        Without ``message_id`` a mapping's "id" counts, else a new one is made.
+        Without ``message_id`` a mapping's "id" counts, else a new one is made. ``id_is`` is what
+        the sender calls it.
 
         Raises ``EncodeError`` or ``LimitExceeded`` for what cannot be stored, and
         ``UnknownMessageType`` for a mapping of a type nobody knows.
@@ -92,7 +94,7 @@ class Routing:
             if message_id is None:
                 message_id = content.get("id")
             content = codec.from_mapping(content)
-        message_id = new_id() if message_id is None else _checked_id(message_id)
+        message_id = new_id() if message_id is None else _checked_id(id_is, message_id)
         name, version, body = codec.encode(content)
         return Message(
             content if self._is_frozen(type(content)) else codec.decode(name, version, body),
@@ -214,11 +216,11 @@ def _encoded(definition: Definition, verdict: Verdict) -> str:
         raise
 
 
-def _checked_id(message_id: object) -> str:
-    text = _checked_text("message_id", message_id)
+def _checked_id(what: str, message_id: object) -> str:
+    text = _checked_text(what, message_id)
     if not text or text.startswith("perdure."):  # the runtime's own: those of deadlines
         raise CorrelationFailed(
-            f"{text!r} is no message id",
+            f"{text!r} is no {what}",
             remedy="give a text that does not begin with 'perdure.', or none",
         )
     return text
@@ -239,8 +241,8 @@ def _checked_text(what: str, text: object) -> str:
     """What is stored beside the content: short, valid Unicode."""
     if type(text) is not str or len(text) > TEXT_CHARS_MAX:
         raise CorrelationFailed(
-            f"{what} {str(text)[:40]!r} is no text of up to {TEXT_CHARS_MAX} characters",
-            remedy="give a short text",
+            f"{what} {repr(text)[:40]} is no text of up to {TEXT_CHARS_MAX} characters",
+            remedy=f"give a short text, such as {what}='17'",
         )
     if not text.isascii():
         try:

@@ -20,6 +20,7 @@ from perdure.core.commit import Status
 from perdure.core.family import own_headers
 from perdure.core.outcome import Encoder, Outcome
 from perdure.core.saga import Definition
+from perdure.core.sharing import Sharing
 from perdure.errors import InstanceQuarantined, PublishFailed, StoreError
 from perdure.member import Opening
 from perdure.messages import Message, Metadata
@@ -221,7 +222,14 @@ def encoder_of(codec: Codec, outbound: Outbound) -> Encoder:
         headers = own_headers(message.headers)
         return pack(message.correlation_id, message.message_id, headers)
 
-    return Encoder(codec.encode, codec.encode_value, outbound.address, outbound.audience, context)
+    return Encoder(
+        codec.encode,
+        codec.encode_value,
+        outbound.address,
+        outbound.audience,
+        context,
+        Sharing().may_share,
+    )
 
 
 def _names_of(outbound: Outbound) -> dict[CodeType, str]:

@@ -20,17 +20,14 @@ from perdure.core.commit import Status
 from perdure.core.correlation import encode_id
 from perdure.core.family import Cancel
 from perdure.core.step_events import Resume
-from perdure.errors import (
-    PerdureError,
-    SendTimeout,
-)
+from perdure.errors import PerdureError, SendTimeout
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.lifecycle import Lifecycle
 from perdure.runtime.queues import QueueRef
 from perdure.runtime.redrive import DeadLetters
-from perdure.runtime.ref import SagaRef
-from perdure.runtime.views import HistoryEntry, InstanceView
+from perdure.runtime.ref import SagaRef, checked_ref
+from perdure.runtime.views import HistoryEntry, InstanceView, status_of
 
 __all__ = ["Runtime"]
 
@@ -90,7 +87,7 @@ class Runtime(Lifecycle):
         Raises ``SendError`` (see ``errors.py``) if it was not applied, ``CodecError`` if it cannot
         be stored, ``SendTimeout`` after ``timeout_s`` (it may still be applied).
         """
-        definition = self._blueprint.routing.definition(ref.saga)
+        definition = self._blueprint.routing.definition(checked_ref(ref).saga)
         try:
             made = self._message(message, message_id, correlation_id, causation_id, headers)
         except PerdureError as error:
@@ -156,10 +153,10 @@ class Runtime(Lifecycle):
         ``job_id`` is the worker's idempotency key; while a job of this id waits or runs, the same
         one changes nothing. What the worker returns is published.
 
-        Raises ``Unroutable`` if no queue takes the command, ``JobError`` for a bad ``delay``, and
-        as ``send`` does.
+        Raises ``Unroutable`` if no queue takes the command, ``JobError`` for a bad ``delay`` or a
+        ``job_id`` such as commands of sagas have, and as ``send`` does.
         """
-        made = self._message(command, job_id, correlation_id, causation_id, headers)
+        made = self._message(command, job_id, correlation_id, causation_id, headers, "job_id")
         is_named = _is_named(command, job_id)
         await self._on_loop().queues.enqueue(made, queue, delay, is_named)
         return made.message_id
@@ -184,7 +181,7 @@ class Runtime(Lifecycle):
         has done; a workflow is cancelled where it waits. Raises as ``send``.
         """
         message = self._message(Cancel(reason), message_id, None, None, None)
-        return await self._on_loop().tell(ref.key, message)
+        return await self._on_loop().tell(checked_ref(ref).key, message)
 
     async def resume(self, ref: SagaRef, *, message_id: str | None = None) -> Receipt:
         """Somebody has seen to what an ordered saga or workflow is stuck at: it tries that again.
@@ -197,7 +194,7 @@ class Runtime(Lifecycle):
         happens to an instance that is not stuck. Raises as ``send``.
         """
         message = self._message(Resume(), message_id, None, None, None)
-        return await self._on_loop().resume(ref, message)
+        return await self._on_loop().resume(checked_ref(ref), message)
 
     # Looking
 
@@ -208,7 +205,7 @@ class Runtime(Lifecycle):
 
         Raises ``SagaFailed`` with the error that led to it, ``SagaStuck``, ``SendTimeout``.
         """
-        definition = self._blueprint.routing.definition(ref.saga)
+        definition = self._blueprint.routing.definition(checked_ref(ref).saga)
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._on_loop().result(definition, ref.key)
@@ -222,7 +219,7 @@ class Runtime(Lifecycle):
 
     async def state(self, ref: SagaRef) -> InstanceView | None:
         """The instance as last committed, or None if there is none. Wakes nobody."""
-        definition = self._blueprint.routing.definition(ref.saga)
+        definition = self._blueprint.routing.definition(checked_ref(ref).saga)
         return await self._on_loop().views.state(definition, ref.key)
 
     def instances(
@@ -233,12 +230,11 @@ class Runtime(Lifecycle):
         async for order in runtime.instances(OrderFulfilment, status="running"):
         """
         definition = self._blueprint.routing.definition(saga)
-        wanted = None if status is None else Status(status)
-        return self._on_loop().views.instances(definition, wanted, after)
+        return self._on_loop().views.instances(definition, status_of(status), after)
 
     def history(self, ref: SagaRef, *, after: int = 0) -> AsyncIterator[HistoryEntry]:
         """The turns of an instance above a sequence number, oldest first."""
-        return self._on_loop().views.history(ref.key, after)
+        return self._on_loop().views.history(checked_ref(ref).key, after)
 
     @property
     def residents(self) -> int:

@@ -18,7 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from perdure.actors import Actor, Envelope
-from perdure.core.commit import DeadlineRow, InboxRow, SnapshotRow, TurnRecord
+from perdure.core.commit import DeadlineRow, InboxRow, SnapshotRow, Status, TurnRecord
 from perdure.core.correlation import VerdictKind
 from perdure.core.instance import Armed, Instance, ProcessedMessages
 from perdure.core.outcome import Outcome, Turn, record_of
@@ -35,7 +35,7 @@ from perdure.runtime.pending import (
     PendingTurn,
     Unattended,
 )
-from perdure.runtime.told import is_asked_for, not_written, told
+from perdure.runtime.told import is_asked_for, mistaken, not_written, told
 from perdure.runtime.waiting import Waiting, failures_of, has_to_wait, postpone
 from perdure.runtime.woken import bury, drain, take_over, wake
 
@@ -120,7 +120,7 @@ class SagaActor(Actor):
     def _on_mistake(self, delivery: Delivery, error: BaseException) -> None:
         logger.exception("%s: %s could not be processed", self.key, delivery.message.type)
         if not any(delivery in pending.deliveries for pending in self.in_flight or ()):
-            delivery.refuse(told(delivery, error))
+            delivery.refuse(mistaken(delivery, error))
 
     def _receive(self, envelope: Delivery) -> None:
         if self._is_known(envelope):
@@ -244,10 +244,10 @@ class SagaActor(Actor):
 
     def _reject(self, delivery: Delivery, error: BaseException, now_ms: int) -> None:
         """The saga's code raised: keep nothing of the turn. Try again, or make it a dead letter."""
-        problem = told(delivery, error)
-        logger.warning("%s", problem, exc_info=error)
         if postpone(self, delivery, error, now_ms):
             return
+        problem = told(delivery, error)
+        logger.warning("%s", problem, exc_info=error)
         services, attempts = self.supervisor.services, failures_of(delivery) + 1
         letter = dead_letter(services, delivery, type(error).__name__, error, attempts)
         if not delivery.deadline_nr:
@@ -292,6 +292,8 @@ class SagaActor(Actor):
 
     def _snapshot(self, instance: Instance) -> None:
         services = self.supervisor.services
+        if instance.status is Status.STUCK:
+            return  # perhaps for want of a class, whose values would be kept as plain data for ever
         self.snapshot_nr = instance.sequence_nr
         try:
             body = services.journal.encode_snapshot(instance, self.processed)

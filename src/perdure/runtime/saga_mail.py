@@ -1,8 +1,9 @@
 """What sagas send to sagas: published events, and commands that another saga takes.
 
-An event's row is deleted when every instance it concerns has it; with a single one, in the very
-transaction of its turn. A command's reply goes back to the instance that sent it, like the result
-of a worker. Each delivery has an id derived from the row's, so repeating it applies nothing twice.
+An event's row is deleted when every instance it concerns has it (but for the one that published
+it); with a single one, in the very transaction of its turn. A command's reply goes back to the
+instance that sent it, like the result of a worker. Each delivery has an id derived from the row's,
+so repeating it applies nothing twice.
 Next to read: ``directed_mail.py``, ``settling.py``.
 """
 
@@ -61,6 +62,9 @@ class SagaMail:
                 return
             message = self._message(row, content)
             deliveries = self._routing.deliveries(message)
+            if row.kind is OutboxKind.EVENT and not row.given_id:
+                # It comes from a turn: whoever publishes knows already, and would do it for ever.
+                deliveries = [one for one in deliveries if one.key != row.instance]
             if row.kind is OutboxKind.COMMAND and len(deliveries) != 1:
                 raise JobError(
                     f"{row.type} is for {len(deliveries)} instances, and no worker takes it",
@@ -69,7 +73,7 @@ class SagaMail:
         except PerdureError as error:
             reason = "undecodable" if isinstance(error, CodecError) else "unroutable"
             self._release(row.position)
-            self._settling.given_up(row, 1, reason, error)
+            self._settling.given_up(row, row.attempts, reason, error)
             return
         if row.kind is OutboxKind.COMMAND:
             self._ask(row, content, deliveries[0])

@@ -18,9 +18,9 @@ from typing import Any
 
 from perdure.core.commit import OutboxKind, OutboxRow, QueueRow, Settlement
 from perdure.core.correlation import split_key
+from perdure.core.described import in_short
 from perdure.job import Output
 from perdure.messages import Message
-from perdure.runtime.dead_letters import in_short
 from perdure.runtime.job_rows import JobRows
 from perdure.runtime.job_tickets import (
     Claimed,
@@ -89,7 +89,7 @@ class Settling:
     ) -> None:
         """The job has failed for good: a dead letter, and its instance is told."""
         logger.error(
-            "job %s of queue %r has failed for good (%s, %d attempts): %s",
+            "job %s of queue %r has failed for good (%s, attempts: %d): %s",
             row.id, row.target, reason, attempts, in_short(error),
         )  # fmt: skip
         settlement = Settlement(

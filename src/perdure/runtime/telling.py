@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from perdure.core.commit import OutboxRow, Settlement
+from perdure.core.commit import OutboxKind, OutboxRow, Settlement
 from perdure.core.correlation import VerdictKind, split_key
 from perdure.core.family import ChildEnded
+from perdure.core.outcome import Outcome
 from perdure.errors import (
     InstanceQuarantined,
     MailboxFull,
@@ -132,6 +133,13 @@ class _Told:
         self._settlement = settlement
 
     def resolve(self, receipt: Receipt) -> None:
+        message = self._delivery.message
+        is_result = self._row.kind is OutboxKind.COMMAND and type(message.content) not in _OURS
+        if is_result and receipt.outcome is Outcome.FINISHED:
+            logger.info(
+                "the result %s of job %s came after %s had ended, and changes nothing",
+                message.type, self._row.id, self._delivery.key,
+            )  # fmt: skip
         if self._delivery.settlement is not None:  # answered without anything being written
             self._ends.close(self._row, self._settlement)
         else:

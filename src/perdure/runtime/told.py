@@ -5,26 +5,55 @@ Next to read: ``saga_actor.py``, which finds out; ``delivery.py`` for refusals t
 
 from __future__ import annotations
 
+from perdure.core.described import described
 from perdure.errors import HandlerFailed, InvalidEffect, PerdureError, SendError, StoreUnavailable
 from perdure.messages import CommandFailed
-from perdure.runtime.dead_letters import described
 from perdure.runtime.delivery import Delivery
 
-__all__ = ["is_asked_for", "not_written", "told"]
+__all__ = ["is_asked_for", "mistaken", "not_written", "told"]
 
 
 def told(delivery: Delivery, error: BaseException) -> SendError:
-    """The saga's code raised."""
+    """The saga's code raised, and the message is a dead letter now."""
     saga, correlation_id = delivery.definition.name, delivery.correlation_id
     if isinstance(error, InvalidEffect):
         error.about(saga, correlation_id)
+        if _NOTHING not in (error.remedy or ""):  # the saga may raise one object again and again
+            error.remedy = "; ".join(filter(None, (error.remedy, _what_to_do(delivery))))
         return error
+    failures = 0 if delivery.row is None else delivery.row.attempts
     failure = HandlerFailed(
-        f"handling {delivery.message.type} raised {described(error)}",
+        f"handling {delivery.message.type} raised {described(error)}"
+        + (f", at attempt {failures + 1}, which was the last" if failures else ""),
         saga=saga,
         correlation_id=correlation_id,
-        remedy="nothing of the turn was kept; mend the handler, then "
-        + ("set the deadline again" if delivery.deadline_nr else "send the message again"),
+        remedy=_what_to_do(delivery),
+    )
+    failure.__cause__ = error
+    return failure
+
+
+_NOTHING = "nothing of the turn was kept"
+
+
+def _what_to_do(delivery: Delivery) -> str:
+    if delivery.deadline_nr:
+        return f"{_NOTHING}, and the deadline is gone: mend the handler, then set it again"
+    message_id = delivery.message.message_id
+    again = "" if message_id.startswith("perdure.") else f", or send it under {message_id!r} again"
+    return (
+        f"{_NOTHING}, and the message is a dead letter: mend the handler, then redrive that "
+        f"(runtime.dead_letters){again}"
+    )
+
+
+def mistaken(delivery: Delivery, error: BaseException) -> SendError:
+    """A mistake of ours: the message had no turn, and is kept nowhere."""
+    failure = HandlerFailed(
+        f"{delivery.message.type} could not be processed: {described(error)}",
+        saga=delivery.definition.name,
+        correlation_id=delivery.correlation_id,
+        remedy="this is a mistake in perdure, which the log shows; the message was not kept",
     )
     failure.__cause__ = error
     return failure

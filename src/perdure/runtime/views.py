@@ -14,13 +14,19 @@ from perdure.core.commit import HeadRow, JournalRow, OutboxKind, Status
 from perdure.core.instance import Instance
 from perdure.core.outcome import Outcome, Stored
 from perdure.core.saga import Definition
-from perdure.errors import CodecError, InstanceQuarantined, SagaFailed, SagaStuck
+from perdure.errors import (
+    CodecError,
+    DefinitionError,
+    InstanceQuarantined,
+    SagaFailed,
+    SagaStuck,
+)
 from perdure.messages import datetime_of
 from perdure.runtime.rehydration import fold_loaded
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
 
-__all__ = ["HistoryEntry", "InstanceView", "Sent", "Views"]
+__all__ = ["HistoryEntry", "InstanceView", "Sent", "Views", "status_of"]
 
 PAGE = 100
 
@@ -79,6 +85,16 @@ class HistoryEntry:
     reply: Any
     correlation_id: str | None
     causation_id: str | None
+
+
+def status_of(wanted: Status | str | None) -> Status | None:
+    """The status of this name. Raises ``DefinitionError``."""
+    try:
+        return None if wanted is None else Status(wanted)
+    except ValueError:
+        raise DefinitionError(
+            f"{wanted!r} is no status", remedy=f"give one of {', '.join(Status)}, or None for any"
+        ) from None
 
 
 class Views:

@@ -12,16 +12,15 @@ Next to read: ``woken.py``, how they come out again.
 
 from __future__ import annotations
 
+import logging
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from perdure.core.commit import InboxReason, InboxRow
 from perdure.core.correlation import VerdictKind
-from perdure.errors import (
-    MailboxFull,
-    NonRetryable,
-)
-from perdure.runtime.dead_letters import in_short
+from perdure.core.described import in_short
+from perdure.errors import MailboxFull, NonRetryable
+from perdure.messages import datetime_of
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.pending import PendingWait
 
@@ -38,6 +37,8 @@ __all__ = [
     "postpone",
     "take_out",
 ]
+
+logger = logging.getLogger("perdure.saga")
 
 _BEHIND = (InboxReason.QUEUED, InboxReason.HELD)
 
@@ -179,8 +180,15 @@ def postpone(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms:
     failures = failures_of(delivery) + 1
     if policy is None or isinstance(error, NonRetryable) or not policy.should_retry(failures):
         return False
-    delay_ms = policy.next_delay_ms(failures, actor.supervisor.services.random())
-    keep(actor, delivery, InboxReason.DELAYED, now_ms, now_ms + delay_ms, error)
+    due_at_ms = now_ms + policy.next_delay_ms(failures, actor.supervisor.services.random())
+    keep(actor, delivery, InboxReason.DELAYED, now_ms, due_at_ms, error)
+    logger.warning(
+        "%s: handling %s raised %s; nothing of the turn was kept; this was attempt %d of %s, the "
+        "next one is at %s",
+        actor.key, delivery.message.type, in_short(error), failures,
+        policy.max_attempts or "any number", datetime_of(due_at_ms).isoformat(),
+        exc_info=error,
+    )  # fmt: skip
     return True
 
 

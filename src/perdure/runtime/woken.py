@@ -113,7 +113,7 @@ def _expire(actor: SagaActor, delivery: Delivery) -> None:
         f"{delivery.message.type} waited for an instance that did not start in time",
         saga=actor.definition.name,
         correlation_id=actor.head.correlation_id,
-        remedy="start the instance, then send the message again",
+        remedy="start the instance, then redrive this dead letter",
     )
     letter = dead_letter(actor.supervisor.services, delivery, "expired", error)
     actor.write(PendingExpiry(actor, delivery, letter))

@@ -20,6 +20,7 @@ from typing import Any
 from perdure.codec.outbox import unpack_context
 from perdure.core.commit import OutboxKind, OutboxRow
 from perdure.core.correlation import split_key
+from perdure.core.described import in_short
 from perdure.errors import (
     CodecError,
     InvalidResult,
@@ -32,9 +33,9 @@ from perdure.job import Job, Output
 from perdure.messages import datetime_of
 from perdure.queue import WorkQueue
 from perdure.runtime.attempt import Attempt
-from perdure.runtime.dead_letters import in_short
 from perdure.runtime.ids import POSITIONS_PER_EPOCH
 from perdure.runtime.job_tickets import nothing
+from perdure.runtime.leases import Leases
 from perdure.runtime.services import Services
 from perdure.runtime.settling import CANCELLED, Settling
 from perdure.runtime.threads import WorkerThreads
@@ -69,6 +70,7 @@ class Workers:
         self._resources = resources
         self._settling = settling
         self._release = release
+        self._leases = Leases(services.clock, queue.policy.lease_s)
         self._own_from = services.epoch * POSITIONS_PER_EPOCH
         self._cancelled: set[int] = set()
         self._claiming: set[int] = set()
@@ -93,7 +95,7 @@ class Workers:
             claimed = replace(row, attempts=row.attempts + 1, error="")
             self._claiming.add(row.position)
             self._settling.claim(
-                claimed, lambda: self._claimed(claimed), lambda: self._unclaimed(row.position)
+                claimed, lambda: self._claimed(claimed, row), lambda: self._unclaimed(row.position)
             )
         else:
             self._hopeless(row, "exhausted")
@@ -112,11 +114,11 @@ class Workers:
         self._claiming.discard(position)
         self._cancelled.discard(position)
 
-    def _claimed(self, row: OutboxRow) -> None:
+    def _claimed(self, row: OutboxRow, before: OutboxRow) -> None:
         self._claiming.discard(row.position)
         if row.position in self._cancelled:
             self._cancelled.discard(row.position)
-            self.cancelled(row)
+            self.cancelled(before)  # this attempt has not begun
         elif self._is_stopping:
             self._settling.abandoned(row)
         else:
@@ -144,21 +146,27 @@ class Workers:
         if tasks:
             await asyncio.wait(tasks, timeout=CLEANING_UP_S)
 
+    def close(self) -> None:
+        """Nobody is at work any more."""
+        self._leases.close()
+
     def cancel_waiting(self, row: OutboxRow) -> None:
         """No worker is at it. The claim tells whether it is still there: it may have been done."""
         self._settling.claim(row, lambda: self.cancelled(row), nothing)
 
     def cancelled(self, row: OutboxRow) -> None:
         """The job was cancelled before a worker was at it."""
-        error, is_unknown = LeaseLost("the job was cancelled"), _is_unknown(row)
-        self._give_up(row, row.attempts, CANCELLED, error, is_unknown=is_unknown)
+        error = JobError("the job was cancelled")
+        self._give_up(row, row.attempts, CANCELLED, error, is_unknown=_is_unknown(row))
 
     def _begin(self, row: OutboxRow, number: int) -> None:
         try:
-            command = self._services.codec.decode(row.type, row.version, row.body)
+            command = row.content if row.position > self._own_from else None
+            if command is None:
+                command = self._services.codec.decode(row.type, row.version, row.body)
             context = unpack_context(row.context)
         except CodecError as error:
-            self._give_up(row, row.attempts, "undecodable", error)
+            self._give_up(row, number - 1, "undecodable", error)
             return
         worker = self._worker(row.kind, type(command))
         if worker is None:
@@ -166,13 +174,13 @@ class Workers:
                 f"work queue {self._queue.name!r} has no worker for {row.type}",
                 remedy="declare one, then redrive this dead letter",
             )
-            self._give_up(row, row.attempts, "unroutable", nobody)
+            self._give_up(row, number - 1, "unroutable", nobody)
             return
         attempt = Attempt(
             row,
             worker,
             number,
-            self._policy.lease_s,
+            self._leases,
             self._services.clock,
             self._threads,
             self._on_end,
@@ -209,6 +217,7 @@ class Workers:
             try:
                 self._settling.succeeded(row, result, job.outputs)
             except InvalidResult as mistake:
+                mistake.problem = f"worker {attempt.worker.name}: {mistake.problem}"
                 error = mistake
             except Exception as mistake:  # ours, or of user code that the result passes through
                 logger.exception("the result of job %s could not be told", row.id)
@@ -230,11 +239,13 @@ class Workers:
         if reason is not None:
             # What a worker returned cannot be told, but its work was done.
             is_unknown = isinstance(error, (LeaseLost, InvalidResult))
+            if reason == CANCELLED:
+                error = JobError("the job was cancelled while its worker was at it")
             self._give_up(row, attempts, reason, error, attempt.job, is_unknown)
             return
         logger.warning(
-            "job %s, worker %s, attempt %d failed, the next one in %d ms: %s",
-            row.id, attempt.worker.name, attempts, delay_ms, in_short(error),
+            "job %s of queue %r, worker %s: attempt %d failed, the next one in %d ms: %s",
+            row.id, row.target, attempt.worker.name, attempts, delay_ms, in_short(error),
         )  # fmt: skip
         due_at_ms = self._services.clock.now_ms() + delay_ms
         self._release(row.position)
