@@ -27,7 +27,7 @@ from perdure import (
 from perdure.core.commit import OutboxRow
 from perdure.errors import DefinitionError
 from perdure.testing import SimulatedClock
-from tests.runtime.support import quickly, reopened
+from tests.runtime.support import quickly, reopened, rounds
 from tests.runtime.test_job_limits import Asked, Errand, failures, queue_of
 
 
@@ -67,9 +67,10 @@ async def failure_of(runtime: Runtime) -> CommandFailed:
 async def postponed(runtime: Runtime, attempts: int) -> OutboxRow:
     """The job's row, when so many attempts have failed."""
     while True:
-        for row in await runtime.store.outbox():
-            if row.attempts == attempts:
-                return row
+        rows = [row for row in await runtime.store.outbox() if row.attempts == attempts]
+        if rows:
+            return rows[0]
+        await rounds(1)
 
 
 @pytest.mark.parametrize(
