@@ -586,7 +586,7 @@ def version(number: int) -> type:
     return Two
 
 
-def versioned(data: type, parallel: str | None) -> OrderedSaga:
+def versioned(data: Any, parallel: str | None) -> OrderedSaga:
     saga = OrderedSaga("ordered-test.versioned", data, by="id")
     has_mail = "mail" in data.__dataclass_fields__
     hotel = "lodging" if has_mail else "hotel"
