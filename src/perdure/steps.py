@@ -166,7 +166,6 @@ def step_queue(
     Raises ``DefinitionError``.
     """
     queue = WorkQueue(name, **options)
-    queue.is_private = True
     job, required, optional = parameters_of(function, name)
     given_job = job or "job"
 

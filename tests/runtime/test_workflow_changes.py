@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from perdure import Context, Runtime, Settings, Status, WorkQueue, message, messages, workflow
+from perdure import Context, Runtime, Settings, Status, message, messages, workflow
 from perdure.errors import SagaStuck
 from tests.runtime.support import quickly, reopened, view_of
 from tests.runtime.walks import (
@@ -118,18 +118,6 @@ async def test_the_job_of_a_step_that_is_not_declared_any_more_waits_for_it(stor
         await clock.advance(DAY)
         assert await runtime.result(runtime.ref("walk", "w")) == ["a done", "b done"]
         assert trail.done == ["walk/w/b", "walk/w/a"]
-
-
-@quickly
-async def test_a_steps_queue_takes_commands_by_its_name_only(memory):
-    async def body(ctx: Context, begun: Set) -> Any: ...
-
-    stray = WorkQueue("stray")
-    async with runtime_of(memory, walk(body, "a"), stray) as runtime:
-        outbound = runtime._blueprint.outbound
-        assert all(queue.is_private for queue in walk(body, "ab").queues())
-        assert "walk.a" in outbound.queues
-        assert outbound._takers == {}
 
 
 @message(name="walk-test.SetOtherwise")
