@@ -47,7 +47,7 @@ def completed(command: PerformStep, returned: Any) -> StepCompleted:
     """A step's end. It returns a mapping of fields, or None. Raises ``InvalidResult``."""
     if returned is None:
         return StepCompleted(command.step)
-    data = _merged(command, returned, "None")
+    data = _merged(command, returned, "or None")
     return StepCompleted(command.step, data, None if command.is_alone else command.data)
 
 
