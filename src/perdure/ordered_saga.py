@@ -90,7 +90,20 @@ class OrderedSaga:
         return self._name
 
     @overload
-    def step(self, function: F, /) -> F: ...
+    def step(
+        self,
+        function: F,
+        /,
+        *,
+        name: str | None = None,
+        after: Iterable[Any] | None = None,
+        parallel: str | None = None,
+        pivot: bool = False,
+        nothing_to_undo: bool = False,
+        unknown: Literal["retry", "compensate"] = "retry",
+        deadline: timedelta | None = None,
+        **options: Any,
+    ) -> F: ...
 
     @overload
     def step(
