@@ -215,13 +215,13 @@ def test_an_instance_may_be_named_by_anything_that_names_one():
 def no_data() -> None: ...
 
 
-REFUSED_STEPS: list[tuple[str, Callable[[OrderedSaga], Any]]] = [
+REFUSED_STEPS: list[tuple[str, Callable[[Any], Any]]] = [
     ("has both after= and parallel=", lambda s: s.step(pay, after=[], parallel="x")),
     ("parallel is ''", lambda s: s.step(pay, parallel="")),
-    ("parallel is 7", lambda s: s.step(pay, parallel=7)),  # type: ignore[arg-type]
+    ("parallel is 7", lambda s: s.step(pay, parallel=7)),
     ("after is 'hotel'", lambda s: s.step(pay, after="hotel")),
     ("after is <function", lambda s: s.step(pay, after=book_hotel)),
-    ("unknown is 'maybe'", lambda s: s.step(pay, unknown="maybe")),  # type: ignore[arg-type]
+    ("unknown is 'maybe'", lambda s: s.step(pay, unknown="maybe")),
     ("step 'pay' has repeat_unknown=", lambda s: s.step(pay, repeat_unknown=False)),
     ("is no function", lambda s: s.step("pay")),
     ("'two words' is no name", lambda s: s.step(pay, name="two words")),
