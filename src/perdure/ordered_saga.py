@@ -90,20 +90,7 @@ class OrderedSaga:
         return self._name
 
     @overload
-    def step(
-        self,
-        function: F,
-        /,
-        *,
-        name: str | None = None,
-        after: Iterable[Any] | None = None,
-        parallel: str | None = None,
-        pivot: bool = False,
-        nothing_to_undo: bool = False,
-        unknown: Literal["retry", "compensate"] = "retry",
-        deadline: timedelta | None = None,
-        **options: Any,
-    ) -> F: ...
+    def step(self, function: F, /, **how: Any) -> F: ...
 
     @overload
     def step(
