@@ -420,7 +420,7 @@ async def test_a_chain_from_the_clock_over_event_queue_worker_and_result_to_the_
             return Done(command.id, command.how)
 
     hourly = schedule(function=lambda run: Publish(Asked(run.id)))
-    async with Runtime(store, [first, second, links, hourly], clock=clock) as runtime:
+    async with Runtime(store, [first, second, links, hourly], clock=clock):
         await clock.advance(timedelta(hours=1))
         id = "reports@2026-01-01T01:00:00Z"
         assert did == [("first", id), ("heard", "first"), ("second", id), ("heard", "second")]
