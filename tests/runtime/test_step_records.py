@@ -10,8 +10,19 @@ from typing import Any
 
 import pytest
 
-from perdure import Job, OrderedSaga, Runtime, SqlStore, Status, Workflow, message, step
-from perdure.errors import SagaFailed
+from perdure import (
+    Job,
+    NonRetryable,
+    OrderedSaga,
+    Outcome,
+    Runtime,
+    SqlStore,
+    Status,
+    Workflow,
+    message,
+    step,
+)
+from perdure.errors import SagaFailed, SagaStuck, SendTimeout
 from perdure.testing import SimulatedClock
 from tests.runtime.support import quickly, reopened, view_of
 
@@ -149,6 +160,45 @@ async def test_a_view_says_when_an_instance_began_and_when_it_last_changed(store
         await runtime.result(ref)
         view = await view_of(runtime, ref)
         assert (view.started_at, view.updated_at) == (begun_at, begun_at + HOUR)
+
+
+@quickly
+async def test_a_step_that_has_failed_for_good_is_a_dead_letter_until_it_is_resumed(store):
+    is_open = False
+
+    def opens(tour: Tour) -> None:
+        if not is_open:
+            raise NonRetryable("closed")
+
+    saga = workflow_of(one, opens)
+    async with Runtime(store, [saga]) as runtime:
+        ref = runtime.ref(saga, "t")
+        await runtime.publish(Tour("t", []))
+        with pytest.raises(SagaStuck, match="NonRetryable: closed"):
+            await runtime.result(ref)
+        (letter,) = [one async for one in runtime.dead_letters.list(saga=saga)]
+        assert (letter.queue, letter.attempts, letter.is_told) == (f"{saga.name}.opens", 1, True)
+        assert letter.content.data == Tour("t", ["one"])
+        assert "Traceback" in letter.error
+        is_open = True
+        await runtime.resume(ref)
+        assert await runtime.result(ref) == Tour("t", ["one"])
+        assert [one async for one in runtime.dead_letters.list()] == []
+
+
+@quickly
+async def test_what_nobody_has_begun_is_not_there_and_resuming_it_waits_for_its_beginning(store):
+    saga = workflow_of(one)
+    async with Runtime(store, [saga]) as runtime:
+        ref = runtime.ref(saga, "t")
+        assert await runtime.state(ref) is None
+        assert [turn async for turn in runtime.history(ref)] == []
+        with pytest.raises(SendTimeout):
+            await runtime.result(ref, timeout_s=0.01)
+        assert (await runtime.resume(ref)).outcome is Outcome.PARKED
+        assert await runtime.state(ref) is None
+        await runtime.publish(Tour("t", []))
+        assert await runtime.result(ref) == Tour("t", ["one"])
 
 
 @pytest.mark.parametrize("unknown", ["retry", "compensate"])
