@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from perdure import (
-    Job,
     NonRetryable,
     OrderedSaga,
     Outcome,
     Runtime,
-    SqlStore,
     Status,
     Workflow,
     message,
     step,
 )
-from perdure.errors import SagaFailed, SagaStuck, SendTimeout
+from perdure.errors import SagaStuck, SendTimeout
 from perdure.testing import SimulatedClock
 from tests.runtime.support import quickly, reopened, view_of
 
@@ -199,46 +194,3 @@ async def test_what_nobody_has_begun_is_not_there_and_resuming_it_waits_for_its_
         assert await runtime.state(ref) is None
         await runtime.publish(Tour("t", []))
         assert await runtime.result(ref) == Tour("t", ["one"])
-
-
-@pytest.mark.parametrize("unknown", ["retry", "compensate"])
-@quickly
-async def test_a_step_that_a_crash_cut_short_is_repeated_or_undone_as_declared(
-    unknown: Any, tmp_path: Path
-) -> None:
-    did: list[str] = []
-    started, may_end = asyncio.Event(), asyncio.Event()
-
-    async def book(tour: Tour, job: Job) -> None:
-        did.append(job.key)
-        started.set()
-        await may_end.wait()
-
-    async def cancel(tour: Tour, job: Job) -> None:
-        did.append(job.key)
-
-    saga = OrderedSaga("records-test.tour", Tour, by="id")
-    saga.step(unknown=unknown)(book)
-    saga.compensates(book)(cancel)
-
-    def runtime_over(path: Path) -> Runtime:
-        return Runtime(SqlStore(f"sqlite+aiosqlite:///{path}", synchronous="NORMAL"), [saga])
-
-    before, after = tmp_path / "before.db", tmp_path / "after.db"
-    async with runtime_over(before) as runtime:
-        await runtime.publish(Tour("t", []))
-        await started.wait()
-        shutil.copy(before, after)  # what a crash leaves behind
-        shutil.copy(f"{before}-wal", f"{after}-wal")
-        may_end.set()
-        await runtime.settled()
-    key = "records-test.tour/t/book"
-    assert did == [key]
-    async with runtime_over(after) as runtime:
-        ref = runtime.ref(saga, "t")
-        if unknown == "retry":
-            await runtime.result(ref)
-        else:
-            with pytest.raises(SagaFailed, match=r"\(compensated\)"):
-                await runtime.result(ref)
-    assert did == [key, key if unknown == "retry" else f"{key}/undo"]
