@@ -83,6 +83,8 @@ def live(
             await living
             return True
         store.buried.set()
+        if living.done():
+            living.exception()  # it met its death while it read: nobody else asks
         if one._running is not None:
             parts(one).supervisor.end()
         await _let_go(store.inner)  # here: a file is closed on the loop that opened it

@@ -10,14 +10,13 @@ import pytest
 from perdure import (
     NonRetryable,
     OrderedSaga,
-    Outcome,
     Runtime,
     Status,
     Workflow,
     message,
     step,
 )
-from perdure.errors import SagaStuck, SendTimeout
+from perdure.errors import InstanceNotFound, SagaStuck, SendTimeout
 from perdure.testing import SimulatedClock
 from tests.runtime.support import quickly, reopened, view_of
 
@@ -182,7 +181,7 @@ async def test_a_step_that_has_failed_for_good_is_a_dead_letter_until_it_is_resu
 
 
 @quickly
-async def test_what_nobody_has_begun_is_not_there_and_resuming_it_waits_for_its_beginning(store):
+async def test_what_nobody_has_begun_is_not_there_and_is_neither_resumed_nor_cancelled(store):
     saga = workflow_of(one)
     async with Runtime(store, [saga]) as runtime:
         ref = runtime.ref(saga, "t")
@@ -190,7 +189,9 @@ async def test_what_nobody_has_begun_is_not_there_and_resuming_it_waits_for_its_
         assert [turn async for turn in runtime.history(ref)] == []
         with pytest.raises(SendTimeout):
             await runtime.result(ref, timeout_s=0.01)
-        assert (await runtime.resume(ref)).outcome is Outcome.PARKED
+        for ask in (runtime.resume, runtime.cancel):
+            with pytest.raises(InstanceNotFound, match="there is no such instance"):
+                await ask(ref)
         assert await runtime.state(ref) is None
         await runtime.publish(Tour("t", []))
         assert await runtime.result(ref) == Tour("t", ["one"])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from perdure import Context, Runtime, Settings, Status, message, messages, workflow
-from perdure.errors import SagaStuck
+from perdure.errors import InstanceFinished, SagaStuck
 from tests.runtime.support import quickly, reopened, view_of
 from tests.runtime.walks import (
     DAY,
@@ -215,7 +215,8 @@ async def test_an_instance_that_was_failed_by_its_code_stays_so(store):
         await set_out(runtime)
     async with runtime_of(reopened(store), walk(as_it_was)) as runtime:
         ref = runtime.ref("walk", "w")
-        await runtime.resume(ref)
+        with pytest.raises(InstanceFinished):
+            await runtime.resume(ref)
         assert (await view_of(runtime, ref)).status is Status.FAILED
 
 
