@@ -76,6 +76,8 @@ def live(
     async def life() -> bool:
         one = runtime()
         living = asyncio.create_task(whole(one))
+        # It may meet its death while it reads, and nobody asks what became of it.
+        living.add_done_callback(lambda task: task.cancelled() or task.exception())
         dying = asyncio.create_task(store.died.wait())
         async with asyncio.timeout(limit_s):
             await asyncio.wait({living, dying}, return_when=asyncio.FIRST_COMPLETED)
@@ -83,8 +85,6 @@ def live(
             await living
             return True
         store.buried.set()
-        if living.done():
-            living.exception()  # it met its death while it read: nobody else asks
         if one._running is not None:
             parts(one).supervisor.end()
         await _let_go(store.inner)  # here: a file is closed on the loop that opened it
