@@ -59,10 +59,10 @@ def test_a_step_is_what_was_said_of_it():
     trips = saga()
     assert trips.step(book_hotel) is book_hotel
     trips.compensates(book_hotel)(cancel_hotel)
-    trips.step(book_flight, name="flight", nothing_to_undo=True, deadline=timedelta(hours=1))
+    trips.step(name="flight", nothing_to_undo=True, deadline=timedelta(hours=1))(book_flight)
     trips.step(unknown="compensate")(lookup := named("lookup"))
     trips.compensates("lookup")(cancel_hotel)
-    trips.step(pay, pivot=True)
+    trips.step(pivot=True)(pay)
     assert lookup.__name__ == "lookup"
     assert trips.plan().steps == (
         PlannedStep("book_hotel", 0, "trips.book_hotel", (), "trips.book_hotel.undo"),
@@ -81,7 +81,7 @@ def named(name: str) -> Callable[[Trip], None]:
 
 def declared(trips: OrderedSaga, *names: str, **options: Any) -> OrderedSaga:
     for name in names:
-        trips.step(named(name), nothing_to_undo=True, **options)
+        trips.step(nothing_to_undo=True, **options)(named(name))
     return trips
 
 
@@ -105,17 +105,17 @@ def test_a_step_comes_after_all_before_it_but_for_those_of_its_group():
 
 def test_what_comes_before_may_be_said_outright_by_function_or_name():
     trips = declared(saga(), "a", "b")
-    c = trips.step(named("c"), after=[], nothing_to_undo=True)
-    trips.step(named("d"), after=(c, "a"), nothing_to_undo=True)
+    c = trips.step(after=[], nothing_to_undo=True)(named("c"))
+    trips.step(after=(c, "a"), nothing_to_undo=True)(named("d"))
     declared(trips, "e")
     assert order_of(trips) == {"a": (), "b": ("a",), "c": (), "d": ("c", "a"), "e": ("b", "d")}
 
 
 def test_past_the_pivot_nothing_need_be_said_of_undoing():
     trips = declared(saga(), "a")
-    trips.step(pay, pivot=True)
+    trips.step(pivot=True)(pay)
     trips.step(book_flight)
-    trips.step(book_hotel, nothing_to_undo=True)
+    trips.step(nothing_to_undo=True)(book_hotel)
     assert [one.undo_queue for one in trips.plan().steps] == [""] * 4
 
 
@@ -125,7 +125,7 @@ def test_each_step_and_each_compensation_is_a_queue_with_its_own_policy():
     @step(retry=Fixed(9), lease_s=5)
     def forget(trip: Trip) -> None: ...
 
-    trips.step(book_hotel, retry=Fixed(3), concurrency=2, unknown="compensate")
+    trips.step(retry=Fixed(3), concurrency=2, unknown="compensate")(book_hotel)
     trips.compensates(book_hotel)(cancel_hotel)
     trips.step(book_flight)
     trips.compensates(book_flight, lease_s=7)(forget)
@@ -153,12 +153,12 @@ def test_the_functions_stay_the_plain_ones_they_are():
 
 def test_one_function_may_be_two_steps_that_are_then_called_by_their_names():
     trips = saga()
-    trips.step(book_flight, name="out")
+    trips.step(name="out")(book_flight)
     trips.compensates("out")(cancel_hotel)
-    trips.step(book_flight, name="back")
+    trips.step(name="back")(book_flight)
     trips.compensates("back")(cancel_hotel)
     assert order_of(trips) == {"out": (), "back": ("out",)}
-    trips.step(pay, after=[book_flight])
+    trips.step(after=[book_flight])(pay)
     with pytest.raises(DefinitionError, match="is the steps out, back"):
         trips.plan()
 
@@ -216,19 +216,19 @@ def no_data() -> None: ...
 
 
 REFUSED_STEPS: list[tuple[str, Callable[[Any], Any]]] = [
-    ("has both after= and parallel=", lambda s: s.step(pay, after=[], parallel="x")),
-    ("parallel is ''", lambda s: s.step(pay, parallel="")),
-    ("parallel is 7", lambda s: s.step(pay, parallel=7)),
-    ("after is 'hotel'", lambda s: s.step(pay, after="hotel")),
-    ("after is <function", lambda s: s.step(pay, after=book_hotel)),
-    ("unknown is 'maybe'", lambda s: s.step(pay, unknown="maybe")),
-    ("step 'pay' has repeat_unknown=", lambda s: s.step(pay, repeat_unknown=False)),
+    ("has both after= and parallel=", lambda s: s.step(after=[], parallel="x")(pay)),
+    ("parallel is ''", lambda s: s.step(parallel="")(pay)),
+    ("parallel is 7", lambda s: s.step(parallel=7)(pay)),
+    ("after is 'hotel'", lambda s: s.step(after="hotel")(pay)),
+    ("after is <function", lambda s: s.step(after=book_hotel)(pay)),
+    ("unknown is 'maybe'", lambda s: s.step(unknown="maybe")(pay)),
+    ("step 'pay' has repeat_unknown=", lambda s: s.step(repeat_unknown=False)(pay)),
     ("is no function", lambda s: s.step("pay")),
-    ("'two words' is no name", lambda s: s.step(pay, name="two words")),
-    ("step 'pay' has the option 'retries'", lambda s: s.step(pay, retries=3)),
-    ("step 'pay': lease_s is 0", lambda s: s.step(pay, lease_s=0)),
+    ("'two words' is no name", lambda s: s.step(name="two words")(pay)),
+    ("step 'pay' has the option 'retries'", lambda s: s.step(retries=3)(pay)),
+    ("step 'pay': lease_s is 0", lambda s: s.step(lease_s=0)(pay)),
     ("step 'no_data': it has no first parameter", lambda s: s.step(no_data)),
-    ("two steps are named 'hotel'", lambda s: s.step(pay, name="hotel")),
+    ("two steps are named 'hotel'", lambda s: s.step(name="hotel")(pay)),
     ("'pay' is no step", lambda s: s.compensates("pay")(cancel_hotel)),
     ("is no step of it", lambda s: s.compensates(pay)(cancel_hotel)),
     ("step 'hotel' has two compensations", lambda s: s.compensates("hotel")(cancel_hotel)),
@@ -241,9 +241,9 @@ REFUSED_STEPS: list[tuple[str, Callable[[Any], Any]]] = [
 @pytest.mark.parametrize(("problem", "declare"), REFUSED_STEPS)
 def test_a_step_that_could_not_work_is_refused_where_it_is_declared(problem, declare):
     trips = saga()
-    trips.step(book_hotel, name="hotel")
+    trips.step(name="hotel")(book_hotel)
     trips.compensates("hotel")(cancel_hotel)
-    trips.step(book_flight, name="free", nothing_to_undo=True)
+    trips.step(name="free", nothing_to_undo=True)(book_flight)
     trips.step(named("more"))
     with pytest.raises(DefinitionError) as raised:
         declare(trips)
@@ -258,13 +258,13 @@ def interrupted(trips: OrderedSaga) -> None:
 
 
 def undone_past_the_pivot(trips: OrderedSaga) -> None:
-    trips.step(pay, pivot=True)
+    trips.step(pivot=True)(pay)
     trips.step(named("late"))
     trips.compensates("late")(cancel_hotel)
 
 
 def undone_pivot(trips: OrderedSaga) -> None:
-    trips.step(pay, pivot=True)
+    trips.step(pivot=True)(pay)
     trips.compensates(pay)(cancel_hotel)
 
 
@@ -274,29 +274,29 @@ def circle(trips: OrderedSaga) -> None:
 
 
 def two_pivots(trips: OrderedSaga) -> None:
-    trips.step(pay, pivot=True)
-    trips.step(named("late"), pivot=True)
+    trips.step(pivot=True)(pay)
+    trips.step(pivot=True)(named("late"))
 
 
-REFUSED_PLANS: list[tuple[str, Callable[[OrderedSaga], Any]]] = [
+REFUSED_PLANS: list[tuple[str, Callable[[Any], Any]]] = [
     ("step 'pay' does not say what undoes it", lambda s: s.step(pay)),
     ("step 'late' has a compensation, and is past the way back", undone_past_the_pivot),
     ("step 'pay' has a compensation, and is past the way back", undone_pivot),
     (
         "step 'pay' is to be compensated if nobody knows how it ended, and nothing undoes it",
-        lambda s: s.step(pay, nothing_to_undo=True, unknown="compensate"),
+        lambda s: s.step(nothing_to_undo=True, unknown="compensate")(pay),
     ),
     (
         "step 'pay' is to be compensated if nobody knows how it ended, and nothing undoes it",
-        lambda s: s.step(pay, pivot=True, unknown="compensate"),
+        lambda s: s.step(pivot=True, unknown="compensate")(pay),
     ),
     ("group 'x' is interrupted before 'd'", interrupted),
     ("the steps 'b', 'c' wait for each other", circle),
-    ("step 'pay' comes after 'nobody', which is no step", lambda s: s.step(pay, after=["nobody"])),
-    ("is no step of it", lambda s: s.step(pay, after=[print], nothing_to_undo=True)),
-    ("7 is no step of it", lambda s: s.step(pay, after=[7], nothing_to_undo=True)),
+    ("step 'pay' comes after 'nobody', which is no step", lambda s: s.step(after=["nobody"])(pay)),
+    ("is no step of it", lambda s: s.step(after=[print], nothing_to_undo=True)(pay)),
+    ("7 is no step of it", lambda s: s.step(after=[7], nothing_to_undo=True)(pay)),
     ("it has the pivots pay, late", two_pivots),
-    ("the pivot 'pay' may run beside 'a'", lambda s: s.step(pay, after=[], pivot=True)),
+    ("the pivot 'pay' may run beside 'a'", lambda s: s.step(after=[], pivot=True)(pay)),
 ]
 
 
@@ -320,11 +320,11 @@ def test_a_saga_without_steps_is_refused():
 
 def test_a_pivot_in_a_group_is_refused_unless_it_is_alone_in_it():
     trips = declared(saga(), "a", parallel="x")
-    trips.step(pay, pivot=True, parallel="x")
+    trips.step(pivot=True, parallel="x")(pay)
     with pytest.raises(DefinitionError, match="the pivot 'pay' may run beside 'a'"):
         trips.plan()
     trips = saga()
-    trips.step(pay, pivot=True, parallel="x")
+    trips.step(pivot=True, parallel="x")(pay)
     trips.plan()
 
 

@@ -185,9 +185,10 @@ class CommandFailed:
     """Delivered to the instance that sent ``command``, when that has failed for good.
 
     ``reason`` is one of "exhausted", "non-retryable", "expired", "unknown", "undecodable",
-    "unroutable", "cancelled"; ``error`` the last error in a line. ``is_unknown``: the last attempt
-    may have had its effect all the same: its process ended, its lease ran out, or what it returned
-    could not be stored. A command nobody can decode is an ``ExternalEvent`` here.
+    "unroutable", "cancelled"; ``error`` the last error in a line. ``is_unknown``: some attempt may
+    have had its effect all the same: its process ended, its lease ran out, or what it returned
+    could not be stored; and no later one said that it never can (``NonRetryable``). A command
+    nobody can decode is an ``ExternalEvent`` here.
     """
 
     command: AnyMessage

@@ -202,7 +202,8 @@ class OrderedSaga:
                     input_of,
                     completed,
                     repeat_unknown=one.unknown == "retry",
-                    **one.spec.options,
+                    # Whether it had its effect must be known, if that may have to be undone.
+                    **{"write_first": bool(one.undo or one.is_pivot), **one.spec.options},
                 )
             )
             if one.undo is not None:

@@ -49,6 +49,9 @@ class WorkQueue:
     queue pauses (None: never). ``repeat_unknown=False``: an attempt of which nobody knows how it
     ended, since its process did or its lease ran out, is not repeated under the same key, but has
     failed for good with the reason "unknown"; each attempt is written before it begins.
+    ``write_first=True``: it is written so, and repeated; when the job fails for good, the saga is
+    told whether any attempt may have had its effect, ``CommandFailed.is_unknown``, also after a
+    crash. (Otherwise not of a first attempt that ended with the process which had sent it.)
 
     Raises ``DefinitionError`` for a bad name or nonsense numbers.
     """
@@ -65,6 +68,7 @@ class WorkQueue:
         pause_after: int | None = None,
         non_retryable: tuple[type[Exception], ...] = (),
         repeat_unknown: bool = True,
+        write_first: bool = False,
     ) -> None:
         _check_name(name)
         if concurrency is None:
@@ -79,6 +83,7 @@ class WorkQueue:
                 sequential=sequential,
                 pause_after=pause_after,
                 repeat_unknown=repeat_unknown,
+                write_first=write_first,
             )
         except DefinitionError as error:
             raise DefinitionError(

@@ -47,6 +47,7 @@ class QueuePolicy:
     sequential: bool = False
     pause_after: int | None = None
     repeat_unknown: bool = True
+    write_first: bool = False
 
     def __post_init__(self) -> None:
         check_number("concurrency", self.concurrency, 1, CONCURRENCY_MAX, is_whole=True)
@@ -59,7 +60,7 @@ class QueuePolicy:
             )
         if self.rate is not None and not isinstance(self.rate, Rate):
             raise DefinitionError(f"rate is {self.rate!r}", remedy="as Rate(100, per_s=1.0)")
-        for name in ("sequential", "repeat_unknown"):
+        for name in ("sequential", "repeat_unknown", "write_first"):
             if type(getattr(self, name)) is not bool:
                 raise DefinitionError(f"{name} is {getattr(self, name)!r}", remedy="give a bool")
         if self.sequential and self.concurrency != 1:

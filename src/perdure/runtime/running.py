@@ -159,16 +159,22 @@ class Running:
 
     async def resume(self, ref: SagaRef, message: Message) -> Receipt:
         """Let an instance try again what it is stuck at, in place of what is a dead letter now."""
-        letters = [
-            letter.id
-            async for letter in self.letters.list(saga=ref.saga)
-            if letter.correlation_id == ref.correlation_id and letter.queue.startswith(ref.saga)
-        ]
+        instance = await self.views.committed(self._routing.definition(ref.saga), ref.key)
+        letters = [] if instance.status is not Status.STUCK else await self._letters_of(ref)
         receipt = await self.tell(ref.key, message)
-        if receipt.outcome is Outcome.APPLIED:
+        if receipt.outcome is Outcome.APPLIED and not receipt.duplicate:
             for letter_id in letters:
                 await self.letters.discard(letter_id)
         return receipt
+
+    async def _letters_of(self, ref: SagaRef) -> list[int]:
+        """The steps of this instance that are dead letters."""
+        return [
+            letter.id
+            async for letter in self.letters.list(saga=ref.saga)
+            if letter.correlation_id == ref.correlation_id
+            and letter.queue.startswith(f"{ref.saga}.")
+        ]
 
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""

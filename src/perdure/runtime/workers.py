@@ -3,9 +3,9 @@
 A job that was found in the store, put there by an earlier owner, was perhaps under way when that
 ended: its attempt is written before it begins, so that a job which kills its process ends as a
 dead letter. A job of this owner's own begins at once; its attempt is written when it has failed.
-Where one attempt is all there is, or an unknown outcome is not repeated, it is always written
-first.
-Next to read: ``attempt.py``, ``settling.py``.
+Where one attempt is all there is, or an unknown outcome is not repeated, or the queue says so, it
+is always written first.
+Next to read: ``attempt.py``, ``doubts.py``, ``settling.py``.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from perdure.job import Job, Output
 from perdure.messages import datetime_of
 from perdure.queue import WorkQueue
 from perdure.runtime.attempt import Attempt
+from perdure.runtime.doubts import Doubts, is_unknown
 from perdure.runtime.ids import POSITIONS_PER_EPOCH
 from perdure.runtime.job_tickets import nothing
 from perdure.runtime.leases import Leases
@@ -74,6 +75,7 @@ class Workers:
         self._own_from = services.epoch * POSITIONS_PER_EPOCH
         self._cancelled: set[int] = set()
         self._claiming: set[int] = set()
+        self._doubts = Doubts()
         self._is_stopping = False
 
     @property
@@ -84,11 +86,13 @@ class Workers:
     def start(self, row: OutboxRow) -> None:
         """Have the job performed."""
         retry, repeats = self._policy.retry, self._policy.repeat_unknown
+        if row.attempts or row.error:
+            self._doubts.keep(row)
         if row.expires_at_ms and self._left_ms(row) <= 0:
             self._hopeless(row, "expired")
-        elif not repeats and _is_unknown(row):
+        elif not repeats and is_unknown(row):
             self._hopeless(row, "unknown")
-        elif repeats and row.position > self._own_from and retry.max_attempts != 1:
+        elif row.position > self._own_from and not self._writes_first:
             self._begin(row, row.attempts + 1)
         elif retry.should_retry(row.attempts) or not row.attempts:
             # Without an error: nobody knows yet how this attempt ends.
@@ -105,14 +109,20 @@ class Workers:
         why = row.error or (
             "the process ended during the last attempt" if row.attempts else "no worker was free"
         )
-        self._give_up(row, row.attempts, reason, JobError(why), is_unknown=_is_unknown(row))
+        self._give_up(row, row.attempts, reason, JobError(why))
 
     def _left_ms(self, row: OutboxRow) -> int:
         return row.expires_at_ms - self._services.clock.now_ms()
 
+    @property
+    def _writes_first(self) -> bool:
+        policy = self._policy
+        return policy.write_first or not policy.repeat_unknown or policy.retry.max_attempts == 1
+
     def _unclaimed(self, position: int) -> None:
         self._claiming.discard(position)
         self._cancelled.discard(position)
+        self._doubts.forget(position)
 
     def _claimed(self, row: OutboxRow, before: OutboxRow) -> None:
         self._claiming.discard(row.position)
@@ -120,7 +130,7 @@ class Workers:
             self._cancelled.discard(row.position)
             self.cancelled(before)  # this attempt has not begun
         elif self._is_stopping:
-            self._settling.abandoned(row)
+            self._settling.restore(before)
         else:
             self._begin(row, row.attempts)
 
@@ -156,8 +166,8 @@ class Workers:
 
     def cancelled(self, row: OutboxRow) -> None:
         """The job was cancelled before a worker was at it."""
-        error = JobError("the job was cancelled")
-        self._give_up(row, row.attempts, CANCELLED, error, is_unknown=_is_unknown(row))
+        self._doubts.keep(row)
+        self._give_up(row, row.attempts, CANCELLED, JobError("the job was cancelled"))
 
     def _begin(self, row: OutboxRow, number: int) -> None:
         try:
@@ -221,14 +231,17 @@ class Workers:
                 error = mistake
             except Exception as mistake:  # ours, or of user code that the result passes through
                 logger.exception("the result of job %s could not be told", row.id)
-                error = NonRetryable(f"its result could not be told: {in_short(mistake)}")
+                error = InvalidResult(f"its result could not be told: {in_short(mistake)}")
             else:
+                self._doubts.forget(row.position)
                 self._release(row.position, True)
         if error is not None:
             self._failed(attempt, error)
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
         row, attempts = attempt.row, attempt.number
+        if isinstance(error, (LeaseLost, InvalidResult)):
+            self._doubts.add(row.position)  # what a worker returned cannot be told, but it was done
         if self._is_stopping and isinstance(error, LeaseLost):
             self._release(row.position)
             self._abandoned(attempt)
@@ -237,11 +250,11 @@ class Workers:
         reason = self._final(row, attempts, error, delay_ms)
         assert attempt.job is not None
         if reason is not None:
-            # What a worker returned cannot be told, but its work was done.
-            is_unknown = isinstance(error, (LeaseLost, InvalidResult))
             if reason == CANCELLED:
                 error = JobError("the job was cancelled while its worker was at it")
-            self._give_up(row, attempts, reason, error, attempt.job, is_unknown)
+            elif reason == "non-retryable" and not isinstance(error, InvalidResult):
+                self._doubts.forget(row.position)  # whoever says so knows
+            self._give_up(row, attempts, reason, error, attempt.job)
             return
         logger.warning(
             "job %s of queue %r, worker %s: attempt %d failed, the next one in %d ms: %s",
@@ -249,13 +262,15 @@ class Workers:
         )  # fmt: skip
         due_at_ms = self._services.clock.now_ms() + delay_ms
         self._release(row.position)
-        self._settling.postponed(row, attempts, due_at_ms, in_short(error))
+        said = self._doubts.said(row.position, in_short(error))
+        self._settling.postponed(row, attempts, due_at_ms, said)
 
     def _abandoned(self, attempt: Attempt) -> None:
         """An attempt that was written before it began, and has not failed, does not count."""
-        row = attempt.row
+        row, said = attempt.row, self._doubts.said(attempt.row.position, "the runtime stopped")
+        self._doubts.forget(row.position)
         if row.attempts == attempt.number and self._policy.repeat_unknown:
-            self._settling.restore(replace(row, attempts=row.attempts - 1))
+            self._settling.restore(replace(row, attempts=row.attempts - 1, error=said))
         else:
             self._settling.abandoned(row)
 
@@ -292,13 +307,8 @@ class Workers:
         reason: str,
         error: BaseException,
         job: Job | None = None,
-        is_unknown: bool = False,
     ) -> None:
+        is_in_doubt = self._doubts.take(row.position)
         self._release(row.position, None if reason == CANCELLED else False)
         emitted: Sequence[Output] = () if job is None else job.outputs
-        self._settling.given_up(row, attempts, reason, error, emitted, is_unknown)
-
-
-def _is_unknown(row: OutboxRow) -> bool:
-    """The row was claimed for an attempt, and nothing says how that ended."""
-    return row.attempts > 0 and not row.error
+        self._settling.given_up(row, attempts, reason, error, emitted, is_in_doubt)
