@@ -84,6 +84,8 @@ def live(
         if not store.died.is_set():
             await living
             return True
+        living.cancel()  # the dead do not go on: neither with their work nor with their clock
+        await asyncio.wait({living})
         store.buried.set()
         if one._running is not None:
             parts(one).supervisor.end()
