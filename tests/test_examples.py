@@ -31,6 +31,7 @@ ORDERS = EXAMPLES / "order_fulfilment.py"
 TRANSFER = EXAMPLES / "money_transfer.py"
 KILLED = EXAMPLES / "money_transfer_killed.py"
 DOCUMENTS = EXAMPLES / "document_approval.py"
+ONBOARDING = EXAMPLES / "onboarding.py"
 TRAVEL = EXAMPLES / "travel_booking.py"
 TRAVEL_KILLED = EXAMPLES / "travel_booking_killed.py"
 PROCESSING = EXAMPLES / "order_processing.py"
@@ -678,6 +679,58 @@ def test_story_of_three_documents(command: list[str | Path]) -> None:
     ended = run(*command)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == THREE_DOCUMENTS
+
+
+# onboarding.py
+
+FOUR_USERS = """\
+The first process, with ann, has ended with exit code -9.
+The second one goes on over the same files; time is simulated:
+          onboarding/ann/open_file is asked for again, and was done
+  05 Jan  account for ann
+  05 Jan  account for bob
+  05 Jan  account for cid
+  05 Jan  account for dot
+  05 Jan  customer file of ann
+  05 Jan  customer file of bob
+  05 Jan  customer file of cid
+  05 Jan  customer file of dot
+  05 Jan  letter to ann: welcome
+  05 Jan  letter to bob: welcome
+  05 Jan  letter to cid: welcome
+  05 Jan  letter to dot: welcome
+          3 days pass
+  08 Jan  ann logs in
+  08 Jan  cid logs in
+  08 Jan  dot logs in
+          7 days pass
+  15 Jan  account of dot closed
+          stopped in order; a newer version goes on over the same files
+          35 days pass
+  04 Feb  letter to bob: we miss you
+  07 Feb  account of cid closed
+  07 Feb  ann pays 9.00
+  18 Feb  account of bob closed
+          100 days pass
+  09 Mar  ann pays 9.00
+  08 Apr  ann pays 9.00
+  08 May  letter to ann: thank you
+
+The end:
+  ann completed: customer since 08 Jan
+  bob completed: never came
+  cid failed: perdure.errors.StepFailed: step 'charge:0' has failed (non-retryable): \
+perdure.errors.NonRetryable: the card is declined
+  dot failed: cancelled: changed her mind
+  account 1 of ann is open
+"""
+
+
+@pytest.mark.parametrize("command", [[ONBOARDING], ["-m", "examples.onboarding"]])
+def test_story_of_four_users(command: list[str | Path]) -> None:
+    ended = run(*command)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == FOUR_USERS
 
 
 # travel_booking.py and travel_booking_killed.py

@@ -90,7 +90,7 @@ class OrderedSaga:
         return self._name
 
     @overload
-    def step(self, function: F, /) -> F: ...
+    def step(self, function: F, /, **how: Any) -> F: ...
 
     @overload
     def step(

@@ -94,8 +94,6 @@ class WorkQueue:
         self.non_retryable = non_retryable
         self.workers: dict[type, Worker] = {}
         """The worker of each command or event class."""
-        self.is_private = False
-        """Commands come to it by its name only: other queues take the same class."""
 
     def __repr__(self) -> str:
         return f"<WorkQueue {self.name}>"

@@ -4,7 +4,8 @@ Retry, lease, rate, pause, dead letters: a step's are its queue's, named after s
 user's function stays the plain one it is; what is declared as the worker around it takes the
 command, hands the function its input, and makes a message of what it returns. The key that the
 function sees is the step's, the same at every attempt and every resumption.
-This module knows no saga and no runtime. Next to read: ``ordered_saga.py``, ``workflow_list.py``.
+This module knows no saga and no runtime. Next to read: ``ordered_saga.py``, ``workflow_list.py``,
+``workflow_coroutine.py``.
 """
 
 from __future__ import annotations
@@ -165,7 +166,6 @@ def step_queue(
     Raises ``DefinitionError``.
     """
     queue = WorkQueue(name, **options)
-    queue.is_private = True
     job, required, optional = parameters_of(function, name)
     given_job = job or "job"
 

@@ -354,7 +354,7 @@ def test_a_cancelled_coroutine_may_have_its_own_way_or_fail_on_the_way():
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (DefinitionError("wrong policy"), "perdure.error_base.DefinitionError: wrong policy"),
+        (DefinitionError("wrong policy"), "perdure.errors.DefinitionError: wrong policy"),
         (SystemExit(3), "SystemExit: 3"),
         (WorkflowCancelled("by itself"), "WorkflowCancelled: by itself"),
     ],

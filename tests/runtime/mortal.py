@@ -76,12 +76,16 @@ def live(
     async def life() -> bool:
         one = runtime()
         living = asyncio.create_task(whole(one))
+        # It may meet its death while it reads, and nobody asks what became of it.
+        living.add_done_callback(lambda task: task.cancelled() or task.exception())
         dying = asyncio.create_task(store.died.wait())
         async with asyncio.timeout(limit_s):
             await asyncio.wait({living, dying}, return_when=asyncio.FIRST_COMPLETED)
         if not store.died.is_set():
             await living
             return True
+        living.cancel()  # the dead do not go on: neither with their work nor with their clock
+        await asyncio.wait({living})
         store.buried.set()
         if one._running is not None:
             parts(one).supervisor.end()

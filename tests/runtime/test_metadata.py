@@ -111,6 +111,28 @@ async def test_one_failing_saga_does_not_keep_a_published_event_from_another():
         assert await runtime.state(runtime.ref(Careless, "a")) is None
 
 
+class Choosy(ProcessManager[SeenState]):
+    name = "metadata-test.Choosy"
+
+    def interested_in(self):
+        return [Seen]
+
+    def correlate(self, event, metadata):
+        raise KeyError(event.id)
+
+    def handle(self, state, event, metadata):
+        return None
+
+
+@quickly
+async def test_a_correlation_that_raises_refuses_the_event_for_all():
+    async with Runtime(MemoryStore(), [Sound, Choosy]) as runtime:
+        with pytest.raises(errors.CorrelationFailed) as caught:
+            await runtime.publish(Seen("a"))
+        assert caught.value.saga == Choosy.name
+        assert await runtime.state(runtime.ref(Sound, "a")) is None
+
+
 class ByHand(ProcessManager[SeenState]):
     name = "metadata-test.ByHand"
     timeout = timedelta(minutes=15)

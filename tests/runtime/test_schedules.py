@@ -31,7 +31,7 @@ from perdure import (
 from perdure.errors import NaiveDatetime
 from perdure.runs import OpenSchedule, ScheduleState
 from perdure.testing import FaultyStore, SimulatedClock
-from tests.runtime.errands import Do, Done
+from tests.runtime.errands import Asked, Do, Done
 from tests.runtime.mortal import FATES, Fate, MortalStore, again, live
 from tests.runtime.reports import (
     NIGHTLY,
@@ -391,6 +391,39 @@ async def test_it_may_send_commands_to_workers_whose_results_are_published(store
         assert results == ["reports@2026-01-01T01:00:00Z"]
         assert await reports(runtime) == ["2026-01-01 01:00"]
         assert [letter async for letter in runtime.dead_letters.list()] == []
+        assert await store.inner.outbox() == []
+
+
+@quickly
+async def test_a_chain_from_the_clock_over_event_queue_worker_and_result_to_the_next_queue(
+    store, clock
+):
+    """Without any saga: what links them are events, each subscriber sends the next command."""
+    first, second, links = WorkQueue("first"), WorkQueue("second"), WorkQueue("links")
+    did: list[tuple[str, str]] = []
+
+    @links.subscriber
+    def begin(event: Asked, job: Job) -> None:
+        job.send(Do(event.id, "first"), queue="first")
+
+    @links.subscriber
+    def go_on(event: Done, job: Job) -> None:
+        did.append(("heard", event.how))
+        if event.how == "first":
+            job.send(Do(event.id, "second"), queue="second")
+
+    for queue in (first, second):
+
+        @queue.worker
+        def perform(command: Do, job: Job) -> Done:
+            did.append((job.queue, command.id))
+            return Done(command.id, command.how)
+
+    hourly = schedule(function=lambda run: Publish(Asked(run.id)))
+    async with Runtime(store, [first, second, links, hourly], clock=clock):
+        await clock.advance(timedelta(hours=1))
+        id = "reports@2026-01-01T01:00:00Z"
+        assert did == [("first", id), ("heard", "first"), ("second", id), ("heard", "second")]
         assert await store.inner.outbox() == []
 
 

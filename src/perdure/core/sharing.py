@@ -33,9 +33,10 @@ class Sharing:
             names = self._open[kind]
         except KeyError:
             names = self._open[kind] = _open_fields(kind)
-        if not names:
-            return names is not None
-        return all(self.may_share(getattr(value, name)) for name in names)
+        for name in names or ():
+            if not self.may_share(getattr(value, name)):
+                return False
+        return names is not None
 
 
 def _open_fields(kind: type) -> tuple[str, ...] | None:

@@ -46,7 +46,7 @@ class Outbound:
             raise DuplicateWorker(
                 f"two work queues are named {queue.name!r}", remedy="give one another name"
             )
-        for command in () if queue.is_private else queue.commands:
+        for command in queue.commands:
             self._takers.setdefault(command, []).append(queue.name)
         for event in queue.events:
             self._subscribers.setdefault(event, []).append(queue.name)

@@ -152,8 +152,10 @@ class Running:
                 endings.forget(key, waiter)
 
     async def tell(self, key: str, message: Message) -> Receipt:
-        """Tell an instance something of the runtime's own."""
-        return await self.deliver(self._routing.delivery_of_ours(key, message))
+        """Tell an instance something of the runtime's own; it must be there, and not have ended."""
+        delivery = self._routing.delivery_of_ours(key, message)
+        delivery.strict = True
+        return await self.deliver(delivery)
 
     async def resume(self, ref: SagaRef, message: Message) -> Receipt:
         """Let an instance try again what it is stuck at, in place of what is a dead letter now."""

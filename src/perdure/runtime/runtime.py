@@ -178,7 +178,8 @@ class Runtime(Lifecycle):
         """Tell an instance that it shall not go on; what it makes of that, it says itself.
 
         A process manager fails, unless it has an ``@on_cancelled``; an ordered saga undoes what it
-        has done; a workflow is cancelled where it waits. Raises as ``send``.
+        has done; a workflow is cancelled where it waits. Raises as ``send``, ``InstanceNotFound``
+        and ``InstanceFinished`` if there is nothing to cancel.
         """
         message = self._message(Cancel(reason), message_id, None, None, None)
         return await self._on_loop().tell(checked_ref(ref).key, message)
@@ -191,7 +192,9 @@ class Runtime(Lifecycle):
                 await runtime.resume(runtime.ref_to(view))
 
         Under the same idempotency keys; the dead letters of these steps are discarded. Nothing
-        happens to an instance that is not stuck. Raises as ``send``.
+        happens to an instance that is not stuck. Raises as ``send``, ``InstanceNotFound`` and
+        ``InstanceFinished`` if there is nothing to resume, ``MessageNotHandled`` if the saga does
+        not know how.
         """
         message = self._message(Resume(), message_id, None, None, None)
         return await self._on_loop().resume(checked_ref(ref), message)
