@@ -13,7 +13,6 @@ from perdure import (
     Fixed,
     Job,
     NonRetryable,
-    Outcome,
     Runtime,
     Settings,
     SqlStore,
@@ -22,7 +21,7 @@ from perdure import (
     message,
     step,
 )
-from perdure.errors import SagaFailed, SagaStuck
+from perdure.errors import InstanceFinished, SagaFailed, SagaStuck
 from perdure.testing import SimulatedClock
 from tests.runtime.support import FreeClock, quickly, reopened, until, view_of
 
@@ -228,7 +227,8 @@ async def test_cancelled_it_ends_where_it_is_whatever_is_still_done(memory):
         view = await view_of(runtime, ref(runtime))
         assert (view.status, view.state.outcome) == (Status.FAILED, "stopped")
         assert (view.state.data.pages, view.state.error) == (0, "cancelled: not needed")
-        assert (await runtime.resume(ref(runtime))).outcome is Outcome.FINISHED
+        with pytest.raises(InstanceFinished):
+            await runtime.resume(ref(runtime))
     assert desk.log == ["upload", "extract"]
 
 
