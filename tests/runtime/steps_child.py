@@ -1,18 +1,21 @@
 """A process that runs a saga or a list workflow, and is killed in each step, the first time each.
 
 python -m tests.runtime.steps_child URL FOLDER WHEN WHAT
-    WHEN: "before" its work, or "after" it; WHAT: "saga", which fails and is undone, or "workflow"
+    WHEN: "before" its work, or "after" it
+    WHAT: "saga", which fails and is undone; "workflow"; or "retry" and "compensate": a saga with a
+        step that ends every process which performs it, and what becomes of it then
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from perdure import Fixed, Job, NonRetryable, OrderedSaga, Runtime, Workflow, message, step
-from perdure.errors import SagaFailed
+from perdure.errors import SagaFailed, SagaStuck
 from tests.runtime.workflow_child import Ledger
 
 RETRY = Fixed(0.001, max_attempts=None)
@@ -48,7 +51,24 @@ def saga_of() -> OrderedSaga:
     return saga
 
 
+def deadly(unknown: Any) -> OrderedSaga:
+    saga = OrderedSaga("steps-child", Trip, by="id")
+
+    @saga.step(unknown=unknown, retry=Fixed(0.001, max_attempts=3))
+    def fly(trip: Trip, job: Job, ledger: Ledger) -> None:
+        ledger.note(f"begin {job.key}")
+        os.kill(os.getpid(), 9)
+
+    @saga.compensates(fly)
+    def land(trip: Trip, job: Job, ledger: Ledger) -> None:
+        ledger.note(f"done {job.key}")
+
+    return saga
+
+
 def member(what: str) -> Any:
+    if what in ("retry", "compensate"):
+        return deadly(what)
     if what == "saga":
         return saga_of()
     return Workflow("steps-child", Trip, by="id", steps=[*map(working, STEPS)])
@@ -61,7 +81,7 @@ async def run(url: str, folder: Path, when: str, what: str) -> None:
         async with asyncio.timeout(30):
             try:
                 print(await runtime.result(runtime.ref(saga, "t")))
-            except SagaFailed as error:
+            except (SagaFailed, SagaStuck) as error:
                 print(error.problem)
 
 

@@ -74,3 +74,27 @@ def test_killed_in_every_step_it_goes_on_and_repeats_no_finished_one(what, when,
         assert keys.count(f"done {key}") == (1 if when == "before" else 2)
     done = [key.removeprefix("done ") for key in keys if key.startswith("done ")]
     assert list(dict.fromkeys(done)) == KEYS[what], "undone in reverse order"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("unknown", "lives", "end"),
+    [
+        ("retry", 4, "fly (failed, and nobody knows whether it had its effect): "),
+        ("compensate", 2, "(compensated)"),
+    ],
+)
+def test_a_step_that_ends_every_process_is_given_up_as_it_declares(unknown, lives, end, tmp_path):
+    url = f"sqlite+aiosqlite:///{tmp_path}/store.db"
+    command = [sys.executable, "-m", "tests.runtime.steps_child", url, str(tmp_path), "", unknown]
+    for life in range(1, lives + 1):
+        child = subprocess.run(
+            command, check=False, cwd=ROOT, timeout=60, capture_output=True, text=True
+        )
+        assert child.returncode == (0 if life == lives else -9), child.stderr
+    assert end in child.stdout
+    assert "the process ended during the last attempt" in child.stdout
+    lines = (tmp_path / "ledger").read_text().splitlines()
+    assert lines == ["begin steps-child/t/fly"] * (lives - 1) + (
+        [] if unknown == "retry" else ["done steps-child/t/fly/undo"]
+    )
