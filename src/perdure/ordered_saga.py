@@ -202,8 +202,7 @@ class OrderedSaga:
                     input_of,
                     completed,
                     repeat_unknown=one.unknown == "retry",
-                    # Whether it had its effect must be known, if that may have to be undone.
-                    **{"write_first": bool(one.undo or one.is_pivot), **one.spec.options},
+                    **one.spec.options,
                 )
             )
             if one.undo is not None:
