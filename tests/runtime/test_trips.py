@@ -302,7 +302,7 @@ async def test_a_definition_that_lost_a_step_leaves_its_instances_stuck_until_it
         assert view.status is Status.STUCK
         assert "is not in the definition any more; put it back" in (view.failure or "")
     async with runtime_over(reopened(reopened(store)), agency) as runtime:
-        await runtime.queue("trips-test.trip.book_flight").resume()
         await runtime.resume(ref(runtime))
+        await runtime.queue("trips-test.trip.book_flight").resume()
         assert (await runtime.result(ref(runtime))).car == "red"
     assert agency.log == ["book hotel", "book flight", "hire car"]
