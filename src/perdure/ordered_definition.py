@@ -12,6 +12,7 @@ from typing import Any
 
 from perdure.core import course, ordered, step_events
 from perdure.core.correlation import Start, VerdictKind, Verdicts
+from perdure.core.described import in_short
 from perdure.core.family import Cancel
 from perdure.core.ordered import OrderedState
 from perdure.core.plan import Plan
@@ -72,6 +73,14 @@ def definition_of(plan: Plan, by: By, timeout: timedelta | None) -> Definition:
     def handle(state: OrderedState, event: Any, metadata: Metadata) -> Iterable[Effect]:
         return course.effects_of(plan, state, event, metadata.instance_id)
 
+    def salvage(
+        state: OrderedState, event: Any, metadata: Metadata, error: Exception
+    ) -> Iterable[Effect]:
+        """What was to be sent, or the end, cannot be stored; whoever begins is told so."""
+        if type(event) is data:
+            raise error
+        return course.salvaged(plan, state, event, in_short(error))
+
     return Definition(
         name=plan.saga,
         state_type=_state_type(),
@@ -90,6 +99,7 @@ def definition_of(plan: Plan, by: By, timeout: timedelta | None) -> Definition:
             step_events.StepCompensated: (VerdictKind.CONTINUE, False),
         },
         is_pure=True,
+        salvage=salvage,
     )
 
 

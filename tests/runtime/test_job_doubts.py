@@ -27,7 +27,7 @@ from perdure import (
 from perdure.core.commit import OutboxRow
 from perdure.errors import DefinitionError
 from perdure.testing import SimulatedClock
-from tests.runtime.support import quickly, reopened, rounds
+from tests.runtime.support import quickly, reopened
 from tests.runtime.test_job_limits import Asked, Errand, failures, queue_of
 
 
@@ -57,9 +57,9 @@ def one_after_another(*deeds: Any) -> Callable[[Job], Any]:
 
 
 async def failure_of(runtime: Runtime) -> CommandFailed:
-    """What the saga is told, as soon as it is."""
-    while not (found := await failures(runtime)):  # noqa: ASYNC110 - the loop's turns
-        await asyncio.sleep(0)
+    """What the saga is told, as soon as it is; a loop that never slept would hold up the store."""
+    while not (found := await failures(runtime)):  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
     (failure,) = found
     return failure
 
@@ -70,7 +70,7 @@ async def postponed(runtime: Runtime, attempts: int) -> OutboxRow:
         rows = [row for row in await runtime.store.outbox() if row.attempts == attempts]
         if rows:
             return rows[0]
-        await rounds(1)
+        await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize(

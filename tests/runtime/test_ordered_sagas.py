@@ -183,9 +183,9 @@ async def test_when_one_of_several_fails_the_others_are_awaited_and_undone_the_l
 
 
 async def turns(runtime: Runtime, count: int) -> None:
-    """Until so many are journaled."""
+    """Until so many are journaled; the loop sleeps between, or it would keep the store waiting."""
     while (await view_of(runtime, ref(runtime))).sequence_nr < count:  # noqa: ASYNC110
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
 
 
 @quickly
@@ -718,3 +718,22 @@ async def test_many_instances_at_once_keep_to_themselves(store):
             assert end.endswith("(compensated)") == is_full
             assert view.state.data.flight == ("" if is_full else f"room {id}")
     assert world.log.count("unhotel") == 20
+
+
+@quickly
+async def test_what_cannot_be_sent_on_for_its_size_waits_until_it_can(store):
+    """The result fits into a message, the next command, which has the key beside it, does not."""
+    id, limit = "t" * 1000, 10_000
+    world = World(hotel={"hotel": "h" * (limit - 1_500)}, flight=NonRetryable("full"))
+    saga = saga_of("hotel", "flight", "car")
+    async with over(store, saga, world, message_bytes_max=limit) as runtime:
+        await runtime.publish(Trip(id))
+        assert "LimitExceeded" in await ended(runtime, id)
+        await runtime.resume(ref(runtime, id))
+        assert "LimitExceeded" in await ended(runtime, id)
+        stuck = [one async for one in runtime.instances(NAME, status="stuck")]
+        assert [one.correlation_id for one in stuck] == [id]
+    async with over(reopened(store), saga, world) as runtime:
+        await runtime.resume(ref(runtime, id))
+        assert (await ended(runtime, id)).endswith("full (compensated)")
+    assert world.log == ["hotel", "flight", "unhotel"]

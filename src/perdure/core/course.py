@@ -41,7 +41,7 @@ from perdure.core.step_events import (
 from perdure.effects import Complete, Effect, Fail, Record, Send, Stuck
 from perdure.messages import CommandFailed, TimeoutReached
 
-__all__ = ["accepts", "effects_of"]
+__all__ = ["accepts", "effects_of", "salvaged"]
 
 _Folding: TypeAlias = Generator[Effect, None, OrderedState]
 """Effects, and the state after what was recorded."""
@@ -75,18 +75,11 @@ def accepts(plan: Plan, state: OrderedState, event: Any) -> bool:
 def effects_of(plan: Plan, state: OrderedState, event: Any, instance_id: str) -> Iterator[Effect]:
     """What follows from an event; the state is the one after it was folded."""
     kind = type(event)
-    if plan.pivot in state.completed and not state.is_past_pivot:
-        state = yield from _pass_pivot(plan, state)
-    if kind is CommandFailed:
-        state = yield from _failed(plan, state, event)
-    elif kind is Cancel or kind is TimeoutReached:
-        why = _cancelled(event) if kind is Cancel else "timed out"
-        if plan.forward_only:
-            yield Record(Stopped(why))
-            yield Fail(why)
-            return
-        if state.mode is Mode.FORWARD and not state.is_past_pivot:
-            state = yield from _recorded(state, CompensationStarted("", why))
+    if plan.forward_only and (kind is Cancel or kind is TimeoutReached):
+        yield Record(Stopped(_called_off(event)))
+        yield Fail(_called_off(event))
+        return
+    state = yield from _heard(plan, state, event)
     problem = _misfit(plan, state)
     if problem:
         yield Stuck(problem)
@@ -96,12 +89,33 @@ def effects_of(plan: Plan, state: OrderedState, event: Any, instance_id: str) ->
         yield from _backward(plan, state, instance_id)
 
 
+def salvaged(plan: Plan, state: OrderedState, event: Any, problem: str) -> Iterator[Effect]:
+    """What is kept of an event whose consequences could not be carried out: they wait."""
+    yield from _heard(plan, state, event)
+    yield Stuck(problem)
+
+
+def _heard(plan: Plan, state: OrderedState, event: Any) -> _Folding:
+    """What an event says, recorded; what to do about it is another question."""
+    kind = type(event)
+    if plan.pivot in state.completed and not state.is_past_pivot:
+        state = yield from _pass_pivot(plan, state)
+    if kind is CommandFailed:
+        return (yield from _failed(plan, state, event))
+    is_called_off = kind is Cancel or kind is TimeoutReached
+    if is_called_off and state.mode is Mode.FORWARD and not state.is_past_pivot:
+        return (yield from _recorded(state, CompensationStarted("", _called_off(event))))
+    return state
+
+
 def _recorded(state: OrderedState, event: Any) -> _Folding:
     yield Record(event)
     return fold(state, event)
 
 
-def _cancelled(event: Cancel) -> str:
+def _called_off(event: Cancel | TimeoutReached) -> str:
+    if isinstance(event, TimeoutReached):
+        return "timed out"
     return f"cancelled: {event.reason}" if event.reason else "cancelled"
 
 
