@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "worker_signature": {"errors", "messages", "core", "job"},
     "queue": {"errors", "core", "job", "worker_signature"},
     "member": {"core", "queue"},
-    "step_results": {"errors", "core"},
+    "step_results": {"errors", "core", "correlating"},
     "ordered_definition": {
         "errors", "messages", "effects", "core", "correlating", "saga_checks",
     },

@@ -10,7 +10,7 @@ import pytest
 from perdure import Residue, message
 from perdure.core.step_events import CompensateStep, PerformStep, StepCompensated, StepCompleted
 from perdure.errors import InvalidResult, NonRetryable
-from perdure.step_results import compensated, completed, given
+from perdure.step_results import compensated, completed, given, results_of
 
 
 @message(name="results-of-steps-test.trip")
@@ -116,3 +116,14 @@ def test_the_function_may_change_what_it_is_given_and_only_what_it_returns_count
 def test_what_is_not_meant_for_the_step_is_refused(command):
     with pytest.raises(NonRetryable):
         given("trips", "book", Trip)(command)
+
+
+def test_the_field_that_finds_the_instance_stays():
+    done, undone = results_of(("id", "hotel"))
+    assert done(step(), {"id": "t", "hotel": ""}).data == Trip("t")
+    with pytest.raises(InvalidResult, match="step 'book' returned another 'hotel', by which"):
+        done(step(), {"hotel": "Ritz"})
+    with pytest.raises(InvalidResult, match="compensation of step 'book' returned another 'id'"):
+        undone(undo(), {"id": "u"})
+    free, _ = results_of(lambda event: event.id)
+    assert free(step(), {"id": "u"}).data == Trip("u"), "a function names no field"

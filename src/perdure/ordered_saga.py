@@ -35,7 +35,7 @@ from perdure.errors import DefinitionError
 from perdure.member import Opening
 from perdure.ordered_definition import check_data, definition_of
 from perdure.queue import WorkQueue
-from perdure.step_results import compensated, completed, given
+from perdure.step_results import given, results_of
 from perdure.steps import StepSpec, spec_of, step_queue
 
 __all__ = ["UNDO_RETRY", "OrderedSaga"]
@@ -192,6 +192,7 @@ class OrderedSaga:
     def queues(self) -> Sequence[WorkQueue]:
         """One for each step, and for each compensation."""
         found = []
+        done, undone = results_of(self._by)
         for one in self._declared:
             input_of = given(self._name, one.spec.name, self._data)
             found.append(
@@ -200,10 +201,9 @@ class OrderedSaga:
                     one.spec.function,
                     PerformStep,
                     input_of,
-                    completed,
+                    done,
                     repeat_unknown=one.unknown == "retry",
-                    # Whether it had its effect must be known, if that may have to be undone.
-                    **{"write_first": bool(one.undo or one.is_pivot), **one.spec.options},
+                    **one.spec.options,
                 )
             )
             if one.undo is not None:
@@ -213,7 +213,7 @@ class OrderedSaga:
                         one.undo.function,
                         CompensateStep,
                         input_of,
-                        compensated,
+                        undone,
                         **one.undo.options,
                     )
                 )

@@ -49,9 +49,10 @@ class WorkQueue:
     queue pauses (None: never). ``repeat_unknown=False``: an attempt of which nobody knows how it
     ended, since its process did or its lease ran out, is not repeated under the same key, but has
     failed for good with the reason "unknown"; each attempt is written before it begins.
-    ``write_first=True``: it is written so, and repeated; when the job fails for good, the saga is
-    told whether any attempt may have had its effect, ``CommandFailed.is_unknown``, also after a
-    crash. (Otherwise not of a first attempt that ended with the process which had sent it.)
+    When a job fails for good, the saga is told whether any attempt may have had its effect,
+    ``CommandFailed.is_unknown``. Of a job that a new owner of the store finds waiting, nobody knows
+    whether a first attempt was under way; with ``write_first=True`` each attempt is written before
+    it begins, at the cost of a write, and that is known, too.
 
     Raises ``DefinitionError`` for a bad name or nonsense numbers.
     """

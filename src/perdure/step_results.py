@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from perdure.core.saga import is_immutable
@@ -19,9 +20,10 @@ from perdure.core.step_events import (
     StepCompensated,
     StepCompleted,
 )
+from perdure.correlating import By
 from perdure.errors import InvalidResult, NonRetryable
 
-__all__ = ["compensated", "completed", "given"]
+__all__ = ["compensated", "completed", "given", "results_of"]
 
 
 def given(saga: str, step: str, data: type) -> Callable[[PerformStep | CompensateStep], Any]:
@@ -43,15 +45,23 @@ def given(saga: str, step: str, data: type) -> Callable[[PerformStep | Compensat
     return give
 
 
-def completed(command: PerformStep, returned: Any) -> StepCompleted:
-    """A step's end. It returns a mapping of fields, or None. Raises ``InvalidResult``."""
+def results_of(by: By) -> tuple[Callable[..., StepCompleted], Callable[..., StepCompensated]]:
+    """``completed`` and ``compensated`` of a saga whose instances are found ``by`` these fields."""
+    fixed = (by,) if isinstance(by, str) else by if isinstance(by, tuple) else ()
+    return partial(completed, fixed=fixed), partial(compensated, fixed=fixed)
+
+
+def completed(command: PerformStep, returned: Any, fixed: tuple[str, ...] = ()) -> StepCompleted:
+    """A step's end: a mapping of fields, or None; ``fixed`` ones stay. Raises ``InvalidResult``."""
     if returned is None:
         return StepCompleted(command.step)
-    data = _merged(command, returned, "or None")
+    data = _merged(command, f"step {command.step!r}", returned, "or None", fixed)
     return StepCompleted(command.step, data, None if command.is_alone else command.data)
 
 
-def compensated(command: CompensateStep, returned: Any) -> StepCompensated:
+def compensated(
+    command: CompensateStep, returned: Any, fixed: tuple[str, ...] = ()
+) -> StepCompensated:
     """A compensation's end: None, residues, or a mapping of fields. Raises ``InvalidResult``."""
     if isinstance(returned, Residue):
         returned = (returned,)
@@ -59,15 +69,22 @@ def compensated(command: CompensateStep, returned: Any) -> StepCompensated:
         return StepCompensated(command.step)
     if isinstance(returned, list | tuple) and all(isinstance(one, Residue) for one in returned):
         return StepCompensated(command.step, residues=tuple(returned))
-    data = _merged(command, returned, "a Residue, several of them, or None")
+    who = f"the compensation of step {command.step!r}"
+    data = _merged(command, who, returned, "a Residue, several of them, or None", fixed)
     return StepCompensated(command.step, data, command.data)
 
 
-def _merged(command: PerformStep | CompensateStep, returned: Any, otherwise: str) -> Any:
-    step, kind = command.step, type(command.data).__name__
+def _merged(
+    command: PerformStep | CompensateStep,
+    who: str,
+    returned: Any,
+    otherwise: str,
+    fixed: tuple[str, ...],
+) -> Any:
+    kind = type(command.data).__name__
     if not isinstance(returned, Mapping):
         raise InvalidResult(
-            f"step {step!r} returned {returned!r}",
+            f"{who} returned {returned!r}",
             remedy=f"return a mapping of fields of {kind}, {otherwise}",
         )
     known = command.data.__dataclass_fields__
@@ -75,13 +92,18 @@ def _merged(command: PerformStep | CompensateStep, returned: Any, otherwise: str
         if name not in known or not known[name].init:
             fields = ", ".join(sorted(one for one in known if known[one].init))
             raise InvalidResult(
-                f"step {step!r} returned {name!r}, which {kind} does not take",
+                f"{who} returned {name!r}, which {kind} does not take",
                 remedy=f"return some of {fields}",
+            )
+        if name in fixed and returned[name] != getattr(command.data, name):
+            raise InvalidResult(
+                f"{who} returned another {name!r}, by which its instance is found",
+                remedy="leave it out, or use another field",
             )
     try:
         return replace(command.data, **returned)
     except Exception as error:  # of its __post_init__; what the step has done is done
         raise InvalidResult(
-            f"step {step!r} returned {returned!r}, which {kind} refuses: {error}",
+            f"{who} returned {returned!r}, which {kind} refuses: {error}",
             remedy="return fields that go together",
         ) from error

@@ -202,7 +202,9 @@ class Context:
             kind = heard.type if type(heard) is ExternalEvent else type(heard)
             return bool(kind == event)
 
-        return self._reentry.take(called, is_wanted, lambda: _limit(called, timeout), _taken)
+        return self._reentry.take(
+            called, is_wanted, lambda: _limit(called, timeout), _taken, str(default)
+        )
 
     def child(
         self,

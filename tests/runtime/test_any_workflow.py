@@ -8,6 +8,7 @@ pass, events, a cancellation; the same for both runs, but for the restarts in be
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -28,6 +29,7 @@ from perdure import (
     step,
     workflow,
 )
+from perdure.errors import InstanceFinished
 from perdure.testing import FaultyStore, SimulatedClock
 from tests.runtime.support import reopened
 from tests.runtime.walks import DAY, Met, Passed, Set
@@ -161,7 +163,8 @@ class Run:
             elif kind == "event":
                 await runtime.publish(Met("w", what))
             else:
-                await runtime.cancel(runtime.ref("any", "w"), what)
+                with contextlib.suppress(InstanceFinished):
+                    await runtime.cancel(runtime.ref("any", "w"), what)
         await clock.advance(timedelta(0))
         view = await runtime.state(runtime.ref("any", "w"))
         await runtime.stop()

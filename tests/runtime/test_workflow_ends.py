@@ -371,3 +371,25 @@ async def test_what_comes_back_before_it_is_mended_is_kept(store):
         await runtime.resume(ref)
         assert await runtime.result(ref) == ["a done", "b done", "ann"]
         assert len(trail.done) == 2
+
+
+@quickly
+async def test_an_event_that_came_in_time_is_not_late_because_the_code_was_stuck(store, clock):
+    async def body(ctx: Context, begun: Set) -> Any:
+        await ctx.wait_event(Met, timeout=DAY)
+        await asyncio.sleep(1)
+
+    async def mended(ctx: Context, begun: Set) -> Any:
+        first = await ctx.wait_event(Met, timeout=DAY)
+        second = await ctx.wait_event(Met, timeout=DAY, name="second")
+        return [first and first.whom, second]
+
+    async with runtime_of(store, walk(body), clock=clock) as runtime:
+        ref = await set_out(runtime)
+        await runtime.publish(Met("w", "ann"))
+        assert (await view_of(runtime, ref)).status is Status.STUCK
+        await clock.advance(3 * DAY)
+    async with runtime_of(reopened(store), walk(mended), clock=clock) as runtime:
+        await runtime.resume(runtime.ref("walk", "w"))
+        await clock.advance(2 * DAY)
+        assert await runtime.result(runtime.ref("walk", "w")) == ["ann", None]

@@ -35,6 +35,7 @@ from perdure.messages import (
     Metadata,
     TimeoutReached,
     message,
+    type_info_of,
 )
 
 __all__ = ["CHILD", "EVENT", "Heard", "Operation", "Progress", "Standing", "fold", "is_ours"]
@@ -71,6 +72,7 @@ class Operation:
     reason: str = ""
     error: str = ""
     is_unknown: bool = False
+    awaits: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ def _ended(
 
 
 def _started(progress: Progress, event: OperationStarted, metadata: Metadata) -> Progress:
-    operation = Operation(metadata.occurred_at)
+    operation = Operation(metadata.occurred_at, awaits=event.awaits)
     return replace(progress, operations={**progress.operations, event.operation: operation})
 
 
@@ -165,9 +167,30 @@ def _failed(progress: Progress, event: CommandFailed, metadata: Metadata) -> Pro
 
 
 def _reached(progress: Progress, event: DeadlineReached, metadata: Metadata) -> Progress:
+    if _came_in_time(progress, event.name):
+        return progress  # the coroutine could not take it when it came: it was stuck
     is_limit = event.name.startswith((EVENT, CHILD))
     status = Standing.TIMED_OUT if is_limit else Standing.DONE
     return _ended(progress, event.name, metadata, status)
+
+
+def _came_in_time(progress: Progress, name: str) -> bool:
+    """An event is there for this wait: the first one of its type that is open."""
+    operation = progress.operations.get(name)
+    if operation is None or not operation.awaits:
+        return False
+    open_ = (one for one in progress.open if progress.operations[one].awaits == operation.awaits)
+    return next(open_, "") == name and any(
+        type_name_of(one.event) == operation.awaits for one in progress.events
+    )
+
+
+def type_name_of(event: Any) -> str:
+    """The type name of an event, by which a wait knows it."""
+    if type(event) is ExternalEvent:
+        return event.type
+    info = type_info_of(type(event))
+    return "" if info is None else info.name
 
 
 def _child_ended(progress: Progress, event: ChildEnded, metadata: Metadata) -> Progress:

@@ -121,6 +121,7 @@ class Reentry:
         is_wanted: Callable[[Any], bool],
         begin: Callable[[], list[Effect]],
         read: Callable[[Operation], T],
+        awaits: str = "",
     ) -> Asked[T]:
         """The first event that is wanted and that nobody has taken; else wait for one."""
         asked, is_alive = self._first(name, read)
@@ -136,7 +137,7 @@ class Reentry:
                     self.effects.append(CancelDeadline(name))
                 return asked
         if known is None:
-            self._begin(name, begin)
+            self._begin(name, begin, awaits)
         return asked
 
     def publish(self, name: str, made: Callable[[], Any]) -> Asked[None]:
@@ -188,8 +189,8 @@ class Reentry:
         self._asked[name] = asked
         return asked, True
 
-    def _begin(self, name: str, begin: Callable[[], list[Effect]]) -> None:
-        self.effects += [Record(OperationStarted(name)), *begin()]
+    def _begin(self, name: str, begin: Callable[[], list[Effect]], awaits: str = "") -> None:
+        self.effects += [Record(OperationStarted(name, awaits)), *begin()]
         self._count()
 
     def _ends_at_once(self, name: str, message: Any = None) -> None:

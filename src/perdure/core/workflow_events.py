@@ -40,9 +40,10 @@ class StepDone:
 @message(name="perdure.workflow.OperationStarted")
 @dataclass(frozen=True, slots=True)
 class OperationStarted:
-    """Recorded when the coroutine has asked for it for the first time."""
+    """Recorded when the coroutine has asked for it; a wait ``awaits`` events of that type name."""
 
     operation: str
+    awaits: str = ""
 
 
 @message(name="perdure.workflow.EventTaken")

@@ -204,5 +204,5 @@ class JobRows:
                 problem, remedy = error.problem, error.remedy
             raise InvalidResult(
                 f"it {verb} what cannot be stored: {problem}",
-                remedy=remedy or "return None or one object of a @message class",
+                remedy=remedy or "give values that fit the fields of a @message class",
             ) from error

@@ -284,11 +284,18 @@ class SagaActor(Actor):
         if turn.outgoing:
             self.supervisor.dispatcher.committed(turn.outgoing)
         if turn.status_changed:
-            self.supervisor.endings.heard(self.key, turn.after.status)
+            self._status_changed(turn.after)
         if turn.deadlines_set or turn.deadlines_cleared:
             self.supervisor.wakeups.committed(self.key, turn)
         if turn.after.sequence_nr - self.snapshot_nr >= self.supervisor.snapshot_every:
             self._snapshot(turn.after)
+
+    def _status_changed(self, after: Instance) -> None:
+        if after.status is Status.STUCK:
+            logger.warning("%s is stuck: %s", self.key, after.detail)
+        elif after.status is Status.FAILED:
+            logger.info("%s has failed: %s", self.key, after.detail)
+        self.supervisor.endings.heard(self.key, after.status)
 
     def _snapshot(self, instance: Instance) -> None:
         services = self.supervisor.services

@@ -88,6 +88,8 @@ class Workers:
         retry, repeats = self._policy.retry, self._policy.repeat_unknown
         if row.attempts or row.error:
             self._doubts.keep(row)
+        elif row.position <= self._own_from and not self._writes_first:
+            self._doubts.add(row.position)  # its first attempt may have ended with its process
         if row.expires_at_ms and self._left_ms(row) <= 0:
             self._hopeless(row, "expired")
         elif not repeats and is_unknown(row):
