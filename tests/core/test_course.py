@@ -684,3 +684,15 @@ def test_a_pivot_done_while_it_was_gone_is_passed_when_it_is_back():
     play.deploy(plan)
     play.resume()
     assert (play.working, play.undoing) == (["c"], [])
+
+
+def test_a_pivot_done_while_the_plan_does_not_fit_is_not_turned_back_by_a_cancellation():
+    play = begun(row_of("p", **PIVOT))
+    play.deploy(row_of("new", "p", **PIVOT))
+    play.done("p")
+    assert "is new, and comes before 'p'" in play.why
+    play.cancel("too late")
+    assert (play.state.mode, play.undoing) == ("forward", [])
+    play.deploy(row_of("p", **PIVOT))
+    play.resume()
+    assert play.instance.status.name == "COMPLETED"

@@ -103,7 +103,9 @@ def _heard(plan: Plan, state: OrderedState, event: Any) -> _Folding:
     if kind is CommandFailed:
         return (yield from _failed(plan, state, event))
     is_called_off = kind is Cancel or kind is TimeoutReached
-    if is_called_off and state.mode is Mode.FORWARD and not state.is_past_pivot:
+    # A pivot that was done while the definition did not fit is not recorded as passed yet.
+    has_way_back = not state.is_past_pivot and plan.pivot not in state.completed
+    if is_called_off and state.mode is Mode.FORWARD and has_way_back:
         return (yield from _recorded(state, CompensationStarted("", _called_off(event))))
     return state
 
