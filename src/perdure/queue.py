@@ -50,9 +50,9 @@ class WorkQueue:
     ended, since its process did or its lease ran out, is not repeated under the same key, but has
     failed for good with the reason "unknown"; each attempt is written before it begins.
     When a job fails for good, the saga is told whether any attempt may have had its effect,
-    ``CommandFailed.is_unknown``. Of a job that a new owner of the store finds waiting, nobody knows
-    whether a first attempt was under way; with ``write_first=True`` each attempt is written before
-    it begins, at the cost of a write, and that is known, too.
+    ``CommandFailed.is_unknown``. Of a job that was due when its process ended, nobody knows whether
+    an attempt was under way; with ``write_first=True`` each attempt is written before it begins, at
+    the cost of a write, and that is known, too.
 
     Raises ``DefinitionError`` for a bad name or nonsense numbers.
     """

@@ -54,7 +54,7 @@ def saga_of() -> OrderedSaga:
 def deadly(unknown: Any) -> OrderedSaga:
     saga = OrderedSaga("steps-child", Trip, by="id")
 
-    @saga.step(unknown=unknown, retry=Fixed(0.001, max_attempts=3))
+    @saga.step(unknown=unknown, write_first=True, retry=Fixed(0.001, max_attempts=3))
     def fly(trip: Trip, job: Job, ledger: Ledger) -> None:
         ledger.note(f"begin {job.key}")
         os.kill(os.getpid(), 9)

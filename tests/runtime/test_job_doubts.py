@@ -105,10 +105,11 @@ async def test_a_doubt_ends_when_the_job_is_done(memory):
         assert not workers._doubts._positions
 
 
+@pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("writes", [True, False])
 @quickly
-async def test_of_an_attempt_that_ended_with_its_process_the_saga_is_told(writes, tmp_path):
-    """Where attempts are not written first, any job found may have been under way."""
+async def test_of_an_attempt_that_ended_with_its_process_the_saga_is_told(writes, number, tmp_path):
+    """Where attempts are not written first, any job that was due may have been under way."""
     started, may_end = asyncio.Event(), asyncio.Event()
 
     async def at_work() -> None:
@@ -120,16 +121,37 @@ async def test_of_an_attempt_that_ended_with_its_process_the_saga_is_told(writes
         store = SqlStore(f"sqlite+aiosqlite:///{path}", synchronous="NORMAL")
         return Runtime(store, [Errand, queue])
 
+    refuse = raising(ConnectionError("closed"))
     before, after = tmp_path / "before.db", tmp_path / "after.db"
-    async with over(before, one_after_another(at_work)) as runtime:
+    async with over(before, one_after_another(*[refuse] * (number - 1), at_work)) as runtime:
         await runtime.publish(Asked("e"))
         await started.wait()
         shutil.copy(before, after)  # what a crash leaves behind
         shutil.copy(f"{before}-wal", f"{after}-wal")
         may_end.set()
-    async with over(after, one_after_another(raising(ConnectionError("closed")))) as runtime:
+    async with over(after, one_after_another(refuse)) as runtime:
         failure = await failure_of(runtime)
         assert (failure.reason, failure.is_unknown) == ("exhausted", True)
+
+
+@pytest.mark.parametrize("delay", [None, timedelta(hours=1)])
+@quickly
+async def test_of_a_job_that_was_not_due_it_is_known_that_it_was_not_under_way(delay, store):
+    """It awaits its retry, or was delayed, when its process ends."""
+    clock = SimulatedClock()
+
+    def over(store: Any) -> Runtime:
+        deed = one_after_another(raising(ConnectionError("closed")))
+        queue = queue_of(deed, retry=Fixed(3600, max_attempts=2))
+        return Runtime(store, [Errand, queue], clock=clock)
+
+    async with over(store) as runtime:
+        await runtime.publish(Asked("e", delay=delay))
+        await clock.advance(timedelta(minutes=1))
+    async with over(reopened(store)) as runtime:
+        await clock.advance(timedelta(hours=3))
+        (failure,) = await failures(runtime)
+        assert (failure.reason, failure.is_unknown) == ("exhausted", False)
 
 
 @quickly

@@ -73,6 +73,7 @@ class Workers:
         self._release = release
         self._leases = Leases(services.clock, queue.policy.lease_s)
         self._own_from = services.epoch * POSITIONS_PER_EPOCH
+        self._since_ms = services.clock.now_ms()
         self._cancelled: set[int] = set()
         self._claiming: set[int] = set()
         self._doubts = Doubts()
@@ -88,8 +89,8 @@ class Workers:
         retry, repeats = self._policy.retry, self._policy.repeat_unknown
         if row.attempts or row.error:
             self._doubts.keep(row)
-        elif row.position <= self._own_from and not self._writes_first:
-            self._doubts.add(row.position)  # its first attempt may have ended with its process
+        if self._may_have_begun(row):
+            self._doubts.add(row.position)
         if row.expires_at_ms and self._left_ms(row) <= 0:
             self._hopeless(row, "expired")
         elif not repeats and is_unknown(row):
@@ -120,6 +121,11 @@ class Workers:
     def _writes_first(self) -> bool:
         policy = self._policy
         return policy.write_first or not policy.repeat_unknown or policy.retry.max_attempts == 1
+
+    def _may_have_begun(self, row: OutboxRow) -> bool:
+        """It was due before this owner came: an attempt may have ended with the process before."""
+        is_found = row.position <= self._own_from
+        return is_found and row.due_at_ms < self._since_ms and not self._writes_first
 
     def _unclaimed(self, position: int) -> None:
         self._claiming.discard(position)
