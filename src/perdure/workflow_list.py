@@ -27,7 +27,7 @@ from perdure.errors import DefinitionError
 from perdure.member import Opening
 from perdure.ordered_definition import check_data, definition_of
 from perdure.queue import WorkQueue
-from perdure.step_results import completed, given
+from perdure.step_results import given, results_of
 from perdure.steps import spec_of, step_queue
 
 __all__ = ["Workflow"]
@@ -95,13 +95,14 @@ class Workflow:
 
     def queues(self) -> Sequence[WorkQueue]:
         """One for each step."""
+        done, _ = results_of(self._by)
         return [
             step_queue(
                 f"{self._name}.{spec.name}",
                 spec.function,
                 PerformStep,
                 given(self._name, spec.name, self._data),
-                completed,
+                done,
                 **spec.options,
             )
             for spec in self._specs

@@ -351,3 +351,15 @@ async def test_long_lists_are_walked_through_many_processes(store):
     async with over(store, flow, desk) as runtime:
         assert await ended(runtime) == "completed"
     assert desk.log == names
+
+
+@quickly
+async def test_a_step_that_returns_another_id_waits_and_goes_on_when_it_is_mended(store):
+    desk = Desk(upload={"id": "other"})
+    async with over(store, workflow("upload", "check"), desk) as runtime:
+        await runtime.publish(Document("d"))
+        with pytest.raises(SagaStuck, match="returned another 'id', by which"):
+            await runtime.result(ref(runtime))
+        desk.deeds["upload"] = {"id": "d", "pages": 3}
+        await runtime.resume(ref(runtime))
+        assert await runtime.result(ref(runtime)) == Document("d", pages=3)
