@@ -10,6 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "perdure"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 MAY_IMPORT = {
+    "failpoints": set(),
     "error_base": set(),
     "workflow_errors": {"error_base"},
     "errors": {"error_base", "workflow_errors"},
@@ -58,14 +59,15 @@ MAY_IMPORT = {
         "errors", "messages", "effects", "core", "saga_checks", "queue", "member", "runs",
     },
     "codec": {"errors", "messages", "core", "codec"},
-    "store": {"errors", "core", "codec", "store"},
+    "store": {"errors", "failpoints", "core", "codec", "store"},
     "actors": {"actors"},
     "runtime": {
-        "errors", "messages", "settings", "core", "codec", "store", "actors", "process_manager",
-        "job", "worker_signature", "queue", "member", "runtime",
+        "errors", "failpoints", "messages", "settings", "core", "codec", "store", "actors",
+        "process_manager", "job", "worker_signature", "queue", "member", "runtime",
     },
     "testing": {
-        "errors", "messages", "settings", "core", "codec", "store", "runtime", "testing",
+        "errors", "failpoints", "messages", "settings", "core", "codec", "store", "runtime",
+        "testing",
     },
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import perdure.failpoints as failpoints
 from perdure.core.commit import (
     DeadLetterRow,
     Entry,
@@ -22,6 +23,7 @@ from perdure.core.commit import (
 )
 from perdure.core.outcome import Outcome, Turn
 from perdure.errors import Gone, PerdureError, StoreError
+from perdure.failpoints import Point
 from perdure.runtime.delivery import Delivery, refusal
 
 if TYPE_CHECKING:
@@ -136,6 +138,8 @@ class PendingTurn(Pending):
 
     def settle(self) -> None:
         self.actor.on_committed(self.turn)
+        if failpoints.listener is not None:
+            failpoints.reach(Point.VISIBLE)
         if self.delivery.waits:
             self.actor.supervisor.wakeups.taken(self.actor.key, self.turn.message.message_id)
         self._answer(self.delivery, False)

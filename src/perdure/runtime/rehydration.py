@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import perdure.failpoints as failpoints
 from perdure.core.commit import JournalRow
 from perdure.core.correlation import split_key
 from perdure.core.instance import Instance, ProcessedMessages
@@ -93,6 +94,8 @@ def _fold(
         return folded.instance
     decode = services.journal.decode_entry
     instance = folded.instance
+    if failpoints.listener is not None:
+        turns = list(failpoints.replayed(turns))
     for row in turns:
         folded.processed.add(row.message_id, row.sequence_nr)
     return replay(

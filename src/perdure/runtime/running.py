@@ -13,6 +13,7 @@ from threading import get_ident
 from types import CodeType
 from typing import Any
 
+import perdure.failpoints as failpoints
 from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.codec.outbox import context_packer
@@ -22,6 +23,7 @@ from perdure.core.outcome import Encoder, Outcome
 from perdure.core.saga import Definition
 from perdure.core.sharing import Sharing
 from perdure.errors import InstanceQuarantined, PublishFailed, StoreError
+from perdure.failpoints import Point
 from perdure.member import Opening
 from perdure.messages import Message, Metadata
 from perdure.runtime.blueprint import Blueprint
@@ -189,12 +191,15 @@ class Running:
         """Drain for ``shutdown_timeout_s`` at most, abandon the rest, give up the store."""
         self.is_stopping = True
         services = self.services
+        failpoints.reach(Point.STOPPING)
         await self.handoff.close()
         self.supervisor.admission.close()
+        failpoints.reach(Point.STOPPING)
         await self.supervisor.wakeups.stop()
         self.supervisor.drain()
         limit_s = services.settings.shutdown_timeout_s
         until_s = self.loop.time() + limit_s
+        failpoints.reach(Point.STOPPING)
         await self.dispatcher.drain(until_s)
         self._watch.stop()
         try:
@@ -204,6 +209,7 @@ class Running:
         except TimeoutError:
             left = self.supervisor.admission.accepted
             logger.warning("stopping: %d messages abandoned after %g s", left, limit_s)
+        failpoints.reach(Point.STOPPING)
         services.clock.detach(self.settled)
         await self.supervisor.shut_down()
         try:
@@ -213,6 +219,7 @@ class Running:
         except TimeoutError:
             services.commit.abandon()
             logger.error("stopping: a write has not ended for %g s, and is left", limit_s)
+        failpoints.reach(Point.STOPPING)
         self.supervisor.end()
         try:
             async with asyncio.timeout(limit_s):

@@ -17,6 +17,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import perdure.failpoints as failpoints
 from perdure.actors import Actor, Envelope
 from perdure.core.commit import DeadlineRow, InboxRow, SnapshotRow, Status, TurnRecord
 from perdure.core.correlation import VerdictKind
@@ -26,6 +27,7 @@ from perdure.core.outgoing import number
 from perdure.core.saga import Definition
 from perdure.core.turn import deadline_id, failed, fired_name, stale, step
 from perdure.errors import PerdureError
+from perdure.failpoints import Point
 from perdure.runtime.dead_letters import dead_letter
 from perdure.runtime.delivery import Delivery, refusal
 from perdure.runtime.missing import treat_missing
@@ -97,6 +99,7 @@ class SagaActor(Actor):
         self.processed = processed
         self.snapshot_nr = snapshot_nr
         self.supervisor.rehydrated(instance, inbox)
+        failpoints.reach(Point.LOADED)
         self.actor_inbox.resume()  # for later: whatever happens here goes before
         if inbox:  # some of it may be ready: the process ended before it was taken
             now_ms = self.supervisor.services.clock.now_ms()
@@ -188,6 +191,8 @@ class SagaActor(Actor):
 
     def _turn(self, delivery: Delivery, now_ms: int) -> None:
         head = self.head
+        if failpoints.listener is not None:
+            failpoints.reach(Point.HANDLING)
         try:
             turn = step(
                 self.definition,
@@ -221,6 +226,9 @@ class SagaActor(Actor):
             delivery.answer(turn.outcome)
 
     def _submit(self, delivery: Delivery, turn: Turn, record: TurnRecord) -> None:
+        if failpoints.listener is not None:
+            taken = Point.HANDLED if delivery.settlement is None else Point.RESULT_TAKEN
+            failpoints.reach(taken)
         self.head = turn.after
         pending = PendingTurn(self, delivery, record, turn)
         if self.flying is None:

@@ -15,11 +15,10 @@ Next to read: ``saga_actor.py``.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 
+import perdure.failpoints as failpoints
 from perdure.actors import Actor
 from perdure.core.commit import InboxRow
 from perdure.core.instance import Instance
@@ -27,12 +26,14 @@ from perdure.core.outcome import Outcome
 from perdure.core.passivation import PassivationPolicy
 from perdure.core.saga import Definition
 from perdure.errors import Fenced, OutcomeUnknown, RuntimeNotRunning, StoreError
+from perdure.failpoints import Point
 from perdure.runtime.admission import Admission
 from perdure.runtime.clock import Wake
 from perdure.runtime.dead_letters import dead_letter
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.endings import Endings
+from perdure.runtime.freezing import Freezing
 from perdure.runtime.pending import Unattended
 from perdure.runtime.recorded import answer_recorded
 from perdure.runtime.rehydration import Rehydration
@@ -49,13 +50,6 @@ RETRY_DOUBLINGS_MAX = 6
 
 SWEEP_PAUSE_S = 0.001
 """Between two sweeps time must pass: a wake-up early by a rounding error would come for ever."""
-
-FREEZE_FROM = 1_000
-"""Fewer further residents are not worth a collection (which looks at what is not frozen yet)."""
-
-YOUNG_MAX = 50_000
-"""With residents frozen, the collector looks at the young objects when there are so many of them,
-not 700: a turn makes some twenty that live until its commit, and there is no cycle among them."""
 
 
 class Supervisor(Actor):
@@ -85,11 +79,7 @@ class Supervisor(Actor):
         self._is_draining = False
         self._losses: dict[str, int] = {}  # incarnations lost since something was written
         self._unsettled: set[str] = set()  # a commit's outcome is unknown: not read back yet
-        self._freeze_above = math.inf
-        self._gc_threshold = gc.get_threshold()
-        if services.settings.freeze_residents:
-            gc.set_threshold(YOUNG_MAX, *self._gc_threshold[1:])
-            self._freeze()
+        self._freezing = Freezing(services.settings.freeze_residents)
         self._tasks: set[asyncio.Task[None]] = set()
         self._pauses: dict[str, tuple[SagaActor, Wake]] = {}
         self.wakeups = Wakeups(services, definitions, self.admit)
@@ -111,23 +101,20 @@ class Supervisor(Actor):
         if self._is_closed:
             self.refuse(delivery, stopped(delivery))
             return
+        if failpoints.listener is not None:
+            failpoints.reach(Point.ACCEPTED)
         key = delivery.key
         actor = self.active.get(key)
         self._policy.touched(key, self.services.clock.monotonic_s())
         if actor is None:
             actor = self.active[key] = SagaActor.spawn(self, delivery.definition, key)
             self._rehydration.request(actor)
-            if len(self.active) > self._freeze_above:
-                self._freeze()
+            if len(self.active) > self._freezing.above:
+                self._freezing.freeze(len(self.active))
             if self._sweep is None:
                 self._arm_sweep()
             self.on_quiet()
         actor.actor_inbox.put(delivery)
-
-    def _freeze(self) -> None:
-        self._freeze_above = len(self.active) + max(len(self.active) // 10, FREEZE_FROM)
-        gc.collect()
-        gc.freeze()
 
     # Passivation
 
@@ -138,6 +125,7 @@ class Supervisor(Actor):
             return True
         if not actor.is_quiet:
             return False
+        failpoints.reach(Point.PASSIVATING)
         del self.active[key]
         self._policy.forgotten(key)
         actor.is_over = True
@@ -305,9 +293,7 @@ class Supervisor(Actor):
         """End all incarnations; refuse what they have not answered."""
         self._is_closed = True
         self.endings.close()
-        if self.services.settings.freeze_residents:
-            gc.set_threshold(*self._gc_threshold)
-            gc.unfreeze()
+        self._freezing.end()
         await self.wakeups.stop()
         await self._rehydration.stop()
         if self._sweep is not None:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import perdure.failpoints as failpoints
 from perdure.core.commit import DeadlineRow, InboxReason, InboxRow
 from perdure.core.correlation import VerdictKind, split_key
 from perdure.core.instance import Instance
@@ -24,6 +25,7 @@ from perdure.errors import (
     InstanceQuarantined,
     MessageNotHandled,
 )
+from perdure.failpoints import Point
 from perdure.messages import DeadlineReached, Message, TimeoutReached, datetime_of
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.services import Services
@@ -148,6 +150,7 @@ class Wakeups:
         if definition is None:
             done(False)
             return
+        failpoints.reach(Point.DEADLINE_FIRES)
         delivery = self.deadline(definition, row)
         delivery.on_answer = _then(done)
         self._admit(delivery)

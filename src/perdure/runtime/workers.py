@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import perdure.failpoints as failpoints
 from perdure.codec.outbox import unpack_context
 from perdure.core.commit import OutboxKind, OutboxRow
 from perdure.core.correlation import split_key
@@ -29,6 +30,7 @@ from perdure.errors import (
     NonRetryable,
     RetryLater,
 )
+from perdure.failpoints import Point
 from perdure.job import Job, Output
 from perdure.messages import datetime_of
 from perdure.queue import WorkQueue
@@ -220,6 +222,7 @@ class Workers:
             extend=attempt.extend,
         )
         self.attempts[row.position] = attempt
+        failpoints.reach(Point.JOB_BEGINS)
         attempt.begin(job, command, self._resources)
 
     def _worker(self, kind: OutboxKind, content: type) -> Worker | None:
@@ -229,6 +232,7 @@ class Workers:
     def _on_end(self, attempt: Attempt, result: Any, error: BaseException | None) -> None:
         row, job = attempt.row, attempt.job
         assert job is not None
+        failpoints.reach(Point.JOB_ENDS)
         del self.attempts[row.position]
         job.take_away("it has ended")
         if error is None:
@@ -241,6 +245,7 @@ class Workers:
                 logger.exception("the result of job %s could not be told", row.id)
                 error = InvalidResult(f"its result could not be told: {in_short(mistake)}")
             else:
+                failpoints.reach(Point.RESULT_TOLD)
                 self._doubts.forget(row.position)
                 self._release(row.position, True)
         if error is not None:

@@ -20,8 +20,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+import perdure.failpoints as failpoints
 from perdure.core.commit import Entry
 from perdure.errors import StoreError, StoreUnavailable
+from perdure.failpoints import Point
 from perdure.store.protocol import Store
 
 __all__ = ["GroupCommit", "Ticket"]
@@ -162,6 +164,8 @@ class GroupCommit:
                 raise  # the task itself, not the driver's call
             return
         self.commits += 1
+        if failpoints.listener is not None:
+            failpoints.reach(Point.COMMITTED)
         for ticket, outcome in zip(group, outcomes, strict=True):
             if outcome is None:
                 self._tell(ticket.written)

@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+import perdure.failpoints as failpoints
 from perdure.core.commit import (
     DeadLetterRow,
     DeadlineRow,
@@ -35,6 +36,7 @@ from perdure.errors import (
     StoreLocked,
     StoreUnavailable,
 )
+from perdure.failpoints import Point
 from perdure.store.lock import FileLock
 from perdure.store.protocol import LoadedInstance
 from perdure.store.read_statements import (
@@ -282,10 +284,12 @@ class SqlStore:
 
 
 def _checkpoint(connection: sqlite3.Connection) -> None:
+    failpoints.reach(Point.CHECKPOINT)
     try:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error as error:
         logger.info("the write-ahead log stays as it is: %s", error)
+    failpoints.reach(Point.CHECKPOINT)
 
 
 def _path_of(url: str) -> str:

@@ -10,7 +10,9 @@ import sqlite3
 from sqlalchemy import insert, select, update
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+import perdure.failpoints as failpoints
 from perdure.errors import NotADatabase, SchemaTooNew, SchemaTooOld
+from perdure.failpoints import Point
 from perdure.store.schema import APPLICATION_ID, SCHEMA_VERSION, meta, metadata
 from perdure.store.sql_write import roll_back
 from perdure.store.statements import compiled
@@ -37,12 +39,15 @@ def open_schema(connection: sqlite3.Connection) -> int:
         if _is_empty(connection):
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             for ddl in _CREATE:
+                failpoints.reach(Point.CREATING)
                 connection.execute(ddl)
             connection.execute(_FIRST_META)
         read_epoch(connection)
         connection.execute(_NEXT_EPOCH)
         epoch = read_epoch(connection)
+        failpoints.reach(Point.OWNING)
         connection.execute("COMMIT")
+        failpoints.reach(Point.OWNING)
     except BaseException:
         roll_back(connection)
         raise

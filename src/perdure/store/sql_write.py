@@ -13,8 +13,10 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
+import perdure.failpoints as failpoints
 from perdure.core.commit import Entry
 from perdure.errors import StoreError
+from perdure.failpoints import Point
 from perdure.store.changes import Changes, Present
 from perdure.store.rows import (
     DEAD_LETTERS,
@@ -84,6 +86,8 @@ def write_entries(
             connection.execute("ROLLBACK")
             connection.execute("BEGIN IMMEDIATE")
             answers = [_write_alone(connection, entry, epoch) for entry in entries]
+        if failpoints.listener is not None:
+            failpoints.reach(Point.COMMITTING)
         connection.execute("COMMIT")
     except BaseException:
         roll_back(connection)
@@ -141,6 +145,8 @@ def _find(connection: sqlite3.Connection, statement: ManyRows, values: list[Any]
 
 def _apply(connection: sqlite3.Connection, changes: Changes) -> None:
     _run(connection, INSERT_JOURNAL, JOURNAL.seal(changes.journal))
+    if failpoints.listener is not None:
+        failpoints.reach(Point.WRITING)
     _run(connection, REMOVE_JOBS, list(changes.jobs_removed))
     untouched, others = seal_jobs(changes.outbox.values())
     _run(connection, INSERT_UNTOUCHED, untouched)
@@ -164,6 +170,7 @@ def _apply(connection: sqlite3.Connection, changes: Changes) -> None:
         _run(connection, INSERT_DEAD_LETTERS, DEAD_LETTERS.seal(changes.dead_letters))
     if changes.snapshots:
         _run(connection, PUT_SNAPSHOTS, SNAPSHOTS.seal(changes.snapshots.values()))
+        failpoints.reach(Point.SNAPSHOT)
         instances = dict.fromkeys(instance for instance, _ in changes.snapshots)
         _run(connection, PRUNE_SNAPSHOTS, list(instances))
     if changes.queues:
