@@ -24,7 +24,7 @@ from perdure.core.saga import Definition
 from perdure.errors import DecodeError
 from perdure.messages import Message, Metadata, type_info_of
 
-__all__ = ["JournalCodec", "Outgoing", "WaitingMessage"]
+__all__ = ["JournalCodec", "Outgoing", "SnapshotBody", "TurnBody", "WaitingMessage"]
 
 FORMAT = 1
 
@@ -68,6 +68,23 @@ class TurnBody(NamedTuple):
     status: str | None
     detail: bytes | str | None
     reply: bytes | None
+
+
+class SnapshotBody(NamedTuple):
+    """The fields of a snapshot's body, in the order they are written; the state still encoded.
+
+    ``armed`` are (name, due_at_ms, sequence number), ``known`` (message id, sequence number).
+    """
+
+    format: int
+    state: Stored
+    status: str
+    detail: bytes | str | None
+    started_at_ms: int
+    updated_at_ms: int
+    armed: list[tuple[str, int, int]]
+    known: list[tuple[str, int]]
+    family: list[Any] | None
 
 
 @dataclass(slots=True)
@@ -212,27 +229,32 @@ class JournalCodec:
         self, key: str, sequence_nr: int, body: bytes, processed: ProcessedMessages
     ) -> Instance:
         """The instance of a snapshot; its known message ids are added to ``processed``."""
-        fields = _unpack(body)
-        if not isinstance(fields, list) or len(fields) != 9 or fields[0] != FORMAT:
-            raise DecodeError(f"a snapshot of an unknown format ({_format_of(fields)})")
-        _, state, status, detail, started_at_ms, updated_at_ms, armed, known, family = fields
-        deadlines = {name: Armed(due_at_ms, number) for name, due_at_ms, number in armed}
-        decoded = self.codec.decode(*state)
-        for message_id, number in known:
+        read = self.read_snapshot(body)
+        deadlines = {name: Armed(due_at_ms, number) for name, due_at_ms, number in read.armed}
+        decoded = self.codec.decode(*read.state)
+        for message_id, number in read.known:
             processed.add(message_id, number)
         return Instance(
             key,
             split_key(key)[1],
             decoded,
             sequence_nr,
-            Status(status),
+            Status(read.status),
             deadlines,
             next_due(deadlines),
-            started_at_ms,
-            updated_at_ms,
-            detail,
-            None if family is None else Family(*family),
+            read.started_at_ms,
+            read.updated_at_ms,
+            read.detail,
+            None if read.family is None else Family(*read.family),
         )
+
+    def read_snapshot(self, body: bytes) -> SnapshotBody:
+        """The fields of a snapshot's body. Raises ``DecodeError`` if it is of another format."""
+        fields = _unpack(body)
+        is_known = isinstance(fields, list) and len(fields) == len(SnapshotBody._fields)
+        if not is_known or fields[0] != FORMAT:
+            raise DecodeError(f"a snapshot of an unknown format ({_format_of(fields)})")
+        return SnapshotBody(*fields)
 
     def encode_waiting(self, message: Message, kind: int, strict: bool) -> bytes:
         """The body of an inbox row or of a message's dead letter."""
