@@ -1,0 +1,225 @@
+"""The kill sweep: a runtime under load is killed at every point, restarted, and looked at.
+
+    python -m tests.kill_sweep --hits 25 --random 500 --loop 100 --stops 100
+    python -m tests.kill_sweep --points K5,K6 --seed 7 --json
+    python -m tests.kill_sweep --mutants
+
+Each row of the table is one story or more (``tests/survival/story.py``): a file, on which a process
+is killed, another goes on, and so forth, up to 25 times; after every kill the raw tables and the
+ledgers are looked at, at last everything has to come to its end. ``random`` are kills 0 to 250 ms
+after the start, ``loop`` is one file whose processes all die within 200 ms, ``stops`` are graceful
+ones under load. Ends with 1 if anything was found, or a point was not reached so often as asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+from perdure.failpoints import Point
+from tests.survival.checks import CHECKS
+from tests.survival.mutants import MUTANTS
+from tests.survival.story import Story, Zygote
+
+LIVES = 25
+"""So many kills on one file; then everything has to come to its end, and another file begins."""
+
+HITS = {
+    "K9": 25, "K10": 25, "K11": 20, "K12": 15, "K13": 6, "K14": 20, "K15": 20, "K16": 15, "K17": 2,
+    "K18": 5, "K19": 21, "K20": 2,
+}  # fmt: skip
+"""Up to so many times a point is reached in a life, about; 60 the others."""
+
+TRIES = 6
+WHOLE_JOURNALS = {"snapshot_every": 1_000_000}
+COUNTS = ("lives", "kills", "tried", "copies", "acknowledged", "refused", "unknown", "effects",
+          "turns", "stops")  # fmt: skip
+
+
+@dataclass
+class Row:
+    """What came of one kind of kill."""
+
+    name: str
+    wanted: int
+    counts: Counter[str] = field(default_factory=Counter)
+    checks: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    stop_max_s: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        done = self.counts["stops" if self.name == "stops" else "kills"]
+        acknowledged = self.counts["acknowledged"] >= 0.9 * self.counts["tried"] > 0
+        return done >= self.wanted and acknowledged and not self.checks
+
+    def add(self, other: Row) -> None:
+        self.wanted += other.wanted
+        self.counts += other.counts
+        self.checks += other.checks
+        self.problems += other.problems
+        self.stop_max_s = max(self.stop_max_s, other.stop_max_s)
+        self.seconds += other.seconds
+
+
+@dataclass(frozen=True)
+class Task:
+    """A story to be told: what kills, how often."""
+
+    name: str
+    times: int
+    seed: str
+    mutant: str = ""
+
+
+def kill_at(story: Story, point: str, chance: random.Random) -> bool:
+    """A life that is killed at the point, at a hit of its own; False if it is not reached."""
+    nth = chance.randint(1, HITS.get(point, 60))
+    for _ in range(TRIES):
+        if story.live(point=point, nth=nth) == -signal.SIGKILL:
+            return True
+        nth = 1 + nth // 3
+    return False
+
+
+def tell(task: Task, zygote: Zygote, folder: Path) -> Row:
+    """One story, from the first life to the end."""
+    begun, chance = time.monotonic(), random.Random(task.seed)
+    settings = WHOLE_JOURNALS if task.name == Point.REPLAYING else None
+    with Story(zygote, folder, task.seed, settings, task.mutant) as story:
+        if task.name == Point.REPLAYING:
+            story.live(quota=500, kinds=("append",))
+        for _ in range(task.times):
+            match task.name:
+                case "random" | "loop":
+                    most_s = 0.25 if task.name == "random" else 0.2
+                    story.live(kill_after_s=chance.uniform(0, most_s), quota=10_000)
+                case "stops":
+                    after_s = chance.uniform(0, 0.2)
+                    story.live(serves=True, kill_after_s=after_s, signal=15, quota=10_000)
+                case point:
+                    kill_at(story, point, chance)
+            if task.mutant and story.findings:
+                break
+        if not story.told.ops:
+            story.live()
+        if not (task.mutant and story.findings):
+            story.end()
+    row = Row(task.name, task.times, story.counted(), seconds=time.monotonic() - begun)
+    row.checks = Counter(counter for counter, _ in story.findings)
+    row.problems = [f"[seed {task.seed}] {counter}: {what}" for counter, what in story.findings]
+    row.stop_max_s = max(story.told.stops, default=0.0)
+    return row
+
+
+def tell_alone(task: Task) -> Row:
+    """A story in a process of the pool."""
+    with tempfile.TemporaryDirectory() as folder, Zygote() as zygote:
+        return tell(task, zygote, Path(folder))
+
+
+def tasks_of(name: str, times: int, seed: int) -> Iterator[Task]:
+    """Stories of up to so many lives; a crash loop is one."""
+    lives = times if name == "loop" else LIVES
+    for number, start in enumerate(range(0, times, lives)):
+        yield Task(name, min(lives, times - start), f"{seed}-{name}-{number}")
+
+
+def catch(mutant: str, zygote: Zygote, folder: Path, seed: int, most: int = 200) -> int | None:
+    """How many kills it took until a planted mistake was found; None if it was not."""
+    kills = 0
+    points = [point.value for point in Point if point is not Point.CREATING]
+    chance = random.Random(seed)
+    for number in range(most):
+        point = chance.choice(points)
+        row = tell(Task(point, 4, f"{seed}-{mutant}-{number}", mutant), zygote, folder)
+        kills += row.counts["kills"]
+        if row.checks:
+            print(f"  {mutant}: {kills} kills: {dict(row.checks)}: {row.problems[0]}")
+            return kills
+        if kills >= most:
+            break
+    return None
+
+
+def table(rows: list[Row]) -> str:
+    """As text, one row per point."""
+    heads = ["", *COUNTS[1:], *CHECKS, "s"]
+    lines = [
+        [row.name, *(str(row.counts[name]) for name in COUNTS[1:]),
+         *(str(row.checks[name]) for name in CHECKS), f"{row.seconds:.0f}"]
+        for row in rows
+    ]  # fmt: skip
+    widths = [max(len(line[n]) for line in [heads, *lines]) for n in range(len(heads))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in [heads, *lines]
+    )
+
+
+def sweep(tasks: list[Task], jobs: int) -> list[Row]:
+    """Tell all stories, some beside each other."""
+    rows: dict[str, Row] = {}
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        for row in pool.map(tell_alone, tasks):
+            rows.setdefault(row.name, Row(row.name, 0)).add(row)
+    return list(rows.values())
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--hits", type=int, default=25, help="kills at each point")
+    parser.add_argument("--points", default=",".join(Point), help="such as K1,K5")
+    parser.add_argument("--random", type=int, default=0, help="kills at random moments")
+    parser.add_argument("--loop", type=int, default=0, help="kills in a crash loop on one file")
+    parser.add_argument("--stops", type=int, default=0, help="graceful stops under load")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--jobs", type=int, default=2, help="stories beside each other")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser.add_argument("--mutants", action="store_true", help="plant mistakes, and find them")
+    return parser.parse_args()
+
+
+def main() -> int:
+    given = arguments()
+    if given.mutants:
+        with tempfile.TemporaryDirectory() as folder, Zygote() as zygote:
+            caught = {name: catch(name, zygote, Path(folder), given.seed) for name in MUTANTS}
+        print(json.dumps({"seed": given.seed, "kills until caught": caught}))
+        return 1 if None in caught.values() else 0
+    kinds = dict.fromkeys(filter(None, given.points.split(",")), given.hits)
+    kinds |= {"random": given.random, "loop": given.loop, "stops": given.stops}
+    tasks = [task for name, times in kinds.items() for task in tasks_of(name, times, given.seed)]
+    begun = time.monotonic()
+    rows = sweep(tasks, given.jobs)
+    total = Row("all", 0)
+    for row in rows:
+        total.add(row)
+    if given.json:
+        print(json.dumps({"seed": given.seed, "rows": [asdict(row) for row in [*rows, total]]}))
+    else:
+        print(table([*rows, total]))
+        print(*total.problems[:50], sep="\n")
+        print(f"seed {given.seed}, {time.monotonic() - begun:.0f} s")
+        if total.stop_max_s:
+            print(f"longest stop {total.stop_max_s:.3f} s")
+    missed = [row.name for row in rows if not row.is_good]
+    if missed:
+        print("not good:", *missed, file=sys.stderr)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
