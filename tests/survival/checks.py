@@ -1,7 +1,7 @@
 """Whether what the clients were told, what the workers did, and what the tables hold agree.
 
-``kept`` holds after every kill, ``ended`` when the faults have stopped and nothing waits any more.
-Both give findings: the name of a counter of the report card, and a sentence. They read the raw
+``sound`` and ``kept`` hold after every kill, ``live`` and ``ended`` when the faults have stopped.
+All give findings: the name of a counter of the report card, and a sentence. They read the raw
 tables and the ledger; states are given by whoever has a fresh runtime.
 """
 
@@ -218,11 +218,12 @@ def _once_a_life(told: Told) -> Iterator[Finding]:
 
 def ended(told: Told, tables: Tables, states: Mapping[str, Any]) -> Iterator[Finding]:
     """What must hold when nothing is killed any more and everything had time to finish."""
-    for check in (_live, _lists, _counters, _poison, _alarms, _orders, _trips, _flows, _joins):
+    for check in (_lists, _counters, _poison, _alarms, _orders, _trips, _flows, _joins):
         yield from check(told, tables, states)
 
 
-def _live(told: Told, tables: Tables, states: Mapping[str, Any]) -> Iterator[Finding]:
+def live(told: Told, tables: Tables) -> Iterator[Finding]:
+    """Nothing waits any more, everybody was answered, what can end has ended."""
     for table, count in tables.waiting.items():
         if count:
             yield "not_live", f"{count} rows of {table} wait for ever"

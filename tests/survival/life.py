@@ -86,7 +86,7 @@ def live(life: Life) -> None:
     """Live it. Returns only if nothing kills the process."""
     logging.disable(logging.CRITICAL)
     if life.mutant:
-        MUTANTS[life.mutant]()
+        MUTANTS[life.mutant].plant()
     if life.point:
         failpoints.listener = Killer(life.point, life.nth)
     asyncio.run(_live(life, Outside(life.outside)))

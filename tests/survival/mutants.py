@@ -1,3 +1,95 @@
-"""x"""
+"""Mistakes of one line each, to be planted in the runtime of a life: the sweep has to find them.
 
-MUTANTS = {}
+A mutant that is found no more, or cannot be planted any more, says that the sweep has rotted. They
+are planted in a forked process only, by compiling the function anew with the line replaced.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from perdure.core import course
+from perdure.core.commit import Settlement
+from perdure.runtime.saga_actor import SagaActor
+from perdure.runtime.telling import Telling
+from perdure.runtime.wakeups import Wakeups
+from perdure.runtime.workers import Workers
+from perdure.store import sql_write
+
+__all__ = ["MUTANTS", "Mutant"]
+
+
+class Mutant(NamedTuple):
+    """In this function of a class or module, this text becomes that one."""
+
+    owner: Any
+    function: str
+    text: str
+    becomes: str
+
+    def plant(self) -> None:
+        """In this process, for good."""
+        original: Callable[..., Any] = getattr(self.owner, self.function)
+        source = textwrap.dedent(inspect.getsource(original))
+        if source.count(self.text) != 1:
+            raise LookupError(f"{self.function} has not one {self.text!r}: plant it elsewhere")
+        found: dict[str, Any] = {}
+        names = {**original.__globals__, "Settlement": Settlement}
+        exec(compile(source.replace(self.text, self.becomes), "<mutant>", "exec"), names, found)
+        setattr(self.owner, self.function, found[self.function])
+
+
+_ANSWER = (
+    "delivery.future and delivery.future.set_result(delivery._receipt("
+    "turn.outcome, turn.after.sequence_nr, turn.reply_value, False)); "
+)
+_FORGET = (
+    "import sqlite3; db = sqlite3.connect(self._services.store.path, isolation_level=None);"
+    " db.execute('DELETE FROM deadlines WHERE instance=? AND name=?', (row.instance, row.name));"
+    " db.close(); "
+)
+_DELIVER = "delivery = self.deadline(definition, row)"
+
+MUTANTS = {
+    "acknowledged before the commit": Mutant(
+        SagaActor, "_submit", "self.write(pending)", f"{_ANSWER}self.write(pending)"
+    ),
+    "dispatched before the commit": Mutant(
+        SagaActor, "_submit", "self.write(pending)",
+        "self.supervisor.dispatcher.committed(turn.outgoing); self.write(pending)",
+    ),
+    "repeated messages are new ones": Mutant(
+        SagaActor, "_receive", "if self._is_known(envelope):", "if False:"
+    ),
+    "journal and outbox in two transactions": Mutant(
+        sql_write, "_apply", "untouched, others = ",
+        "connection.execute('COMMIT'); connection.execute('BEGIN IMMEDIATE');"
+        " failpoints.reach(Point.WRITING); untouched, others = ",
+    ),
+    "job deleted before the turn of its result": Mutant(
+        Telling, "deliver", "self.admit(delivery)",
+        "self._ends.close(row, Settlement(row.instance, job=row.position)); self.admit(delivery)",
+    ),
+    "job deleted when it begins": Mutant(
+        Workers, "_begin", "failpoints.reach(Point.JOB_BEGINS)",
+        "self._settling.close(row, Settlement(row.instance, job=row.position));"
+        " failpoints.reach(Point.JOB_BEGINS)",
+    ),
+    "deadline deleted before its turn": Mutant(
+        Wakeups, "_fire_deadline", _DELIVER, f"{_FORGET}{_DELIVER}"
+    ),
+    "deadlines are not read at the start": Mutant(
+        Wakeups, "start", "await self._deadlines.start()", "pass"
+    ),
+    "snapshot of the turn after": Mutant(
+        SagaActor, "_snapshot", "row = SnapshotRow(self.key, instance.sequence_nr, body)",
+        "row = SnapshotRow(self.key, instance.sequence_nr + 1, body)",
+    ),
+    "undone in the order in which it was done": Mutant(
+        course, "_backward", "in reversed(state.completed)", "in state.completed"
+    ),
+}  # fmt: skip
+"""By what is wrong then."""

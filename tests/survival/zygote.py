@@ -3,8 +3,8 @@
     python -m tests.survival.zygote        a JSON object per line in, one per line out
 
 A start of Python and its imports cost ten times what the first turns of a runtime do; a fork does
-not pay for them. ``kill_after_s`` kills the life from outside at that moment, ``limit_s`` is when it
-counts as hung. Answers ``{"status": …}``, as a wait status: minus the signal, or the exit code.
+not pay for them. ``kill_after_s`` sends the life ``signal`` (SIGKILL) from outside at that moment.
+Answers ``{"status": …}``: minus the signal, or the exit code; 99 for a life that hung.
 """
 
 from __future__ import annotations
