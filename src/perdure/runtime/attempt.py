@@ -93,7 +93,7 @@ class Attempt:
         arguments = arguments_of(self.worker, job, resources)
         if self.worker.is_async:
             # A context of its own: it must not see the variables of whoever committed last.
-            perform = self._perform(command, arguments)
+            perform = self.perform(command, arguments)
             self.task = self._loop.create_task(perform, context=Context())
         else:
             perform_ = partial(self._perform_on_thread, command, arguments)
@@ -116,7 +116,8 @@ class Attempt:
             self._threads.give_up(self._call)
         self._on_end(self, None, why)
 
-    async def _perform(self, command: Any, arguments: dict[str, Any]) -> None:
+    async def perform(self, command: Any, arguments: dict[str, Any]) -> None:
+        """Call a worker that is a coroutine, on the loop."""
         try:
             result = await self.worker.function(command, **arguments)
         except BaseException as error:  # also SystemExit: a worker must not end the process

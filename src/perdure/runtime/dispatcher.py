@@ -174,14 +174,9 @@ class Dispatcher:
                 done.set_result(None)
 
     @property
-    def is_busy(self) -> bool:
-        """Some worker is at work."""
-        return any(workers.attempts for workers in self.workers.values())
-
-    @property
-    def has_coroutines(self) -> bool:
-        """Some worker runs on the event loop itself."""
-        return any(workers.has_coroutines for workers in self.workers.values())
+    def is_on_loop(self) -> bool:
+        """Some worker is at work that may have work of its own on the event loop."""
+        return any(workers.attempts for workers in self.workers.values() if workers.has_coroutines)
 
     # What the store says
 

@@ -24,7 +24,7 @@ from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
 from perdure.store.protocol import LoadedInstance
 
-__all__ = ["Folded", "Rehydration", "fold_loaded"]
+__all__ = ["Folded", "Rehydration", "fold", "fold_loaded"]
 
 logger = logging.getLogger("perdure.saga")
 
@@ -52,11 +52,11 @@ async def fold_loaded(services: Services, definition: Definition, loaded: Loaded
         if turns is None:  # the snapshot could not be decoded: fold everything
             turns = await services.store.journal(loaded.instance, 0, PAGE)
             has_more = len(turns) == PAGE
-        instance = _fold(services, definition, folded, turns)
+        instance = fold(services, definition, folded, turns)
         while has_more:
             await asyncio.sleep(0)
             turns = await services.store.journal(loaded.instance, instance.sequence_nr, PAGE)
-            instance = _fold(services, definition, folded._replace(instance=instance), turns)
+            instance = fold(services, definition, folded._replace(instance=instance), turns)
             has_more = len(turns) == PAGE
     except StoreError as error:
         if isinstance(error, CorruptRecord):
@@ -87,7 +87,7 @@ def _from_snapshot(
     return Folded(instance, processed, 0), loaded.turns if snapshot is None else None
 
 
-def _fold(
+def fold(
     services: Services, definition: Definition, folded: Folded, turns: Sequence[JournalRow]
 ) -> Instance:
     if not turns:
