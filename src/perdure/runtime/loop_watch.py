@@ -86,7 +86,10 @@ class LoopWatch:
 
     def _report(self) -> None:
         frame = sys._current_frames().get(self._thread_id)
-        if frame is None or self._has_answered:
+        if frame is None:
+            return
+        stack = "".join(traceback.format_stack(frame))  # at once: it may go on meanwhile
+        if self._has_answered:
             return
         self.blocks += 1
         who, remedy = self._scene(frame) or (
@@ -99,7 +102,7 @@ class LoopWatch:
             who,
             self._limit_s,
             remedy,
-            "".join(traceback.format_stack(frame)),
+            stack,
         )
 
     def _scene(self, frame: FrameType | None = None) -> tuple[str, str] | None:

@@ -37,6 +37,7 @@ from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.scenes import scenes
 from perdure.runtime.services import Services
+from perdure.runtime.supervised import Background
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.views import Views
 from perdure.store.group_commit import GroupCommit
@@ -70,6 +71,9 @@ class Running:
             positions(epoch),
             blueprint.random,
         )
+        self._writing = Background(
+            services.clock, settings.retry_pause_s, "writing", services.commit.run
+        )
         self.dispatcher = Dispatcher(services, routing, outbound, blueprint.resources)
         self.supervisor = Supervisor.spawn(
             services, routing.definitions, self.dispatcher, on_stopped
@@ -89,7 +93,7 @@ class Running:
 
     async def start(self) -> None:
         """Write what comes, fire what is overdue."""
-        self.services.commit.start()
+        self._writing.start()
         if isinstance(self.services.clock, SystemClock):  # time that stands still has no limits
             self._watch.start()
         self.services.clock.attach(self.settled)
@@ -217,7 +221,8 @@ class Running:
         try:
             async with asyncio.timeout(limit_s):
                 await services.commit.drained()  # dead letters of what was abandoned
-                await services.commit.stop()
+                services.commit.stop()
+                await self._writing.ended()
         except TimeoutError:
             services.commit.abandon()
             logger.error("stopping: a write has not ended for %g s, and is left", limit_s)
