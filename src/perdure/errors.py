@@ -20,6 +20,7 @@
     │   ├── InstanceFinished       strict message for an instance that has ended
     │   ├── MessageNotHandled      strict message that no handler accepts in the present state
     │   ├── HandlerFailed          the saga's code raised; the message is a dead letter now
+    │   │   ├── TurnTooLong        … or took longer than turn_limit_s
     │   │   └── InvalidEffect      … or returned something that is not an effect, or no state
     │   │       └── Unroutable     … or sent a command that no work queue of the runtime takes,
     │   │                          or what must interest somebody and does not
@@ -154,6 +155,10 @@ class HandlerFailed(SendError):
 
     The original exception is ``__cause__``.
     """
+
+
+class TurnTooLong(HandlerFailed):
+    """The saga's code came to its end, but took longer than ``turn_limit_s``."""
 
 
 class InvalidEffect(HandlerFailed):

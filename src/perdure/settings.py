@@ -31,8 +31,12 @@ class Settings:
     message repeated later than that is applied again.
 
     Work: ``queue_window`` jobs of a work queue are held in memory, the rest waits in the store.
-    Workers that are plain functions share ``worker_threads_max`` threads. A worker that blocks the
-    event loop for longer than ``loop_block_limit_s`` is reported by its name.
+    Workers that are plain functions share ``worker_threads_max`` threads.
+
+    User code on the event loop: what blocks it for longer than ``loop_block_limit_s``, be it a
+    turn, a fold, ``correlate`` or a worker that is a coroutine, is reported within twice that time,
+    with its stack. A turn that took longer than ``turn_limit_s`` is not committed; that is as if it
+    had raised ``TurnTooLong``. (Also if it was the process that stood still in the midst of it.)
 
     Deadlines: ``deadlines_in_flight_max`` fire at a time; ``deadline_page`` are read at a time.
 
@@ -62,6 +66,7 @@ class Settings:
     queue_window: int = 1_000
     worker_threads_max: int = 64
     loop_block_limit_s: float = 1.0
+    turn_limit_s: float = 10.0
     deadlines_in_flight_max: int = 1_000
     deadline_page: int = 10_000
     write_attempts: int = 3

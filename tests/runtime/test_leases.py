@@ -173,7 +173,7 @@ async def test_a_coroutine_that_blocks_the_loop_is_reported_by_its_name(caplog):
                 reported.set()
 
     listening = Listening()
-    logging.getLogger("perdure.workers").addHandler(listening)
+    logging.getLogger("perdure.watch").addHandler(listening)
 
     async def deed(command, job):
         await asyncio.to_thread(lambda: None)
@@ -188,9 +188,10 @@ async def test_a_coroutine_that_blocks_the_loop_is_reported_by_its_name(caplog):
             await runtime.settled()
             await until(lambda: "blocks the event loop" in caplog.text)
     finally:
-        logging.getLogger("perdure.workers").removeHandler(listening)
+        logging.getLogger("perdure.watch").removeHandler(listening)
     assert "perform" in caplog.text
-    assert "of queue 'work' blocks the event loop for more than 0.05 s" in caplog.text
+    assert "of queue 'work', at runtime-test.do" in caplog.text
+    assert "blocks the event loop for more than 0.05 s" in caplog.text
     assert "test_leases.py" in caplog.text  # its stack
 
 

@@ -22,7 +22,8 @@ from perdure.core.described import in_short
 from perdure.errors import LeaseLost
 from perdure.job import Job
 from perdure.runtime.clock import Clock, Wake
-from perdure.runtime.leases import RECHECK_S, Leases
+from perdure.runtime.leases import RECHECK_S, RETRY_PAUSE_S, Leases
+from perdure.runtime.supervised import insist
 from perdure.runtime.threads import WorkerThreads
 from perdure.worker_signature import Worker
 
@@ -89,11 +90,11 @@ class Attempt:
         if self._limit_s == math.inf:
             self._leases.hold(self, now_s)
         else:
-            self._lease = self._clock.call_later(self._until_s - now_s, self.on_lease)
+            self._lease = self._clock.call_later(self._until_s - now_s, self._on_own_lease())
         arguments = arguments_of(self.worker, job, resources)
         if self.worker.is_async:
             # A context of its own: it must not see the variables of whoever committed last.
-            perform = self._perform(command, arguments)
+            perform = self.perform(command, arguments)
             self.task = self._loop.create_task(perform, context=Context())
         else:
             perform_ = partial(self._perform_on_thread, command, arguments)
@@ -116,7 +117,8 @@ class Attempt:
             self._threads.give_up(self._call)
         self._on_end(self, None, why)
 
-    async def _perform(self, command: Any, arguments: dict[str, Any]) -> None:
+    async def perform(self, command: Any, arguments: dict[str, Any]) -> None:
+        """Call a worker that is a coroutine, on the loop."""
         try:
             result = await self.worker.function(command, **arguments)
         except BaseException as error:  # also SystemExit: a worker must not end the process
@@ -157,6 +159,9 @@ class Attempt:
         if self._lease is not None:
             self._lease.cancel()
 
+    def _on_own_lease(self) -> Callable[[], None]:
+        return insist(self._clock, RETRY_PAUSE_S, "the end of a lease", self.on_lease)
+
     def on_lease(self) -> None:
         """The lease has run its length; it may have been prolonged."""
         now_s = self._clock.monotonic_s()
@@ -165,7 +170,7 @@ class Attempt:
             self._threads.urge()
             left_s = min(self._leases.lease_s, self._limit_s - now_s)
         if left_s >= RECHECK_S:
-            self._lease = self._clock.call_later(left_s, self.on_lease)
+            self._lease = self._clock.call_later(left_s, self._on_own_lease())
             return
         why = f"the lease of {self._leases.lease_s:g} s ran out"
         if self._until_s >= self._limit_s:

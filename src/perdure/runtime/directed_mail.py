@@ -95,8 +95,9 @@ class DirectedMail:
 
     def again(self, row: OutboxRow, content: ToInstance, delivery: Delivery) -> None:
         """The child cannot be had now."""
-        self._services.clock.call_later(
-            self._services.settings.retry_pause_s,
+        self._settling.jobs.pause(
+            row.position,
+            f"starting {content.key}",
             lambda: self._begin(row, content, delivery.fresh()),
         )
 

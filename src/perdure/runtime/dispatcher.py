@@ -22,6 +22,7 @@ from perdure.core.work import QueuePolicy
 from perdure.runtime.adopting import Adoption
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.outbound import Outbound
+from perdure.runtime.pauses import Pauses
 from perdure.runtime.read_back import ReadBack
 from perdure.runtime.routing import Routing
 from perdure.runtime.runner import Runner
@@ -55,6 +56,7 @@ class Dispatcher:
         self._services = services
         self._threads = WorkerThreads(services.settings.worker_threads_max)
         self.settling = Settling(services, routing, outbound, self)
+        self._pauses = Pauses(services)
         self.runners: dict[str, Runner] = {}
         self.workers: dict[str, Workers] = {}
         self.adoption = Adoption(services, outbound, self.runners.keys())
@@ -83,8 +85,15 @@ class Dispatcher:
         self._read_back = ReadBack(services, self._hand_out, self._tell_quiet)
         self._waiters: list[asyncio.Future[None]] = []
 
+    def pause(self, position: int, what: str, function: Callable[[], None]) -> None:
+        """Call after the pause before a retry; until then the job waits for time to pass."""
+        self._pauses.begin(position, what, function)
+        self._tell_quiet()
+
     def _runner(self, policy: QueuePolicy) -> Runner:
-        runner = self.runners[policy.name] = Runner(self._services, policy, self._tell_quiet)
+        runner = self.runners[policy.name] = Runner(
+            self._services, policy, self._pauses, self._tell_quiet
+        )
         return runner
 
     def _release(self, runner: Runner) -> Callable[..., None]:
@@ -129,6 +138,7 @@ class Dispatcher:
             await runner.close()
         await self._timer.stop()
         await self._read_back.stop()
+        self._pauses.end_all()
         try:
             async with asyncio.timeout_at(until_s):
                 await self.settled()
@@ -138,7 +148,7 @@ class Dispatcher:
             for workers in self.workers.values():
                 await workers.abandon()
         for workers in self.workers.values():
-            workers.close()
+            workers.close()  # also to what still waits for its claim to be written
         self._threads.close()
 
     @property
@@ -174,14 +184,9 @@ class Dispatcher:
                 done.set_result(None)
 
     @property
-    def is_busy(self) -> bool:
-        """Some worker is at work."""
-        return any(workers.attempts for workers in self.workers.values())
-
-    @property
-    def has_coroutines(self) -> bool:
-        """Some worker runs on the event loop itself."""
-        return any(workers.has_coroutines for workers in self.workers.values())
+    def is_on_loop(self) -> bool:
+        """Some worker is at work that may have work of its own on the event loop."""
+        return any(workers.attempts for workers in self.workers.values() if workers.has_coroutines)
 
     # What the store says
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -22,9 +23,13 @@ from perdure.runtime.delivery import AskReply, Delivery
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
+from perdure.runtime.supervised import UNEXPECTED
 from perdure.runtime.supervisor import Supervisor
+from perdure.runtime.told import mistaken
 
 __all__ = ["Handoff"]
+
+logger = logging.getLogger("perdure")
 
 
 class Handoff:
@@ -132,11 +137,16 @@ class Handoff:
             arrivals, self._arrivals = self._arrivals, deque()
         count = 0
         for delivery in arrivals:
-            if self._supervisor.admission.enter(delivery):
-                self._supervisor.deliver(delivery)
+            try:
+                if self._supervisor.admission.enter(delivery):
+                    self._supervisor.deliver(delivery)
+                    count += 1
+                else:
+                    self._wait(delivery, handed_over=True)
+            except UNEXPECTED as error:  # a mistake of ours: it must not cost the others
+                logger.exception("%s could not be let in", delivery.message.type)
+                self._supervisor.refuse(delivery, mistaken(delivery, error))
                 count += 1
-            else:
-                self._wait(delivery, handed_over=True)
         self._release(count)
 
     def _release(self, count: int) -> None:

@@ -50,6 +50,9 @@ class Jobs(Protocol):
     def abandoned(self, row: OutboxRow) -> None:
         """The job stays in the store as it is, and is not done by this runtime any more."""
 
+    def pause(self, position: int, what: str, function: Callable[[], None]) -> None:
+        """Call after the pause before a retry; until then the job waits for time to pass."""
+
 
 class JobTicket:
     """An entry that is tried until it is durable: the job cannot go on before."""
@@ -57,6 +60,11 @@ class JobTicket:
     def __init__(self, settling: Settling, entry: Entry) -> None:
         self.settling = settling
         self.entry = entry
+
+    @property
+    def position(self) -> int:
+        """The job's; 0 for what is about no job."""
+        return self.entry.position if isinstance(self.entry, OutboxRow) else 0
 
     @property
     def is_void(self) -> bool:
@@ -94,6 +102,10 @@ class Settled(JobTicket):
     def __init__(self, settling: Settling, row: OutboxRow, entry: Settlement) -> None:
         super().__init__(settling, entry)
         self.row = row
+
+    @property
+    def position(self) -> int:
+        return self.row.position
 
     def written(self) -> None:
         self.settling.closed(self.row, self.entry)
@@ -161,9 +173,16 @@ class Claimed(JobTicket):
 class Kept(JobTicket):
     """A message for an instance that cannot be had."""
 
-    def __init__(self, settling: Settling, entry: InboxRow, then: Callable[[], None]) -> None:
+    def __init__(
+        self, settling: Settling, position: int, entry: InboxRow, then: Callable[[], None]
+    ) -> None:
         super().__init__(settling, entry)
+        self._position = position
         self._then = then
+
+    @property
+    def position(self) -> int:
+        return self._position
 
     def written(self) -> None:
         self._then()

@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import Protocol
 
 from perdure.runtime.clock import Clock, Wake
+from perdure.runtime.supervised import insist
 
-__all__ = ["RECHECK_S", "Lease", "Leases"]
+__all__ = ["RECHECK_S", "RETRY_PAUSE_S", "Lease", "Leases"]
 
 RECHECK_S = 0.001
 """Less is a rounding error, and would come again at once."""
+
+RETRY_PAUSE_S = 0.05
 
 
 class Lease(Protocol):
@@ -31,12 +34,13 @@ class Leases:
         self._clock = clock
         self._held: dict[Lease, float] = {}  # in the order in which they run out
         self._wake: Wake | None = None
+        self._told = insist(clock, RETRY_PAUSE_S, "the end of a lease", self._on_wake)
 
     def hold(self, lease: Lease, now_s: float) -> None:
         """A lease begins."""
         self._held[lease] = now_s + self.lease_s
         if self._wake is None:
-            self._wake = self._clock.call_later(self.lease_s, self._on_wake)
+            self._wake = self._clock.call_later(self.lease_s, self._told)
 
     def release(self, lease: Lease) -> None:
         """A lease has ended."""
@@ -55,7 +59,11 @@ class Leases:
         while self._held:
             lease, until_s = next(iter(self._held.items()))
             if until_s - now_s >= RECHECK_S:
-                self._wake = self._clock.call_later(until_s - now_s, self._on_wake)
+                self._wake = self._clock.call_later(until_s - now_s, self._told)
                 return
             del self._held[lease]
-            lease.on_lease()
+            try:
+                lease.on_lease()
+            except BaseException:
+                self._held = {lease: until_s, **self._held}  # it is told again
+                raise

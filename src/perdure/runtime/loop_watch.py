@@ -1,7 +1,10 @@
-"""Tells when something blocks the event loop, and who: seen from outside, by a thread.
+"""Tells when user code blocks the event loop, and whose: seen from outside, by a thread.
 
-A worker that is a coroutine and waits without ``await`` stops every actor and every timer with it.
-Nothing on the loop can report that; this can, with the stack. Next to read: ``dispatcher.py``.
+A handler, a fold or a coroutine that waits without ``await`` stops every actor and every timer with
+it. Nothing on the loop can report that; this can, with the stack. It looks at where the loop's
+thread stands, so an idle loop is left alone, and turns carry no mark for it. What it cannot see: a
+call into C that keeps Python's lock, for this thread stands still as well. Afterwards a turn that
+took too long is refused all the same (``saga_actor.py``). Next to read: ``scenes.py``.
 """
 
 from __future__ import annotations
@@ -13,26 +16,32 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from types import CodeType, FrameType
+from typing import Any
 
-__all__ = ["LoopWatch"]
+__all__ = ["LoopWatch", "Scene"]
 
-logger = logging.getLogger("perdure.workers")
+logger = logging.getLogger("perdure.watch")
 
-LOOKS_PER_LIMIT = 2
+LOOKS_PER_LIMIT = 4
+"""A block is noticed at the first look within it, and told so many looks later."""
+
+Scene = Callable[[Mapping[str, Any]], tuple[str, str]]
+"""Of the local variables of a function of ours that calls user code: who it is, what to do."""
 
 
 class LoopWatch:
-    """Looks at the loop while ``is_busy()`` and reports when it does not answer for ``limit_s``.
+    """Looks at the loop it is made on, and reports when that does not answer for ``limit_s``.
 
-    ``names`` are the workers' codes and what to call them. Each block is reported once.
+    ``scenes`` are the functions that call user code; while one is under way, or ``is_busy()``, the
+    loop is asked for an answer. Each block is reported once.
     """
 
     def __init__(
-        self, limit_s: float, is_busy: Callable[[], bool], names: Mapping[CodeType, str]
+        self, limit_s: float, is_busy: Callable[[], bool], scenes: Mapping[CodeType, Scene]
     ) -> None:
         self._limit_s = limit_s
         self._is_busy = is_busy
-        self._names = names
+        self._scenes = scenes
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._is_stopping = threading.Event()
@@ -41,7 +50,11 @@ class LoopWatch:
 
     def start(self) -> None:
         """Begin to look."""
-        threading.Thread(target=self._watch, name="perdure-loop-watch", daemon=True).start()
+        thread = threading.Thread(target=self._watch, name="perdure-loop-watch", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no thread: everything else goes on
+            logger.error("nobody watches the event loop: %s", error)
 
     def stop(self) -> None:
         """Look no more."""
@@ -50,9 +63,11 @@ class LoopWatch:
     def _watch(self) -> None:
         silent = 0
         while not self._is_stopping.wait(self._limit_s / LOOKS_PER_LIMIT):
+            if self._loop.is_closed():
+                return
             if self._has_answered:
                 silent = 0
-                if self._is_busy():
+                if self._is_busy() or self._scene() is not None:
                     self._ask()
                 continue
             silent += 1
@@ -71,22 +86,31 @@ class LoopWatch:
 
     def _report(self) -> None:
         frame = sys._current_frames().get(self._thread_id)
-        if frame is None or self._has_answered:
+        if frame is None:
+            return
+        stack = "".join(traceback.format_stack(frame))  # at once: it may go on meanwhile
+        if self._has_answered:
             return
         self.blocks += 1
+        who, remedy = self._scene(frame) or (
+            f"{frame.f_code.co_qualname} in {frame.f_code.co_filename}",
+            "await what it waits for, or give it a thread",
+        )
         logger.error(
-            "%s blocks the event loop for more than %g s; nothing else can run meanwhile. Make it "
-            "a plain function (it then gets a thread), or await what it waits for. It is at:\n%s",
-            self._culprit(frame),
+            "%s blocks the event loop for more than %g s; nothing else can run meanwhile. To mend "
+            "it: %s. It is at:\n%s",
+            who,
             self._limit_s,
-            "".join(traceback.format_stack(frame)),
+            remedy,
+            stack,
         )
 
-    def _culprit(self, frame: FrameType) -> str:
-        looked: FrameType | None = frame
-        while looked is not None:
-            name = self._names.get(looked.f_code)
-            if name is not None:
-                return name
-            looked = looked.f_back
-        return f"{frame.f_code.co_qualname} in {frame.f_code.co_filename}"
+    def _scene(self, frame: FrameType | None = None) -> tuple[str, str] | None:
+        """Whose code the loop's thread is in, if it is anybody's."""
+        frame = frame or sys._current_frames().get(self._thread_id)
+        while frame is not None:
+            scene = self._scenes.get(frame.f_code)
+            if scene is not None:
+                return scene(frame.f_locals)
+            frame = frame.f_back
+        return None

@@ -6,6 +6,7 @@ Each is a ticket of the group commit. Next to read: ``saga_actor.py``.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -22,9 +23,10 @@ from perdure.core.commit import (
     TurnRecord,
 )
 from perdure.core.outcome import Outcome, Turn
-from perdure.errors import Gone, PerdureError, StoreError
+from perdure.errors import Gone, PerdureError, StoreError, StoreUnavailable
 from perdure.failpoints import Point
 from perdure.runtime.delivery import Delivery, refusal
+from perdure.runtime.supervised import UNEXPECTED
 
 if TYPE_CHECKING:
     from perdure.runtime.saga_actor import SagaActor
@@ -69,12 +71,20 @@ class Pending:
                 actor.supervisor.dispatcher.committed(settlement.outbox)
         if actor.oldest_written():
             actor.supervisor.written(actor.key)
-            self.settle()
+            self._settle()
             if actor.in_flight is None:
                 actor.supervisor.on_quiet()
         elif isinstance(self.entry, TurnRecord):
             # The next incarnation answers the message, and nobody else hands out what it sent.
             actor.supervisor.dispatcher.committed(self.entry.outbox)
+
+    def _settle(self) -> None:
+        try:
+            self.settle()
+        except UNEXPECTED as error:  # a mistake of ours: memory knows half of it, the journal all
+            logger.exception("%s: what was written could not be told", self.actor.key)
+            self.actor.in_flight = deque([self, *(self.actor.in_flight or ())])
+            self.unknown(StoreUnavailable(f"what was written could not be told: {error}"))
 
     def left_out(self, error: StoreError) -> None:
         settlement = self.delivery.settlement

@@ -9,18 +9,14 @@ Part of the dispatcher, apart for its length. Next to read: ``dispatcher.py``.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
 
 from perdure.core.commit import OutboxRow
-from perdure.errors import StoreError
 from perdure.runtime.services import Services
+from perdure.runtime.supervised import Background
 
 __all__ = ["ReadBack"]
-
-logger = logging.getLogger("perdure.workers")
 
 Read = Callable[[], Awaitable[Sequence[OutboxRow]]]
 
@@ -36,12 +32,17 @@ class ReadBack:
     ) -> None:
         self._services = services
         self._hand_out = hand_out
-        self._tell = tell
         self._doubts: set[int] = set()
+        self._released: set[int] = set()
         self._readers = 0
         self._changed: set[int] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._pausing = 0
+        clock, pause_s = services.clock, services.settings.retry_pause_s
+        self._reading_doubts = Background(
+            clock, pause_s, "reading jobs in doubt", self._read_doubts, tell
+        )
+        self._reading_followers = Background(
+            clock, pause_s, "reading the jobs that follow", self._read_followers, tell
+        )
         self._is_stopped = False
 
     @property
@@ -52,21 +53,20 @@ class ReadBack:
     @property
     def is_settled(self) -> bool:
         """Nothing is read; what is to be read again waits for time to pass."""
-        return len(self._tasks) == self._pausing
+        return not (self._reading_doubts.is_running or self._reading_followers.is_running)
 
     def doubtful(self, rows: Sequence[OutboxRow]) -> None:
         """A commit with these rows failed: whether they are there is read."""
         if not rows or self._is_stopped:
             return  # the next runtime finds them
-        is_reading = bool(self._doubts)
         self._doubts.update(row.position for row in rows)
-        if not is_reading:
-            self._spawn(self._read_doubts())
+        self._reading_doubts.start()
 
     def released(self, position: int) -> None:
         """The job at this position is done with, perhaps: those that follow it may start then."""
         if not self._is_stopped:  # else the next runtime reads them
-            self._spawn(self._read_followers(position))
+            self._released.add(position)
+            self._reading_followers.start()
 
     def changed(self, row: OutboxRow) -> None:
         """The job is done, or its row is rewritten."""
@@ -76,59 +76,39 @@ class ReadBack:
     async def stop(self) -> None:
         """Read nothing more."""
         self._is_stopped = True
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reading_doubts.stop()
+        await self._reading_followers.stop()
         self._doubts.clear()
 
     async def _read_doubts(self) -> None:
-        store = self._services.store
         while self._doubts:
             positions = sorted(self._doubts)
-            for row in await self._read(partial(store.jobs_at, positions)):
+            for row in await self._read(partial(self._services.store.jobs_at, positions)):
                 self._hand_out(row)
             self._doubts.difference_update(positions)
 
-    async def _read_followers(self, position: int) -> None:
+    async def _read_followers(self) -> None:
+        while self._released:
+            released, self._released = list(self._released), set()
+            outcomes = await asyncio.gather(
+                *(self._read_followers_of(position) for position in released),
+                return_exceptions=True,
+            )
+            failed = [error for error in outcomes if error is not None]
+            if failed:
+                self._released.update(released)  # reading twice changes nothing
+                raise failed[0]
+
+    async def _read_followers_of(self, position: int) -> None:
         for row in await self._read(partial(self._services.store.jobs_after, position)):
             self._hand_out(row)
 
     async def _read(self, read: Read) -> Sequence[OutboxRow]:
         self._readers += 1
         try:
-            rows = await self._until_read(read)
+            rows = await read()
             return [row for row in rows if row.position not in self._changed]
         finally:
             self._readers -= 1
             if not self._readers:
                 self._changed.clear()
-
-    async def _until_read(self, read: Read) -> Sequence[OutboxRow]:
-        while True:
-            try:
-                return await read()
-            except StoreError as error:
-                logger.warning("reading jobs failed, trying again: %s", error)
-                await self._pause(self._services.settings.retry_pause_s)
-
-    async def _pause(self, seconds: float) -> None:
-        over = asyncio.Event()
-        wake = self._services.clock.call_later(seconds, over.set)
-        self._pausing += 1
-        self._tell()
-        try:
-            await over.wait()
-        finally:
-            self._pausing -= 1
-            wake.cancel()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("reading jobs back failed", exc_info=task.exception())
-        self._tell()

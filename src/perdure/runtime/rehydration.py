@@ -22,9 +22,10 @@ from perdure.core.saga import Definition
 from perdure.errors import CodecError, CorruptRecord, InstanceQuarantined, StoreError
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
+from perdure.runtime.supervised import Background
 from perdure.store.protocol import LoadedInstance
 
-__all__ = ["Folded", "Rehydration", "fold_loaded"]
+__all__ = ["Folded", "Rehydration", "fold", "fold_loaded"]
 
 logger = logging.getLogger("perdure.saga")
 
@@ -52,11 +53,11 @@ async def fold_loaded(services: Services, definition: Definition, loaded: Loaded
         if turns is None:  # the snapshot could not be decoded: fold everything
             turns = await services.store.journal(loaded.instance, 0, PAGE)
             has_more = len(turns) == PAGE
-        instance = _fold(services, definition, folded, turns)
+        instance = fold(services, definition, folded, turns)
         while has_more:
             await asyncio.sleep(0)
             turns = await services.store.journal(loaded.instance, instance.sequence_nr, PAGE)
-            instance = _fold(services, definition, folded._replace(instance=instance), turns)
+            instance = fold(services, definition, folded._replace(instance=instance), turns)
             has_more = len(turns) == PAGE
     except StoreError as error:
         if isinstance(error, CorruptRecord):
@@ -87,7 +88,7 @@ def _from_snapshot(
     return Folded(instance, processed, 0), loaded.turns if snapshot is None else None
 
 
-def _fold(
+def fold(
     services: Services, definition: Definition, folded: Folded, turns: Sequence[JournalRow]
 ) -> Instance:
     if not turns:
@@ -127,41 +128,49 @@ class Rehydration:
         self.services = services
         self.owner = owner
         self._wanted: deque[SagaActor] = deque()
-        self._reading: asyncio.Task[None] | None = None
+        self._reading = Background(
+            services.clock, services.settings.retry_pause_s, "rehydration", self._read
+        )
 
     def request(self, actor: SagaActor) -> None:
         """Load the actor's instance; the actor takes its mail from then on."""
         self._wanted.append(actor)
-        if self._reading is None:
-            self._reading = asyncio.get_running_loop().create_task(self._read())
+        self._reading.start()
 
     async def stop(self) -> None:
         """Give up what is still wanted."""
         self._wanted.clear()
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+        await self._reading.stop()
 
     async def _read(self) -> None:
-        try:
-            while self._wanted:
-                size = min(len(self._wanted), self.services.settings.rehydrations_max)
-                await self._read_group([self._wanted.popleft() for _ in range(size)])
-        finally:
-            self._reading = None
+        while self._wanted:
+            size = min(len(self._wanted), self.services.settings.rehydrations_max)
+            group = deque(self._wanted.popleft() for _ in range(size))
+            try:
+                await self._read_group(group)
+            finally:  # whoever is left in it is read the next time, after the others
+                self._wanted.extend(group)
 
-    async def _read_group(self, actors: list[SagaActor]) -> None:
+    async def _read_group(self, group: deque[SagaActor]) -> None:
+        """Take one after another out of the group, and begin its incarnation."""
         try:
-            found = await self.services.store.load([actor.key for actor in actors])
+            found = await self.services.store.load([actor.key for actor in group])
         except Exception as error:
-            for actor in actors:
-                self.owner.rehydration_failed(actor, error)
+            while group:
+                self._failed(group, error)
             return
-        for actor, loaded in zip(actors, found, strict=True):
+        for loaded in found:
+            actor = group[0]
             try:
                 folded = await fold_loaded(self.services, actor.definition, loaded)
                 actor.rehydrated(
                     folded.instance, folded.processed, loaded.inbox, folded.snapshot_nr
                 )
             except Exception as error:
-                self.owner.rehydration_failed(actor, error)
+                self._failed(group, error)
+            else:
+                group.popleft()
+
+    def _failed(self, group: deque[SagaActor], error: Exception) -> None:
+        self.owner.rehydration_failed(group[0], error)
+        group.popleft()

@@ -114,7 +114,7 @@ class Routing:
         interest = content.type if type(content) is ExternalEvent else type(content)
         found: list[Delivery] = []
         for definition in self._interested.get(interest, ()):
-            for verdict in self._verdicts(definition, message):
+            for verdict in self.verdicts(definition, message):
                 kind, id_ = _KINDS[type(verdict)], _encoded(definition, verdict)
                 key = instance_key(definition.name, id_)
                 found.append(Delivery(definition, key, message, kind, verdict.strict))
@@ -171,13 +171,13 @@ class Routing:
         self, definition: Definition, message: Message, correlation_id: str
     ) -> Iterable[Verdict]:
         try:
-            verdicts = self._verdicts(definition, message)
+            verdicts = self.verdicts(definition, message)
         except CorrelationFailed:  # the sender said which instance; the message need not
             return ()
         same = [v for v in verdicts if _encoded(definition, v) == correlation_id]
         return same[:1] or verdicts[:1]
 
-    def _verdicts(self, definition: Definition, message: Message) -> list[Verdict]:
+    def verdicts(self, definition: Definition, message: Message) -> list[Verdict]:
         metadata = Metadata(
             message.message_id,
             message.sent_at_ms,

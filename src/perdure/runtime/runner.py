@@ -8,14 +8,15 @@ and wakes when the rate allows the next start. Knows no workers. Next to read: `
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 
 from perdure.core.commit import OutboxRow
 from perdure.core.work import QueuePolicy, QueueState
 from perdure.runtime.clock import Wake
+from perdure.runtime.pauses import Pauses
 from perdure.runtime.services import Services
+from perdure.runtime.supervised import UNEXPECTED, Background
 
 __all__ = ["Runner"]
 
@@ -30,14 +31,24 @@ class Runner:
     """Starts the jobs of one queue; ``start`` is called for each, on the loop."""
 
     def __init__(
-        self, services: Services, policy: QueuePolicy, on_quiet: Callable[[], None]
+        self,
+        services: Services,
+        policy: QueuePolicy,
+        pauses: Pauses,
+        on_quiet: Callable[[], None],
     ) -> None:
         self.name = policy.name
         self.state = QueueState(policy, services.settings.queue_window, is_partial=True)
         self.start: Callable[[OutboxRow], None]
         self._services = services
-        self._on_quiet = on_quiet
-        self._reading: asyncio.Task[None] | None = None
+        self._pauses = pauses
+        self._reading = Background(
+            services.clock,
+            services.settings.retry_pause_s,
+            f"reading queue {policy.name!r}",
+            self._read,
+            on_quiet,
+        )
         self._wake: Wake | None = None
         self._is_running = False
         self._is_pumping = False
@@ -52,10 +63,7 @@ class Runner:
         self._is_running = False
         if self._wake is not None:
             self._wake.cancel()
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
-            self._reading = None  # one that was cancelled before its first step has not said so
+        await self._reading.stop()
 
     def offer(self, row: OutboxRow) -> None:
         """The row is durable and may start."""
@@ -78,19 +86,28 @@ class Runner:
                 row = state.take(now_s)
                 if row is None:
                     break
-                self.start(row)
+                self._start(row)
         finally:
             self._is_pumping = False
         wait_s = state.wait_s(now_s)
         if wait_s is not None and self._wake is None:
             self._wake = self._services.clock.call_later(wait_s, self._on_wake)
-        if state.needs_more and self._reading is None:
-            self._reading = asyncio.get_running_loop().create_task(self._read())
+        if state.needs_more:
+            self._reading.start()
 
     @property
     def is_quiet(self) -> bool:
         """No worker is at work and nothing is read; what waits, waits for time or a release."""
-        return not self.state.running and self._reading is None
+        is_at_work = not all(position in self._pauses for position in self.state.running)
+        return not is_at_work and not self._reading.is_running
+
+    def _start(self, row: OutboxRow) -> None:
+        try:
+            self.start(row)
+        except UNEXPECTED:  # a mistake of ours: the store has the job, and it is read again
+            logger.exception("job %s of queue %r could not be started", row.id, self.name)
+            self.state.done(row.position)
+            self._services.pause(f"starting job {row.id}", self.look_into_store)
 
     def _on_wake(self) -> None:
         self._wake = None
@@ -98,20 +115,13 @@ class Runner:
 
     async def _read(self) -> None:
         state, store = self.state, self._services.store
-        limit = state.begin_refill()
-        try:
-            now_ms = self._services.clock.now_ms()
-            rows = await store.jobs_ready(self.name, now_ms, limit)
-        except BaseException as error:
-            state.refill_failed()
-            self._reading = None
-            if not isinstance(error, Exception):
+        while state.needs_more and self._is_running:
+            limit = state.begin_refill()
+            try:
+                now_ms = self._services.clock.now_ms()
+                rows = await store.jobs_ready(self.name, now_ms, limit)
+            except BaseException:
+                state.refill_failed()
                 raise
-            logger.warning("reading queue %r failed, trying again: %s", self.name, error)
-            self._services.clock.call_later(self._services.settings.retry_pause_s, self.pump)
-            self._on_quiet()
-            return
-        state.refilled(rows, complete=len(rows) < limit)
-        self._reading = None
-        self.pump()
-        self._on_quiet()
+            state.refilled(rows, complete=len(rows) < limit)
+            self.pump()

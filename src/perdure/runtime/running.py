@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from inspect import unwrap
 from threading import get_ident
-from types import CodeType
 from typing import Any
 
 import perdure.failpoints as failpoints
@@ -27,6 +25,7 @@ from perdure.failpoints import Point
 from perdure.member import Opening
 from perdure.messages import Message, Metadata
 from perdure.runtime.blueprint import Blueprint
+from perdure.runtime.clock import SystemClock
 from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.handoff import Handoff
@@ -36,7 +35,9 @@ from perdure.runtime.outbound import Outbound
 from perdure.runtime.queues import Queues
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
+from perdure.runtime.scenes import scenes
 from perdure.runtime.services import Services
+from perdure.runtime.supervised import Background
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.views import Views
 from perdure.store.group_commit import GroupCommit
@@ -70,6 +71,9 @@ class Running:
             positions(epoch),
             blueprint.random,
         )
+        self._writing = Background(
+            services.clock, settings.retry_pause_s, "writing", services.commit.run
+        )
         self.dispatcher = Dispatcher(services, routing, outbound, blueprint.resources)
         self.supervisor = Supervisor.spawn(
             services, routing.definitions, self.dispatcher, on_stopped
@@ -80,20 +84,22 @@ class Running:
         self.letters = DeadLetters(services, routing, self.dispatcher, self.supervisor.admit)
         self.queues = Queues(services, outbound, self.dispatcher)
         self._watch = LoopWatch(
-            settings.loop_block_limit_s, lambda: self.dispatcher.is_busy, _names_of(outbound)
+            min(settings.loop_block_limit_s, settings.turn_limit_s),
+            lambda: self.dispatcher.is_on_loop,
+            scenes(),
         )
         self._openings, self._routing = blueprint.openings, routing
         self.is_stopping = False
 
     async def start(self) -> None:
         """Write what comes, fire what is overdue."""
-        self.services.commit.start()
+        self._writing.start()
+        if isinstance(self.services.clock, SystemClock):  # time that stands still has no limits
+            self._watch.start()
         self.services.clock.attach(self.settled)
         await self.supervisor.wakeups.start()
         await asyncio.gather(*(self._open(*opening) for opening in self._openings))
         await self.dispatcher.start(self.supervisor.admit)
-        if self.dispatcher.has_coroutines:
-            self._watch.start()
 
     def deliver(self, delivery: Delivery) -> Awaitable[Receipt]:
         """Deliver; the answer is a receipt after the commit, or an error."""
@@ -215,7 +221,8 @@ class Running:
         try:
             async with asyncio.timeout(limit_s):
                 await services.commit.drained()  # dead letters of what was abandoned
-                await services.commit.stop()
+                services.commit.stop()
+                await self._writing.ended()
         except TimeoutError:
             services.commit.abandon()
             logger.error("stopping: a write has not ended for %g s, and is left", limit_s)
@@ -245,11 +252,3 @@ def encoder_of(codec: Codec, outbound: Outbound) -> Encoder:
         context,
         Sharing().may_share,
     )
-
-
-def _names_of(outbound: Outbound) -> dict[CodeType, str]:
-    return {
-        unwrap(worker.function).__code__: f"worker {worker.name} of queue {queue.name!r}"
-        for queue in outbound.queues.values()
-        for worker in queue.workers.values()
-    }

@@ -37,7 +37,7 @@ from perdure.runtime.pending import (
     PendingTurn,
     Unattended,
 )
-from perdure.runtime.told import is_asked_for, mistaken, not_written, told
+from perdure.runtime.told import is_asked_for, mistaken, not_written, told, too_long
 from perdure.runtime.waiting import Waiting, failures_of, has_to_wait, postpone
 from perdure.runtime.woken import bury, drain, take_over, wake
 
@@ -187,10 +187,12 @@ class SagaActor(Actor):
         ):
             pass
         else:
-            self._turn(delivery, now_ms)
+            self.turn(delivery, now_ms)
 
-    def _turn(self, delivery: Delivery, now_ms: int) -> None:
-        head = self.head
+    def turn(self, delivery: Delivery, now_ms: int) -> None:
+        """Let the saga's code have the delivery. What takes too long is as if it had raised."""
+        head, services = self.head, self.supervisor.services
+        began_s = services.clock.monotonic_s()
         if failpoints.listener is not None:
             failpoints.reach(Point.HANDLING)
         try:
@@ -201,12 +203,14 @@ class SagaActor(Actor):
                 delivery.kind,
                 delivery.strict,
                 now_ms,
-                self.supervisor.services.encoder,
+                services.encoder,
             )
             if not head.sequence_nr and turn.outcome is not Outcome.APPLIED:
                 self._decline(delivery, turn)
                 return
             record = self._record(delivery, turn)
+            if services.clock.monotonic_s() - began_s > services.settings.turn_limit_s:
+                raise too_long(delivery, services.settings.turn_limit_s)
         except BaseException as error:  # whatever user code raises stays in this turn
             self._reject(delivery, error, now_ms)
             return

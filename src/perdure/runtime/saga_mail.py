@@ -119,7 +119,7 @@ class SagaMail:
     ) -> None:
         """The saga did not take the command."""
         if isinstance(error, NOW_OR_LATER):
-            self.later(lambda: self._ask(row, command, delivery.fresh()))
+            self.later(row, lambda: self._ask(row, command, delivery.fresh()))
             return
         if isinstance(error, RuntimeNotRunning):
             self.abandoned(row)
@@ -140,13 +140,13 @@ class SagaMail:
         """Hand to the supervisor."""
         self._settling.telling.admit(delivery)
 
-    def hold(self, delivery: Delivery, then: Callable[[], None]) -> None:
+    def hold(self, row: OutboxRow, delivery: Delivery, then: Callable[[], None]) -> None:
         """The instance is quarantined: the event waits for it in the inbox."""
-        self._settling.keep(delivery.key, delivery.message, then)
+        self._settling.keep(row.position, delivery.key, delivery.message, then)
 
-    def later(self, function: Callable[[], None]) -> None:
+    def later(self, row: OutboxRow, function: Callable[[], None]) -> None:
         """Call after a pause."""
-        self._services.clock.call_later(self._services.settings.retry_pause_s, function)
+        self._settling.jobs.pause(row.position, f"delivering {row.type}", function)
 
 
 class Asked:
@@ -196,9 +196,9 @@ class Round:
     def refused(self, delivery: Delivery, error: BaseException) -> None:
         """An instance did not take it now."""
         if isinstance(error, NOW_OR_LATER):
-            self._mail.later(lambda: self._deliver(delivery.fresh()))
+            self._mail.later(self._row, lambda: self._deliver(delivery.fresh()))
         elif isinstance(error, InstanceQuarantined):
-            self._mail.hold(delivery, self.has_it)
+            self._mail.hold(self._row, delivery, self.has_it)
         elif isinstance(error, RuntimeNotRunning):
             self._mail.abandoned(self._row)  # not counted: the row is never closed by this round
         else:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.core.outcome import Encoder
-from perdure.runtime.clock import Clock
+from perdure.runtime.clock import Clock, Wake
+from perdure.runtime.supervised import insist
 from perdure.settings import Settings
 from perdure.store.group_commit import GroupCommit
 from perdure.store.protocol import Store
@@ -34,3 +35,8 @@ class Services:
     epoch: int
     next_position: Callable[[], int]
     random: Callable[[], float]
+
+    def pause(self, what: str, function: Callable[[], None]) -> Wake:
+        """Call after the pause before a retry, and again if that raises."""
+        clock, pause_s = self.clock, self.settings.retry_pause_s
+        return clock.call_later(pause_s, insist(clock, pause_s, what, function))

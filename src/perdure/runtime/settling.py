@@ -117,9 +117,9 @@ class Settling:
         """Write what is known of a queue, as long as it is true."""
         self._submit(Paused(self, row, is_true))
 
-    def keep(self, key: str, message: Message, then: Callable[[], None]) -> None:
-        """Let a message wait for an instance that cannot be had, and go on."""
-        self._submit(Kept(self, self.rows.held(key, message), then))
+    def keep(self, position: int, key: str, message: Message, then: Callable[[], None]) -> None:
+        """Let a message of this job wait for an instance that cannot be had, and go on."""
+        self._submit(Kept(self, position, self.rows.held(key, message), then))
 
     def claim(self, row: OutboxRow, begin: Callable[[], None], dropped: Callable[[], None]) -> None:
         """Write that an attempt is about to begin, then begin; ``dropped``: the job is gone."""
@@ -151,7 +151,8 @@ class Settling:
             if not ticket.is_void:
                 self._submit(ticket)
 
-        self._services.clock.call_later(self._services.settings.retry_pause_s, submit)
+        what = f"writing a {type(ticket.entry).__name__}"
+        self.jobs.pause(ticket.position, what, submit)
 
     def _submit(self, ticket: JobTicket) -> None:
         self._services.commit.submit(ticket)

@@ -39,6 +39,7 @@ from perdure.runtime.recorded import answer_recorded
 from perdure.runtime.rehydration import Rehydration
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
+from perdure.runtime.supervised import insist
 from perdure.runtime.wakeups import Wakeups
 
 __all__ = ["Supervisor"]
@@ -73,6 +74,7 @@ class Supervisor(Actor):
             services.settings.idle_after_s, services.settings.residents_max
         )
         self._rehydration = Rehydration(services, self)
+        self._make_room = self._insist(self.passivate_due)  # it must not cost a sender his message
         self._on_stopped = on_stopped
         self._sweep: Wake | None = None
         self._is_closed = False
@@ -135,7 +137,7 @@ class Supervisor(Actor):
     def on_quiet(self) -> None:
         """An instance came, or has nothing more to do: somebody may have to leave memory."""
         if len(self.active) > self._policy.residents_max:
-            self.passivate_due()
+            self._make_room()
 
     def passivate_due(self) -> None:
         """Passivate those that are idle for long enough, and the surplus."""
@@ -152,7 +154,7 @@ class Supervisor(Actor):
             self._sweep = None
         if next_s is not None:
             delay_s = max(next_s - self.services.clock.monotonic_s(), SWEEP_PAUSE_S)
-            self._sweep = self.services.clock.call_later(delay_s, self._on_sweep)
+            self._sweep = self.services.clock.call_later(delay_s, self._insist(self._on_sweep))
 
     def _on_sweep(self) -> None:
         self._sweep = None
@@ -187,7 +189,9 @@ class Supervisor(Actor):
             self._rehydration.request(successor)
             return
         self.admission.pause(actor.key)
-        pause = self.services.clock.call_later(pause_s, lambda: self._retry(successor))
+        pause = self.services.clock.call_later(
+            pause_s, self._insist(lambda: self._retry(successor))
+        )
         self._pauses[actor.key] = (successor, pause)
 
     def written(self, key: str) -> None:
@@ -250,7 +254,7 @@ class Supervisor(Actor):
                 self._policy.touched(key, self.services.clock.monotonic_s())
                 self._rehydration.request(actor)
 
-        self.services.clock.call_later(pause_s, settle)
+        self.services.clock.call_later(pause_s, self._insist(settle))
 
     def _why_not(self, delivery: Delivery, error: Exception) -> Exception:
         if not isinstance(error, StoreError) or not delivery.attempts:
@@ -264,6 +268,10 @@ class Supervisor(Actor):
         )
         unknown.__cause__ = error
         return unknown
+
+    def _insist(self, function: Callable[[], None]) -> Callable[[], None]:
+        clock, pause_s = self.services.clock, self.services.settings.retry_pause_s
+        return insist(clock, pause_s, "the supervisor's work", function)
 
     # Answers without a turn
 

@@ -89,8 +89,8 @@ class Telling:
 
     def again(self, row: OutboxRow, delivery: Delivery, settlement: Settlement) -> None:
         """The instance could not be had: the same once more, later."""
-        self._services.clock.call_later(
-            self._services.settings.retry_pause_s,
+        self._services.pause(
+            f"telling {delivery.key} of job {row.id}",
             lambda: self.deliver(row, delivery.fresh(), settlement),
         )
 

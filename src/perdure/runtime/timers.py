@@ -7,17 +7,14 @@ Next to read: ``core/deadlines.py`` (the queue), ``wakeups.py`` (what a firing d
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from perdure.core.deadlines import DueQueue, DueRow, Moment
 from perdure.runtime.clock import Clock, Wake
+from perdure.runtime.supervised import Background, insist
 
 __all__ = ["Timer"]
-
-logger = logging.getLogger("perdure.timers")
 
 R = TypeVar("R", bound=DueRow)
 
@@ -60,7 +57,7 @@ class Timer(Generic[R]):
         self._in_flight_count = 0
         self._wake: Wake | None = None
         self._wake_at_ms = 0
-        self._reading: asyncio.Task[None] | None = None
+        self._reading = Background(clock, pause_s, "reading what is due next", self._load_next)
         # Set (or, None, cleared) during a read, which may not have seen it.
         self._meanwhile: dict[tuple[Any, ...], R | None] | None = None
         self._is_running = False
@@ -75,10 +72,7 @@ class Timer(Generic[R]):
         """Fire nothing more."""
         self._is_running = False
         self._disarm()
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
-            self._reading = None  # one that was cancelled before its first step has not said so
+        await self._reading.stop()
 
     def set(self, row: R) -> None:
         """A row was committed (or read again); replaces the one of its key."""
@@ -104,12 +98,11 @@ class Timer(Generic[R]):
     @property
     def is_reading(self) -> bool:
         """The next rows are being read from the store."""
-        return self._reading is not None
+        return self._reading.is_running
 
     async def read(self) -> None:
         """Wait for the reading that is under way, if any."""
-        if self._reading is not None:
-            await asyncio.wait([self._reading])  # whoever gives up waiting does not cancel it
+        await self._reading.ended()
 
     def _arm(self) -> None:
         due_at_ms = self._queue.next_due_ms()
@@ -124,7 +117,7 @@ class Timer(Generic[R]):
                 return
             self._disarm()
         self._wake_at_ms = due_at_ms
-        self._wake = self._clock.call_at(due_at_ms, self._on_wake)
+        self._wake = self._clock.call_at(due_at_ms, self._insist("firing", self._on_wake))
 
     def _disarm(self) -> None:
         if self._wake is not None:
@@ -148,10 +141,8 @@ class Timer(Generic[R]):
                 self._fire_one(row)
         finally:
             self._is_firing = False
-        if self._queue.is_exhausted and self._reading is None and self._is_running:
-            horizon = self._queue.horizon
-            assert horizon is not None
-            self._reading = asyncio.get_running_loop().create_task(self._load_next(horizon))
+        if self._queue.is_exhausted and self._is_running:
+            self._reading.start()
         self._arm()
 
     def _fire_one(self, row: R) -> None:
@@ -160,12 +151,20 @@ class Timer(Generic[R]):
         self._in_flight_count += 1
 
         def done(again: bool) -> None:
+            if row not in self._in_flight.get(key, ()):
+                return  # told before
             self._landed(key, row)
             if again and self._is_running:
-                self._clock.call_later(self._pause_s, lambda: self.set_once(row))
+                self._clock.call_later(
+                    self._pause_s, self._insist("firing again", lambda: self.set_once(row))
+                )
             self._fire_due()
 
-        self._fire(row, done)
+        def fire() -> None:
+            if self._is_running:
+                self._fire(row, done)
+
+        self._insist(f"firing {key}", fire)()
 
     def _landed(self, key: tuple[Any, ...], row: R) -> None:
         self._in_flight_count -= 1
@@ -174,16 +173,14 @@ class Timer(Generic[R]):
         if not flying:
             del self._in_flight[key]
 
-    async def _load_next(self, after: Moment) -> None:
-        try:
-            await self._load(after)
-        except Exception as error:
-            logger.warning("reading what is due next failed, trying again: %s", error)
-            self._clock.call_later(self._pause_s, self._fire_due)
-            return
-        finally:
-            self._reading = None
-        self._fire_due()  # the page may be used up already
+    def _insist(self, what: str, function: Callable[[], None]) -> Callable[[], None]:
+        return insist(self._clock, self._pause_s, what, function)
+
+    async def _load_next(self) -> None:
+        while self._queue.is_exhausted and self._is_running:
+            horizon = self._queue.horizon
+            assert horizon is not None
+            await self._load(horizon)
 
     async def _load(self, after: Moment) -> None:
         meanwhile = self._meanwhile = {}

@@ -6,17 +6,24 @@ Next to read: ``saga_actor.py``, which finds out; ``delivery.py`` for refusals t
 from __future__ import annotations
 
 from perdure.core.described import described
-from perdure.errors import HandlerFailed, InvalidEffect, PerdureError, SendError, StoreUnavailable
+from perdure.errors import (
+    HandlerFailed,
+    InvalidEffect,
+    PerdureError,
+    SendError,
+    StoreUnavailable,
+    TurnTooLong,
+)
 from perdure.messages import CommandFailed
 from perdure.runtime.delivery import Delivery
 
-__all__ = ["is_asked_for", "mistaken", "not_written", "told"]
+__all__ = ["is_asked_for", "mistaken", "not_written", "told", "too_long"]
 
 
 def told(delivery: Delivery, error: BaseException) -> SendError:
     """The saga's code raised, and the message is a dead letter now."""
     saga, correlation_id = delivery.definition.name, delivery.correlation_id
-    if isinstance(error, InvalidEffect):
+    if isinstance(error, (InvalidEffect, TurnTooLong)):
         error.about(saga, correlation_id)
         if _NOTHING not in (error.remedy or ""):  # the saga may raise one object again and again
             error.remedy = "; ".join(filter(None, (error.remedy, _what_to_do(delivery))))
@@ -44,6 +51,16 @@ def _what_to_do(delivery: Delivery) -> str:
     return (
         f"{_NOTHING}, and the message is a dead letter: mend the handler, then redrive that "
         f"(runtime.dead_letters){again}"
+    )
+
+
+def too_long(delivery: Delivery, limit_s: float) -> TurnTooLong:
+    """The turn is done, and nothing of it may be kept: nobody waits for such a one any more."""
+    return TurnTooLong(
+        f"the turn with {delivery.message.type} took longer than turn_limit_s={limit_s:g}",
+        saga=delivery.definition.name,
+        correlation_id=delivery.correlation_id,
+        remedy="leave what takes long to a worker of a work queue",
     )
 
 

@@ -29,6 +29,7 @@ from perdure.failpoints import Point
 from perdure.messages import DeadlineReached, Message, TimeoutReached, datetime_of
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.services import Services
+from perdure.runtime.supervised import Background
 from perdure.runtime.timers import Timer
 
 __all__ = ["Wakeups"]
@@ -75,23 +76,23 @@ class Wakeups:
             *limits,
         )
         self._unknown: set[str] = set()
-        self._looking: asyncio.Task[None] | None = None
+        self._looking = Background(
+            clock, settings.retry_pause_s, "looking over the inbox", self._look_over
+        )
         self._looked_at = 0  # the position in the inbox
         self._is_running = False
 
     async def start(self) -> None:
         """Read what is armed, fire what is overdue."""
         self._is_running = True
-        self._look()
+        self._looking.start()
         await self._inbox.start()
         await self._deadlines.start()
 
     async def stop(self) -> None:
         """Fire nothing more."""
         self._is_running = False
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        await self._looking.stop()
         await self._deadlines.stop()
         await self._inbox.stop()
 
@@ -99,14 +100,13 @@ class Wakeups:
     def is_settled(self) -> bool:
         """The next row to fire is known, and nothing ready is left from before the start."""
         is_reading = self._deadlines.is_reading or self._inbox.is_reading
-        return not is_reading and self._looking is None
+        return not is_reading and not self._looking.is_running
 
     async def settled(self) -> None:
         """Wait until it is so."""
         await self._deadlines.read()
         await self._inbox.read()
-        if self._looking is not None:
-            await asyncio.wait([self._looking])
+        await self._looking.ended()
 
     def committed(self, key: str, turn: Turn) -> None:
         """A turn that changed deadlines is durable."""
@@ -186,23 +186,13 @@ class Wakeups:
 
     # What is ready in the inbox, and was not taken before the last process ended
 
-    def _look(self) -> None:
-        if self._is_running and self._looking is None:
-            self._looking = asyncio.get_running_loop().create_task(self._look_over())
-
     async def _look_over(self) -> None:
         room = asyncio.Semaphore(self._services.settings.deadlines_in_flight_max)
-        try:
-            while rows := await self._services.store.inbox(self._looked_at, PAGE):
-                for key in await self._ready(rows):
-                    await room.acquire()
-                    self._rouse(key, room.release)
-                self._looked_at = rows[-1].position
-        except Exception as error:
-            logger.warning("looking over the inbox failed, trying again: %s", error)
-            self._services.clock.call_later(self._services.settings.retry_pause_s, self._look)
-        finally:
-            self._looking = None
+        while rows := await self._services.store.inbox(self._looked_at, PAGE):
+            for key in await self._ready(rows):
+                await room.acquire()
+                self._rouse(key, room.release)
+            self._looked_at = rows[-1].position
 
     async def _ready(self, rows: Sequence[InboxRow]) -> list[str]:
         """Instances with messages that wait for no moment; a parked one waits for its instance.
@@ -240,8 +230,7 @@ class Wakeups:
 
         def answered(again: bool) -> None:
             if again and self._is_running:
-                pause_s = self._services.settings.retry_pause_s
-                self._services.clock.call_later(pause_s, lambda: self._rouse(key, lambda: None))
+                self._services.pause(f"waking {key} again", lambda: self._rouse(key, lambda: None))
             done()
 
         self._wake(definition, key, "", answered)

@@ -41,6 +41,7 @@ from perdure.runtime.job_tickets import nothing
 from perdure.runtime.leases import Leases
 from perdure.runtime.services import Services
 from perdure.runtime.settling import CANCELLED, Settling
+from perdure.runtime.supervised import UNEXPECTED
 from perdure.runtime.threads import WorkerThreads
 from perdure.worker_signature import Worker
 
@@ -167,7 +168,8 @@ class Workers:
             await asyncio.wait(tasks, timeout=CLEANING_UP_S)
 
     def close(self) -> None:
-        """Nobody is at work any more."""
+        """Nobody is at work any more, and nobody begins."""
+        self._is_stopping = True
         self._leases.close()
 
     def cancel_waiting(self, row: OutboxRow) -> None:
@@ -241,7 +243,7 @@ class Workers:
             except InvalidResult as mistake:
                 mistake.problem = f"worker {attempt.worker.name}: {mistake.problem}"
                 error = mistake
-            except Exception as mistake:  # ours, or of user code that the result passes through
+            except UNEXPECTED as mistake:  # ours, or of user code that the result passes through
                 logger.exception("the result of job %s could not be told", row.id)
                 error = InvalidResult(f"its result could not be told: {in_short(mistake)}")
             else:

@@ -68,15 +68,10 @@ class GroupCommit:
         self.batch_max = batch_max
         self.commits = 0
         self._waiting: deque[Ticket] = deque()
-        self._writer: asyncio.Task[None] | None = None
         self._work: asyncio.Future[None] | None = None
         self._drained: list[asyncio.Future[None]] = []
         self._is_writing = False
         self._is_stopping = False
-
-    def start(self) -> None:
-        """Start the writer on the running loop."""
-        self._writer = asyncio.get_running_loop().create_task(self._write_groups())
 
     def submit(self, ticket: Ticket) -> None:
         """Have the ticket's entry written with the next group."""
@@ -109,33 +104,38 @@ class GroupCommit:
         self._wake()
         self._give_up()
 
-    async def stop(self) -> None:
-        """End after the transaction under way; what still waits is not written."""
+    def stop(self) -> None:
+        """Let ``run`` end after the transaction under way; what still waits is not written."""
         self._is_stopping = True
         self._wake()
-        if self._writer is not None:
-            await asyncio.wait([self._writer])  # also if it failed: the rest must go on
 
     def _wake(self) -> None:
         work = self._work
         if work is not None and not work.done():
             work.set_result(None)
 
-    async def _write_groups(self) -> None:
-        loop = asyncio.get_running_loop()
+    async def run(self) -> None:
+        """Write what comes until ``stop``; one at a time. If it raises, run it again."""
         while not self._is_stopping:
             if not self._waiting:
-                self._tell_drained()
-                self._work = loop.create_future()
-                await self._work
-                self._work = None
+                await self._wait_for_work()
             group = self._take()
             if group and not self._is_stopping:
                 self._is_writing = True
-                await self._write(group)
-                self._is_writing = False
+                try:
+                    await self._write(group)
+                finally:
+                    self._is_writing = False
         self._give_up()
         self._tell_drained()
+
+    async def _wait_for_work(self) -> None:
+        self._tell_drained()
+        self._work = asyncio.get_running_loop().create_future()
+        try:
+            await self._work
+        finally:
+            self._work = None
 
     def _give_up(self) -> None:
         """Nothing more is written: whoever waits for that must not wait for ever."""
@@ -154,6 +154,10 @@ class GroupCommit:
     async def _write(self, group: list[Ticket]) -> None:
         try:
             outcomes = await self.store.write([ticket.entry for ticket in group])
+            if len(outcomes) != len(group):
+                raise StoreUnavailable(f"{len(outcomes)} answers to {len(group)} entries")
+            if failpoints.listener is not None:
+                failpoints.reach(Point.COMMITTED)
         except (Exception, asyncio.CancelledError) as error:
             logger.warning("writing a group of %d failed: %s", len(group), error)
             failure = _as_store_error(error)
@@ -164,8 +168,6 @@ class GroupCommit:
                 raise  # the task itself, not the driver's call
             return
         self.commits += 1
-        if failpoints.listener is not None:
-            failpoints.reach(Point.COMMITTED)
         for ticket, outcome in zip(group, outcomes, strict=True):
             if outcome is None:
                 self._tell(ticket.written)
@@ -177,7 +179,10 @@ class GroupCommit:
     def _tell(self, tell: Callable[..., None], *error: StoreError) -> None:
         try:
             tell(*error)
-        except Exception:  # a listener's mistake must not end the one writer
+        except (
+            Exception,
+            asyncio.CancelledError,
+        ):  # a listener's mistake must not end the one writer
             logger.exception("telling what became of an entry failed")
 
     def _tell_drained(self) -> None:

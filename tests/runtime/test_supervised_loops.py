@@ -1,0 +1,323 @@
+"""Background work that raises is taken up again: nothing it served stops without a word.
+
+One story uses every loop there is: instances that come and go, deadlines beyond the first page,
+messages that are retried, jobs that fail, hang and follow each other, writes of unknown outcome.
+It comes to the same end whichever loop is struck, once, five times, or by a cancellation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from perdure import (
+    Effects,
+    Fixed,
+    MemoryStore,
+    ProcessManager,
+    Runtime,
+    Send,
+    Settings,
+    WorkQueue,
+    applies,
+    continues,
+    message,
+    on_deadline,
+    starts,
+)
+from perdure.core.commit import InboxReason, InboxRow
+from perdure.core.correlation import VerdictKind
+from perdure.core.work import QueueState
+from perdure.errors import PerdureError
+from perdure.runtime.attempt import Attempt
+from perdure.runtime.read_back import ReadBack
+from perdure.runtime.rehydration import Rehydration
+from perdure.runtime.saga_actor import SagaActor
+from perdure.runtime.settling import Settling
+from perdure.runtime.supervised import Background, growing_s, insist
+from perdure.runtime.supervisor import Supervisor
+from perdure.runtime.timers import Timer
+from perdure.runtime.wakeups import Wakeups
+from perdure.runtime.workers import Workers
+from perdure.store.group_commit import GroupCommit
+from perdure.testing import FaultyStore, SimulatedClock
+from tests.runtime.support import in_loop, parts, quickly, rounds
+
+IDS = [f"b-{n}" for n in range(3)]
+
+
+@message(name="supervised-test.begun")
+class Begun:
+    id: str
+
+
+@message(name="supervised-test.shaky")
+class Shaky:
+    id: str
+
+
+@message(name="supervised-test.added")
+class Added:
+    id: str
+    n: int
+
+
+@message(name="supervised-test.do")
+class Do:
+    id: str
+    n: int
+
+
+@message(name="supervised-test.done")
+class Done:
+    id: str
+    n: int
+
+
+@dataclass(frozen=True)
+class BusyState:
+    added: tuple[int, ...] = ()
+    done: frozenset[int] = frozenset()
+    fired: int = 0
+    shaken: int = 0
+
+
+SHAKEN: Counter[str] = Counter()
+
+
+class Busy(ProcessManager[BusyState]):
+    """Uses whatever the runtime has."""
+
+    name = "Busy"
+    retry = Fixed(1, max_attempts=5)
+
+    @starts(Begun, by="id")
+    def begun(self, state: BusyState, event: Begun, do: Effects) -> Any:
+        do.deadline("d", timedelta(seconds=3))
+        return [
+            Send(Do(event.id, 1)),
+            Send(Do(event.id, 2), after_previous=True),
+            Send(Do(event.id, 3)),
+        ]
+
+    @continues(Shaky, by="id")
+    def shaky(self, state: BusyState, event: Shaky, do: Effects) -> None:
+        SHAKEN[event.id] += 1
+        if SHAKEN[event.id] == 1:
+            raise ValueError("not yet")
+
+    @continues(Added, Done, by="id")
+    def heard(self, state: BusyState, event: Any, do: Effects) -> None: ...
+
+    @on_deadline("d")
+    def due(self, state: BusyState, do: Effects) -> None: ...
+
+    def apply(self, state: BusyState, event: Any) -> BusyState:
+        if isinstance(event, Added):
+            return replace(state, added=(*state.added, event.n))
+        if isinstance(event, Done):
+            return replace(state, done=state.done | {event.n})
+        if isinstance(event, Shaky):
+            return replace(state, shaken=state.shaken + 1)
+        return replace(state, fired=state.fired + 1) if hasattr(event, "due_at") else state
+
+
+class LooseClock(SimulatedClock):
+    """Time passes, settled or not: workers hang here."""
+
+    async def settle(self) -> None:
+        await rounds(10)
+
+
+class Striking:
+    """In place of a method: raises so many times, then does what it did."""
+
+    def __init__(self, error: type[BaseException], times: int) -> None:
+        self.error, self.left, self.struck = error, times, 0
+
+    def into(self, patch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+        whole = getattr(owner, name)
+        is_coroutine = asyncio.iscoroutinefunction(whole)
+
+        def strikes() -> None:
+            if self.left:
+                self.left -= 1
+                self.struck += 1
+                raise self.error("struck")
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            strikes()
+            return whole(*args, **kwargs)
+
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            strikes()
+            return await whole(*args, **kwargs)
+
+        patch.setattr(owner, name, call_async if is_coroutine else call)
+
+
+def queue(clock: LooseClock, hung: asyncio.Event) -> WorkQueue:
+    work = WorkQueue("work", concurrency=2, retry=Fixed(1, max_attempts=9), lease_s=4)
+
+    @work.worker
+    async def do(command: Do, job: Any) -> Done:
+        if command.n == 1 and job.attempt == 1:
+            raise ConnectionError("not now")
+        if command.n == 3 and command.id == IDS[0] and job.attempt == 1:
+            await hung.wait()
+        return Done(command.id, command.n)
+
+    return work
+
+
+async def insisting_sender(runtime: Runtime, content: Any, message_id: str) -> None:
+    """Sends until it is applied, under one id."""
+    while True:
+        try:
+            await runtime.publish(content, message_id=message_id)
+            return
+        except PerdureError:
+            await asyncio.sleep(0)
+
+
+async def asked_from_a_thread(runtime: Runtime, id: str) -> None:
+    ref = runtime.ref(Busy, id)
+
+    def ask() -> None:
+        while True:
+            try:
+                ref.ask(Added(id, 2), timeout=5)
+                return
+            except PerdureError:
+                pass
+
+    await asyncio.to_thread(ask)
+
+
+async def states(runtime: Runtime) -> dict[str, Any]:
+    return {view.correlation_id: view.state async for view in runtime.instances(Busy)}
+
+
+def is_whole(found: dict[str, Any]) -> bool:
+    return len(found) == len(IDS) and all(
+        state.done == {1, 2, 3} and state.fired and state.shaken and set(state.added) >= {1, 3}
+        for state in found.values()
+    )
+
+
+async def story(strike: Callable[[], None]) -> None:
+    """Struck or not, it comes to its end, in simulated minutes."""
+    SHAKEN.clear()
+    store, clock, hung = FaultyStore(MemoryStore()), LooseClock(), asyncio.Event()
+    settings = Settings(
+        residents_max=2,
+        idle_after_s=1,
+        deadline_page=2,
+        deadlines_in_flight_max=2,
+        queue_window=2,
+        write_attempts=50,
+        shutdown_timeout_s=1,
+    )
+
+    async def until(condition: Callable[[], Any]) -> None:
+        for _ in range(1500):
+            await clock.advance(timedelta(milliseconds=200))
+            found = condition()
+            if await found if asyncio.iscoroutine(found) else found:
+                return
+        raise AssertionError("it did not come to its end")
+
+    def runtime() -> Runtime:
+        return Runtime(store, [Busy, queue(clock, hung)], settings, clock=clock)
+
+    async with runtime() as first:
+        await until_done(clock, [insisting_sender(first, Begun(id), id) for id in IDS])
+        made = first._message(Added(IDS[0], 3), "waits", None, None, None)
+        body = parts(first).services.journal.encode_waiting(made, VerdictKind.CONTINUE, False)
+    await store.inner.open()
+    await store.inner.write([InboxRow("Busy/b-0", "waits", InboxReason.QUEUED, body, 0)])
+    await store.inner.close()
+    async with runtime() as second:
+        strike()
+        store.fail_writes(after_commit=True)
+        sending = [insisting_sender(second, Added(id, 1), f"{id}/1") for id in IDS]
+        sending += [insisting_sender(second, Added(id, 3), f"{id}/3") for id in IDS[1:]]
+        sending += [insisting_sender(second, Shaky(id), f"{id}/s") for id in IDS]
+        sending.append(asked_from_a_thread(second, IDS[0]))
+        await until_done(clock, sending)
+        store.fail_writes()
+        store.fail_loads(6)
+        await until_done(clock, [insisting_sender(second, Added(IDS[0], 9), "once")])
+
+        async def has_ended() -> bool:
+            return is_whole(await states(second))
+
+        await until(has_ended)
+        await until(lambda: not store.inner._outbox)  # type: ignore[attr-defined]
+        found = await states(second)
+        assert await store.inner.dead_letters() == []
+        assert await store.inner.deadlines() == []
+    for id, state in found.items():
+        assert (state.fired, state.shaken) == (1, 1), id
+        assert Counter(state.added)[1] == Counter(state.added)[3] == 1, id
+
+
+async def until_done(clock: LooseClock, works: list[Any]) -> None:
+    tasks = [asyncio.ensure_future(work) for work in works]
+    for _ in range(3000):
+        if all(task.done() for task in tasks):
+            break
+        await clock.advance(timedelta(milliseconds=200))
+    assert all(task.done() for task in tasks), "some were never answered"
+    await asyncio.gather(*tasks)
+
+
+LOOPS: dict[str, tuple[type, str]] = {
+    "the writer, before it takes a group": (GroupCommit, "_take"),
+    "the writer, with a group in hand": (MemoryStore, "write"),
+    "whoever is told of a commit": (SagaActor, "on_committed"),
+    "rehydration": (Rehydration, "_read_group"),
+    "rehydration, refusing": (Supervisor, "rehydration_failed"),
+    "the look over the inbox": (Wakeups, "_ready"),
+    "the timer's next page": (Timer, "_load"),
+    "the timer's wake-up": (Timer, "_on_wake"),
+    "a deadline that fires": (Wakeups, "deadline"),
+    "a waiting message that is woken": (Wakeups, "_wake"),
+    "a queue's reading": (QueueState, "begin_refill"),
+    "a queue's start of a job": (Workers, "_may_have_begun"),
+    "the reading back of doubts": (ReadBack, "_read"),
+    "the reading of followers": (ReadBack, "_read_followers_of"),
+    "the sweep": (Supervisor, "passivate_due"),
+    "a lost incarnation's retry": (Supervisor, "_retry"),
+    "a lease that ends": (Attempt, "on_lease"),
+    "the retry of a write about a job": (Settling, "_submit"),
+}
+
+STRIKES = {
+    "once": (ZeroDivisionError, 1),
+    "five times": (ZeroDivisionError, 5),
+    "by a cancellation": (asyncio.CancelledError, 1),
+}
+
+
+@quickly
+async def test_the_story_comes_to_its_end_by_itself():
+    await story(lambda: None)
+
+
+@pytest.mark.parametrize("how", STRIKES)
+@pytest.mark.parametrize("loop", LOOPS)
+@in_loop(20)
+async def test_a_loop_that_is_struck_goes_on(loop, how, monkeypatch, caplog):
+    caplog.set_level(logging.CRITICAL + 1)
+    error, times = STRIKES[how]
+    striking = Striking(error, times)
+    await story(lambda: striking.into(monkeypatch, *LOOPS[loop]))
+    assert striking.struck == times
