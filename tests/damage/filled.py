@@ -52,7 +52,7 @@ FILLED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def settings() -> Settings:
-    return Settings(snapshot_every=3, deadline_page=4, shutdown_timeout_s=5)
+    return Settings(snapshot_every=3, shutdown_timeout_s=2)
 
 
 @message(name="runtime-test.sent-out")

@@ -56,6 +56,12 @@ _STATED = {
 }
 """What nobody can tell from the rows that are there. See ``docs/guarantees.md``."""
 
+_STATED_COLUMNS = {
+    "instances.instance": "a head row",
+    "dead_letters.position": "the order of dead letters",
+    "inbox.position": "the order of waiting messages",
+}
+
 _NAMING = re.compile(
     r"checksum|is missing|damaged|malformed|not a database|cannot use|epoch|corrupt|no msgpack"
     r"|disk image|another program|meta has|schema version|went back|fewer|does not have",
@@ -91,6 +97,9 @@ def judge(damage: Damage, concerned: frozenset[str], truth: Seen, seen: Seen) ->
     table = damage.where.partition(",")[0]
     if (table, damage.how) in _STATED:
         return Judgement(Verdict.STATED, _STATED[table, damage.how])
+    column = damage.where.partition(" of ")[0]
+    if column in _STATED_COLUMNS:
+        return Judgement(Verdict.STATED, _STATED_COLUMNS[column])
     return Judgement(Verdict.SILENT, _shown(wrong[0], truth, seen))
 
 
