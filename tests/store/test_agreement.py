@@ -145,7 +145,7 @@ def agree(groups: list[list[Entry]]) -> None:
             in_sql = write_entries(connection, group, EPOCH)
             in_memory = await memory.write(group)
             assert [str(answer) for answer in in_sql] == [str(answer) for answer in in_memory]
-        assert read_heads(connection, None, None, "", 1000) == await memory.heads()
+        assert read_heads(connection, None, None, "", 1000) == (await memory.heads(), [])
         loaded = load_instances(connection, NAMES)
         if not any(found.corrupt for found in loaded):
             assert unplaced(loaded) == unplaced(await memory.load(NAMES))

@@ -75,7 +75,7 @@ class Adoption:
     def _may_adopt(self, name: str) -> bool:
         """Whether it is worth reading the jobs: without queues their target is their type's name,
         and they may be many, kept here for somebody else."""
-        return not self.knows(name) and (
+        return _is_text(name) and not self.knows(name) and (
             bool(self._outbound.queues) or self._taker(name) is not None
         )
 
@@ -134,3 +134,12 @@ class Adoption:
         if taker is not None and taker != SAGAS and type_name.startswith(RESERVED):
             return None  # all steps have the same command: which one it is for, its queue says
         return taker
+
+
+def _is_text(name: str) -> bool:
+    """Not the remains of a damaged one, by which no row can be asked for."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -204,6 +204,8 @@ class Supervisor(Actor):
         if instance.key in self._unsettled:
             self._unsettled.discard(instance.key)
             self.wakeups.rearm(instance, inbox)
+        elif instance.deadlines:
+            self.wakeups.arm(instance)
 
     def drain(self) -> None:
         """The runtime stops: retries do not pause any more."""

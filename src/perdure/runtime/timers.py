@@ -18,7 +18,8 @@ __all__ = ["Timer"]
 
 R = TypeVar("R", bound=DueRow)
 
-FROM_THE_START: Moment = (-1, "", "")
+FROM_THE_START: Moment = (-(2**63), "", "")
+"""Also before what no moment is: a damaged one must be seen."""
 
 
 class Timer(Generic[R]):

@@ -11,11 +11,13 @@ from datetime import datetime
 from typing import Any
 
 from perdure.core.commit import HeadRow, JournalRow, OutboxKind, Status
+from perdure.core.correlation import split_key
 from perdure.core.instance import Instance
 from perdure.core.outcome import Outcome, Stored
 from perdure.core.saga import Definition
 from perdure.errors import (
     CodecError,
+    CorruptRecord,
     DefinitionError,
     InstanceQuarantined,
     SagaFailed,
@@ -142,10 +144,14 @@ class Views:
 
     async def history(self, key: str, after: int) -> AsyncIterator[HistoryEntry]:
         """The turns of an instance, oldest first, read page by page."""
+        last = after
         while True:
             rows = await self._services.store.journal(key, after, PAGE)
             for row in rows:
+                if last and row.sequence_nr != last + 1:
+                    raise _missing_turn(key, last + 1)
                 yield self._entry(row)
+                last = row.sequence_nr
             if len(rows) < PAGE:
                 return
             after = rows[-1].sequence_nr
@@ -220,6 +226,17 @@ class Views:
             return self._services.codec.decode(*stored)
         except CodecError:
             return self._services.codec.decode_plain(stored[2])
+
+
+def _missing_turn(key: str, sequence_nr: int) -> CorruptRecord:
+    """The error for a turn that is not where it belongs."""
+    saga, correlation_id = split_key(key)
+    return CorruptRecord(
+        f"journal row {sequence_nr} is missing",
+        saga=saga,
+        correlation_id=correlation_id,
+        remedy="the turns after it are kept: restore the file from a backup",
+    )
 
 
 def _quarantined(head: HeadRow, error: InstanceQuarantined) -> InstanceView:

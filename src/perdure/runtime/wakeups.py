@@ -122,6 +122,13 @@ class Wakeups:
         for row in inbox:
             self.waits(row)
 
+    def arm(self, instance: Instance) -> None:
+        """An instance was loaded: its journal is the truth, should the row of a deadline be gone
+        or damaged."""
+        for name, armed in instance.deadlines.items():
+            row = DeadlineRow(instance.key, name, armed.sequence_nr, armed.due_at_ms)
+            self._deadlines.set_once(row)
+
     def waits(self, row: InboxRow) -> None:
         """A message waits in the inbox, as this row says."""
         self._inbox.set(row)

@@ -50,8 +50,8 @@ class Store(Protocol):
 
     ``write`` is all or nothing per entry, in order, in one transaction. Reads see every committed
     write. Every stored row carries a checksum over its payload and its key columns.
-    A page with a damaged row raises CorruptRecord. ``inbox_due`` and the ``jobs_…`` reads, which
-    the runtime lives by, pass over damaged rows and name them in the log: one must not block all.
+    A damaged row of a journal is an error: CorruptRecord, or ``LoadedInstance.corrupt``. All other
+    reads pass over damaged rows and name them in the log: one must not block all.
     """
 
     name: str
@@ -148,7 +148,7 @@ class Store(Protocol):
         ...
 
     async def queues(self) -> list[QueueRow]:
-        """What was written of work queues, by name."""
+        """What was written of work queues, by name; one whose row is damaged counts as paused."""
         ...
 
     async def queue_depths(self) -> dict[str, int]:

@@ -191,11 +191,16 @@ def _inbox_of() -> Query:
 
 @cache
 def heads_page(by_saga: bool, by_status: bool) -> Query:
-    """Heads above a key; the parameters are the key, the saga, the status, the limit."""
+    """Heads above a key; the parameters are the key, the saga, the status, the limit.
+
+    By saga alone, the second parameter is a key in place of the saga: heads from there on are left.
+    """
     instances = schema.instances
     rows = select(instances).where(instances.c.instance > PARAMETER)
-    if by_saga:
+    if by_saga and by_status:
         rows = rows.where(instances.c.saga == PARAMETER)
+    elif by_saga:
+        rows = rows.where(instances.c.instance < PARAMETER)
     if by_status:
         rows = rows.where(instances.c.status == PARAMETER)
     return Query(HEADS, rows.order_by(instances.c.instance).limit(PARAMETER))

@@ -50,7 +50,6 @@ from perdure.store.read_statements import (
     JOURNAL_PAGE,
     OUTBOX_PAGE,
     QUEUE_PAGE,
-    QUEUES_ALL,
 )
 from perdure.store.sql_errors import is_failed_sync, store_error
 from perdure.store.sql_open import open_schema, read_epoch
@@ -60,6 +59,7 @@ from perdure.store.sql_read import (
     read_heads,
     read_jobs_at,
     read_page,
+    read_queues,
     read_sound,
 )
 from perdure.store.sql_write import write_entries
@@ -140,7 +140,9 @@ class SqlStore:
             if not self._read_only:
                 self._writer = await DriverConnection.connect(engine)
                 await self._call(self._writer, prepare_writer, self._synchronous)
-                epoch = await self._call(self._writer, open_schema)
+                last_epoch = self._lock.last_epoch
+                epoch = await self._call(self._writer, open_schema, last_epoch)
+                self._lock.tell(epoch)
             self._reader = await DriverConnection.connect(engine)
             await self._call(self._reader, prepare_reader)
             return await self._call(self._reader, read_epoch) if self._read_only else epoch
@@ -200,17 +202,17 @@ class SqlStore:
         limit: int = 1000,
     ) -> list[HeadRow]:
         """Instances in order of their key; see ``Store.heads``."""
-        return await self._call(self._reader, read_heads, saga, status, after, limit)
+        return await self._sound(read_heads, saga, status, after, limit)
 
     async def deadlines(
         self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
     ) -> list[DeadlineRow]:
         """Armed deadlines in order of their moment; see ``Store.deadlines``."""
-        return await self._call(self._reader, read_page, DEADLINES_PAGE, [*after, limit])
+        return await self._sound(read_sound, DEADLINES_PAGE, [*after, limit])
 
     async def inbox(self, after: int = 0, limit: int = 1000) -> list[InboxRow]:
         """Waiting messages in order of arrival; see ``Store.inbox``."""
-        return await self._call(self._reader, read_page, INBOX_PAGE, [after, limit])
+        return await self._sound(read_sound, INBOX_PAGE, [after, limit])
 
     async def inbox_due(
         self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
@@ -223,8 +225,8 @@ class SqlStore:
     ) -> list[OutboxRow]:
         """Commands and events that wait; see ``Store.outbox``."""
         if queue is None:
-            return await self._call(self._reader, read_page, OUTBOX_PAGE, [after, limit])
-        return await self._call(self._reader, read_page, QUEUE_PAGE, [queue, after, limit])
+            return await self._sound(read_sound, OUTBOX_PAGE, [after, limit])
+        return await self._sound(read_sound, QUEUE_PAGE, [queue, after, limit])
 
     async def jobs_ready(self, queue: str, now_ms: int, limit: int = 1000) -> list[OutboxRow]:
         """Jobs of a queue that may start; see ``Store.jobs_ready``."""
@@ -244,7 +246,7 @@ class SqlStore:
 
     async def queues(self) -> list[QueueRow]:
         """What was written of work queues; see ``Store.queues``."""
-        return await self._call(self._reader, read_page, QUEUES_ALL, [])
+        return await self._sound(read_queues)
 
     async def queue_depths(self) -> dict[str, int]:
         """Jobs per queue; see ``Store.queue_depths``."""
@@ -252,7 +254,7 @@ class SqlStore:
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         """Dead letters in order of arrival; see ``Store.dead_letters``."""
-        return await self._call(self._reader, read_page, DEAD_LETTERS_PAGE, [after, limit])
+        return await self._sound(read_sound, DEAD_LETTERS_PAGE, [after, limit])
 
     async def _sound(
         self, read: Callable[..., tuple[list[Any], list[CorruptRecord]]], *arguments: Any

@@ -13,7 +13,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from perdure.core.commit import HeadRow, JournalRow, OutboxRow, SnapshotRow, Status
+from perdure.core.commit import (
+    HeadRow,
+    JournalRow,
+    OutboxRow,
+    QueueRow,
+    SnapshotRow,
+    Status,
+)
 from perdure.errors import CorruptRecord
 from perdure.store.protocol import LoadedInstance
 from perdure.store.read_statements import (
@@ -23,11 +30,12 @@ from perdure.store.read_statements import (
     JOURNAL_RANGES,
     NEWEST_SNAPSHOTS,
     QUEUE_DEPTHS,
+    QUEUES_ALL,
     SNAPSHOTS_OF,
     Query,
     heads_page,
 )
-from perdure.store.rows import INBOX, JOURNAL, SNAPSHOTS, StoredRow, corrupt_record
+from perdure.store.rows import INBOX, JOURNAL, QUEUES, SNAPSHOTS, StoredRow, corrupt_record
 from perdure.store.statements import spread
 
 __all__ = [
@@ -37,6 +45,7 @@ __all__ = [
     "read_heads",
     "read_jobs_at",
     "read_page",
+    "read_queues",
     "read_sound",
 ]
 
@@ -45,6 +54,8 @@ logger = logging.getLogger("perdure.store")
 INSTANCES_PER_QUERY = 100
 
 JOBS_PER_QUERY = 1_000
+
+_AFTER_SLASH = chr(ord("/") + 1)
 
 PAGE_TURNS_MAX = 1_000
 """Turns that one ``load`` gives of one instance; the rest is read with ``journal``."""
@@ -117,20 +128,30 @@ def read_heads(
     status: Status | None,
     after: str,
     limit: int,
-) -> list[HeadRow]:
-    """Heads in order of their key, as ``Store.heads`` gives them."""
+) -> tuple[list[HeadRow], list[CorruptRecord]]:
+    """Heads in order of their key, as ``Store.heads`` gives them, and an error per damaged one.
+
+    All heads of a saga are found by their keys alone: a damaged status or saga hides none.
+    """
     query = heads_page(saga is not None, status is not None)
     if saga is None:
         values: list[Any] = [after] if status is None else [after, status.value]
-        return read_page(connection, query, [*values, limit])
-    # One status at a time is one walk along the index; all at once would sort the whole saga.
-    statuses = list(Status) if status is None else [status]
-    by_status = heads_page(True, True)
-    rows: list[HeadRow] = []
-    for each in statuses:
-        rows += read_page(connection, by_status, [after, saga, each.value, limit])
-    rows.sort(key=lambda row: row.instance)
-    return rows[:limit]
+    elif status is None:
+        values = [max(after, f"{saga}/"), f"{saga}{_AFTER_SLASH}"]
+    else:
+        values = [after, saga, status.value]
+    return read_sound(connection, query, [*values, limit])
+
+
+def read_queues(connection: sqlite3.Connection) -> tuple[list[QueueRow], list[CorruptRecord]]:
+    """What is known of queues; one with a damaged row counts as paused, in case it was."""
+    stored = _stored(connection, QUEUES_ALL, [])
+    rows, damaged = _sorted_out(QUEUES_ALL, stored)
+    for each in stored:
+        if not QUEUES.is_sound(each):
+            why = "its row in the store is damaged; resume it if its jobs may start"
+            rows.append(QueueRow(str(each.key[0]), True, why, 0))
+    return rows, damaged
 
 
 def load_instances(

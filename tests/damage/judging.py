@@ -1,0 +1,127 @@
+"""Was anything wrong, and did it say so? What a damaged file showed, against the sound one.
+
+    harmless    all is as in the sound file, and nothing was said
+    healed      all is as in the sound file, and the damage was named
+    detected    what the damage concerned is refused, or left out and named; all else is as it was
+    earlier     the whole file is an earlier state of itself, which no checksum tells
+    stated      a missing or repeated row that no checksum tells; ``docs/guarantees.md`` says which
+    SILENT, NEIGHBOUR, DOWN, CRASH: never
+
+Next to read: ``corruption_sweep.py``, which counts them.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from tests.damage.damages import Damage
+from tests.damage.using import Refused, Seen
+
+__all__ = ["Judgement", "Verdict", "judge"]
+
+
+class Verdict(StrEnum):
+    HARMLESS = "harmless"
+    HEALED = "healed"
+    DETECTED = "detected"
+    EARLIER = "earlier"
+    STATED = "stated"
+    SILENT = "SILENT"
+    NEIGHBOUR = "NEIGHBOUR"
+    DOWN = "DOWN"
+    CRASH = "CRASH"
+
+    @property
+    def is_bad(self) -> bool:
+        return self.isupper()
+
+
+class Judgement(NamedTuple):
+    verdict: Verdict
+    why: str = ""
+
+
+_STATED = {
+    ("journal", "delete"): "the last row of a journal",
+    ("outbox", "delete"): "a row of the outbox",
+    ("inbox", "delete"): "a row of the inbox",
+    ("dead_letters", "delete"): "a dead letter",
+    ("dead_letters", "duplicate"): "a dead letter twice",
+    ("queues", "delete"): "a queue's pause",
+    ("instances", "delete"): "a head row",
+    ("inbox", "swap position"): "the order of waiting messages",
+    ("dead_letters", "swap position"): "the order of dead letters",
+}
+"""What nobody can tell from the rows that are there. See ``docs/guarantees.md``."""
+
+_STATED_COLUMNS = {
+    "instances.instance": "a head row",
+    "dead_letters.position": "the order of dead letters",
+    "inbox.position": "the order of waiting messages",
+}
+
+_NAMING = re.compile(
+    r"checksum|is missing|damaged|malformed|not a database|cannot use|epoch|corrupt|no msgpack"
+    r"|disk image|another program|meta has|schema version|went back|fewer|does not have",
+    re.IGNORECASE,
+)
+
+
+def judge(damage: Damage, concerned: frozenset[str], truth: Seen, seen: Seen) -> Judgement:
+    """The verdict on one use of a damaged file."""
+    if seen.crash:
+        return Judgement(Verdict.CRASH, seen.crash)
+    untyped = [refused for refused in seen.refusals if not refused.typed]
+    if untyped:
+        return Judgement(Verdict.CRASH, untyped[0].error)
+    noticed = _NAMING.search(_new_words(truth, seen)) is not None
+    started = ("*", "start") not in seen.found
+    whole = "*" in concerned
+    if not started:
+        if not whole:
+            return Judgement(Verdict.DOWN, seen.refusals[0].error)
+        return Judgement(Verdict.DETECTED if noticed else Verdict.SILENT, seen.noticed)
+    wrong = _differences(truth, seen)
+    if not wrong:
+        return Judgement(Verdict.HEALED if noticed else Verdict.HARMLESS)
+    if not whole:
+        strangers = [key for key in wrong if key[0] not in concerned]
+        if strangers:
+            return Judgement(Verdict.NEIGHBOUR, _shown(strangers[0], truth, seen))
+    if noticed:
+        return Judgement(Verdict.DETECTED)
+    if damage.where.startswith("log"):
+        return Judgement(Verdict.EARLIER, _shown(wrong[0], truth, seen))
+    table = damage.where.partition(",")[0]
+    if (table, damage.how) in _STATED:
+        return Judgement(Verdict.STATED, _STATED[table, damage.how])
+    column = damage.where.partition(" of ")[0]
+    if column in _STATED_COLUMNS:
+        return Judgement(Verdict.STATED, _STATED_COLUMNS[column])
+    return Judgement(Verdict.SILENT, _shown(wrong[0], truth, seen))
+
+
+def _new_words(truth: Seen, seen: Seen) -> str:
+    said = set(truth.noticed.splitlines())
+    return "\n".join(line for line in seen.noticed.splitlines() if line not in said)
+
+
+def _differences(truth: Seen, seen: Seen) -> list[tuple[str, str]]:
+    keys = [*truth.found, *(key for key in seen.found if key not in truth.found)]
+    return [key for key in keys if truth.found.get(key, _NONE) != seen.found.get(key, _NONE)]
+
+
+_NONE = object()
+
+
+def _shown(key: tuple[str, str], truth: Seen, seen: Seen) -> str:
+    def short(value: Any) -> str:
+        text = "nothing" if value is _NONE else repr(value)
+        return text if len(text) < 300 else f"{text[:300]}…"
+
+    right, wrong = truth.found.get(key, _NONE), seen.found.get(key, _NONE)
+    if isinstance(wrong, Refused):
+        wrong = wrong.error
+    return f"{' '.join(key)}: {short(wrong)} in place of {short(right)}"
