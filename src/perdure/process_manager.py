@@ -31,6 +31,7 @@ from perdure.core.correlation import Continue, Ignore, Start, Stop, VerdictKind,
 from perdure.core.family import Cancel, ChildEnded
 from perdure.core.retry import RetryPolicy
 from perdure.core.saga import Definition, Handling, MissingPolicy, Park, is_immutable
+from perdure.core.supervision import Supervision
 from perdure.declared import Declarations, Handler, declarations_of, event_type
 from perdure.effects import Effect, Effects, Fail
 from perdure.errors import DuplicateHandler
@@ -50,6 +51,7 @@ from perdure.saga_checks import (
     missing_of,
     policy_of,
     state_class_of,
+    supervision_of,
     timeout_of,
 )
 
@@ -95,7 +97,8 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
     an instance which does not exist), ``retry`` (a retry policy: a message whose turn raised,
     whatever it raised but ``NonRetryable``, is tried again later; None: it is a dead letter at
     once), ``lets_pass`` (True: others go on meanwhile; else they wait, so that order is kept.
-    Deadlines never wait for others).
+    Deadlines never wait for others), ``supervision`` (a ``Supervision``: what becomes of an
+    instance whose turn has failed for good; by default it lives on).
 
     One object of the class serves all instances; keep nothing on ``self``.
     Raises ``DefinitionError`` when the class is declared wrongly.
@@ -107,6 +110,7 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
     on_missing: ClassVar[MissingPolicy] = Park()
     retry: ClassVar[RetryPolicy | None] = None
     lets_pass: ClassVar[bool] = False
+    supervision: ClassVar[Supervision] = Supervision.resume()
     declarations: ClassVar[Declarations]
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -254,6 +258,7 @@ def define(saga: type[ProcessManager[Any]]) -> Definition:
         timeout_retry=policy_of(saga, "timeout_retry"),
         retry=policy_of(saga, "retry"),
         lets_pass=lets_pass_of(saga),
+        supervision=supervision_of(saga),
         compensated=tuple(tables.compensators),
         on_missing=missing_of(saga),
         types=tuple(dict.fromkeys([*classes, *tables.compensators, *failed])),

@@ -13,7 +13,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 import perdure.failpoints as failpoints
 from perdure.errors import NotADatabase, SchemaTooNew, SchemaTooOld
 from perdure.failpoints import Point
-from perdure.store.schema import APPLICATION_ID, SCHEMA_VERSION, meta, metadata
+from perdure.store.schema import APPLICATION_ID, SCHEMA_VERSION, meta, metadata, quarantines
 from perdure.store.sql_write import roll_back
 from perdure.store.statements import compiled
 
@@ -25,6 +25,8 @@ _CREATE = [
 ]
 _FIRST_META = compiled(insert(meta).values(id=1, schema_version=SCHEMA_VERSION, epoch=0))
 _NEXT_EPOCH = compiled(update(meta).values(epoch=meta.c.epoch + 1))
+_CREATE_QUARANTINES = compiled(CreateTable(quarantines))
+_SET_VERSION = compiled(update(meta).values(schema_version=SCHEMA_VERSION))
 _READ_META = compiled(select(meta.c.schema_version, meta.c.epoch))
 
 
@@ -42,6 +44,8 @@ def open_schema(connection: sqlite3.Connection) -> int:
                 failpoints.reach(Point.CREATING)
                 connection.execute(ddl)
             connection.execute(_FIRST_META)
+        else:
+            _upgrade(connection)
         read_epoch(connection)
         connection.execute(_NEXT_EPOCH)
         epoch = read_epoch(connection)
@@ -54,14 +58,16 @@ def open_schema(connection: sqlite3.Connection) -> int:
     return epoch
 
 
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Bring a file of version 2 up to this one: what it has not is created, the rest stays."""
+    if [version for version, _ in _meta_of(connection)] == [2]:
+        connection.execute(_CREATE_QUARANTINES)
+        connection.execute(_SET_VERSION)
+
+
 def read_epoch(connection: sqlite3.Connection) -> int:
     """The epoch in force, of a database whose schema this code understands."""
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise NotADatabase(
-            "the file holds another program's tables",
-            remedy="give perdure a file of its own",
-        )
-    rows = connection.execute(_READ_META).fetchall()
+    rows = _meta_of(connection)
     if len(rows) != 1:
         raise NotADatabase(
             f"the table meta has {len(rows)} rows in place of one",
@@ -75,11 +81,21 @@ def read_epoch(connection: sqlite3.Connection) -> int:
         )
     if version < SCHEMA_VERSION:
         raise SchemaTooOld(
-            f"the store has schema version {version}, which was never released; this perdure"
-            f" reads {SCHEMA_VERSION}",
-            remedy="finish its work with the perdure that wrote it, or start with a new file",
+            f"the store has schema version {version}, this perdure reads {SCHEMA_VERSION}",
+            remedy="of version 2: open it for writing once, which upgrades it; of version 1, which "
+            "was never released: finish its work with the perdure that wrote it, or start with a "
+            "new file",
         )
     return int(epoch)
+
+
+def _meta_of(connection: sqlite3.Connection) -> list[tuple[int, int]]:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise NotADatabase(
+            "the file holds another program's tables",
+            remedy="give perdure a file of its own",
+        )
+    return connection.execute(_READ_META).fetchall()
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
