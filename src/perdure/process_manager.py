@@ -92,13 +92,12 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
     (a timedelta: fail, or call the ``@on_timeout`` handler, when the whole process takes longer;
     armed by the first turn), ``timeout_retry`` (a retry policy: after its delay the timeout is
     reached again, ``max_attempts`` times in all, instead of failing at the first; ``jitter`` does
-    not count), ``on_missing`` (``Park(for_s)``, ``IgnoreMissing()``,
-    ``StartMissing()``, ``ReplyMissing(value)``: what becomes of a message that continues or stops
-    an instance which does not exist), ``retry`` (a retry policy: a message whose turn raised,
-    whatever it raised but ``NonRetryable``, is tried again later; None: it is a dead letter at
-    once), ``lets_pass`` (True: others go on meanwhile; else they wait, so that order is kept.
-    Deadlines never wait for others), ``supervision`` (a ``Supervision``: what becomes of an
-    instance whose turn has failed for good; by default it lives on).
+    not count), ``on_missing`` (``Park(for_s)``, ``IgnoreMissing()``, ``StartMissing()``,
+    ``ReplyMissing(value)``: what becomes of a message that continues or stops an instance which
+    does not exist), ``retry`` (a retry policy: a message whose turn raised, whatever it raised but
+    ``NonRetryable``, is tried again later; None: not), ``lets_pass`` (True: others go on meanwhile;
+    else they wait, so that order is kept. Deadlines never wait for others), ``supervision`` (what
+    becomes of a message whose turn has failed for good, and of its instance; ``Supervision``).
 
     One object of the class serves all instances; keep nothing on ``self``.
     Raises ``DefinitionError`` when the class is declared wrongly.
