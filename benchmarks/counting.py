@@ -13,6 +13,7 @@ from perdure.core.commit import (
     InboxRow,
     JournalRow,
     OutboxRow,
+    QuarantineRow,
     QueueRow,
     Status,
 )
@@ -100,6 +101,12 @@ class CountingStore:
 
     async def queue_depths(self) -> dict[str, int]:
         return await self._counted.queue_depths()
+
+    async def quarantines(self) -> list[QuarantineRow]:
+        return await self._counted.quarantines()
+
+    async def inbox_sizes(self, instances: Sequence[str]) -> dict[str, int]:
+        return await self._counted.inbox_sizes(instances)
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         return await self._counted.dead_letters(after, limit)

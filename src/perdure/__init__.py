@@ -18,6 +18,7 @@ from perdure.core.retry import Exponential, Fixed, Linear, RetryPolicy
 from perdure.core.saga import IgnoreMissing, Park, ReplyMissing, StartMissing
 from perdure.core.schedule import Cron, Every
 from perdure.core.step_events import Residue
+from perdure.core.supervision import Supervision
 from perdure.correlating import CORRELATION_ID
 from perdure.declarations import (
     applies,
@@ -71,6 +72,7 @@ from perdure.queue import WorkQueue
 from perdure.runs import PauseSchedule, ResumeSchedule, Run, TriggerSchedule
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.letters import DeadLetter
+from perdure.runtime.quarantine import QuarantinedInstance
 from perdure.runtime.queues import JobView, QueueRef
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
@@ -133,6 +135,7 @@ __all__ = [
     "PerdureError",
     "ProcessManager",
     "Publish",
+    "QuarantinedInstance",
     "QueueRef",
     "Rate",
     "Receipt",
@@ -161,6 +164,7 @@ __all__ = [
     "StepFailed",
     "Stop",
     "Stuck",
+    "Supervision",
     "TimeoutReached",
     "TriggerSchedule",
     "Who",

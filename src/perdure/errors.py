@@ -30,6 +30,7 @@
     │   ├── InstanceQuarantined    the instance's journal cannot be trusted or read; bytes are kept
     │   ├── PublishFailed          some of several instances did not take a published message
     │   └── RuntimeNotRunning      not started, stopping or stopped
+    ├── Escalated                  a saga has failed, and the runtime has stopped for it
     ├── SagaFailed                 the instance whose end was awaited did not reach its goal
     ├── SagaStuck                  … or cannot go on before somebody has seen to it
     ├── StepFailed                 raised in a coroutine workflow where it awaits the step
@@ -185,7 +186,14 @@ class OutcomeUnknown(SendError):
 
 
 class InstanceQuarantined(SendError):
-    """The instance cannot be rehydrated: its journal is damaged, or newer than this code."""
+    """The instance is set aside: by its supervision, or since its journal cannot be used."""
+
+
+class Escalated(PerdureError):
+    """A saga whose supervision escalates has failed: its runtime has stopped.
+
+    The original exception is ``__cause__``. The message is kept, and tried again at the next start.
+    """
 
 
 class RuntimeNotRunning(SendError):

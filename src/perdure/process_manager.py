@@ -31,6 +31,7 @@ from perdure.core.correlation import Continue, Ignore, Start, Stop, VerdictKind,
 from perdure.core.family import Cancel, ChildEnded
 from perdure.core.retry import RetryPolicy
 from perdure.core.saga import Definition, Handling, MissingPolicy, Park, is_immutable
+from perdure.core.supervision import Supervision
 from perdure.declared import Declarations, Handler, declarations_of, event_type
 from perdure.effects import Effect, Effects, Fail
 from perdure.errors import DuplicateHandler
@@ -50,6 +51,7 @@ from perdure.saga_checks import (
     missing_of,
     policy_of,
     state_class_of,
+    supervision_of,
     timeout_of,
 )
 
@@ -90,12 +92,12 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
     (a timedelta: fail, or call the ``@on_timeout`` handler, when the whole process takes longer;
     armed by the first turn), ``timeout_retry`` (a retry policy: after its delay the timeout is
     reached again, ``max_attempts`` times in all, instead of failing at the first; ``jitter`` does
-    not count), ``on_missing`` (``Park(for_s)``, ``IgnoreMissing()``,
-    ``StartMissing()``, ``ReplyMissing(value)``: what becomes of a message that continues or stops
-    an instance which does not exist), ``retry`` (a retry policy: a message whose turn raised,
-    whatever it raised but ``NonRetryable``, is tried again later; None: it is a dead letter at
-    once), ``lets_pass`` (True: others go on meanwhile; else they wait, so that order is kept.
-    Deadlines never wait for others).
+    not count), ``on_missing`` (``Park(for_s)``, ``IgnoreMissing()``, ``StartMissing()``,
+    ``ReplyMissing(value)``: what becomes of a message that continues or stops an instance which
+    does not exist), ``retry`` (a retry policy: a message whose turn raised, whatever it raised but
+    ``NonRetryable``, is tried again later; None: not), ``lets_pass`` (True: others go on meanwhile;
+    else they wait, so that order is kept. Deadlines never wait for others), ``supervision`` (what
+    becomes of a message whose turn has failed for good, and of its instance; ``Supervision``).
 
     One object of the class serves all instances; keep nothing on ``self``.
     Raises ``DefinitionError`` when the class is declared wrongly.
@@ -107,6 +109,7 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
     on_missing: ClassVar[MissingPolicy] = Park()
     retry: ClassVar[RetryPolicy | None] = None
     lets_pass: ClassVar[bool] = False
+    supervision: ClassVar[Supervision] = Supervision.resume()
     declarations: ClassVar[Declarations]
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -254,6 +257,7 @@ def define(saga: type[ProcessManager[Any]]) -> Definition:
         timeout_retry=policy_of(saga, "timeout_retry"),
         retry=policy_of(saga, "retry"),
         lets_pass=lets_pass_of(saga),
+        supervision=supervision_of(saga),
         compensated=tuple(tables.compensators),
         on_missing=missing_of(saga),
         types=tuple(dict.fromkeys([*classes, *tables.compensators, *failed])),

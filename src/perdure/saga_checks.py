@@ -14,6 +14,7 @@ from typing import Any
 
 from perdure.core.retry import RetryPolicy
 from perdure.core.saga import MissingPolicy
+from perdure.core.supervision import Supervision
 from perdure.errors import DefinitionError, NotAPlainFunction
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "missing_of",
     "policy_of",
     "state_class_of",
+    "supervision_of",
     "timeout_of",
 ]
 
@@ -79,6 +81,19 @@ def lets_pass_of(saga: type[Any]) -> bool:
             f"lets_pass is {saga.lets_pass!r}", saga=saga.name, remedy="give True or False"
         )
     return saga.lets_pass
+
+
+def supervision_of(saga: type[Any]) -> Supervision:
+    """What becomes of an instance whose turn has failed for good."""
+    found: Supervision = saga.supervision
+    if isinstance(found, Supervision):
+        return found
+    raise DefinitionError(
+        f"supervision is {found!r}",
+        saga=saga.name,
+        remedy="give Supervision.resume(), .restart(), .stop(), .quarantine() or .escalate(), "
+        "with its parentheses",
+    )
 
 
 def check_name(saga: type[Any]) -> None:

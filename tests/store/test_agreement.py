@@ -19,8 +19,10 @@ from perdure.store.sql_read import (
     load_instances,
     read_depths,
     read_heads,
+    read_inbox_sizes,
     read_jobs_at,
     read_page,
+    read_quarantines,
     read_sound,
 )
 from perdure.store.sql_write import write_entries
@@ -30,6 +32,7 @@ from perdure.testing.sample_rows import (
     head,
     inbox_row,
     outbox_row,
+    quarantine_row,
     queue_row,
     settlement,
     snapshot,
@@ -102,6 +105,10 @@ def settlements(draw: Any, place: int) -> Entry:
         letter=draw(st.sampled_from([0, 0, 0, 1, 2])) if what == "settlement" else 0,
         outbox=tuple(draw(job_rows(place + n)) for n in range(draw(st.integers(0, 2)))),
         inbox=draw(st.sampled_from([None, inbox_row(name, "m-1"), inbox_row(name, "m-2")])),
+        taken=draw(st.sampled_from(["", "", "m-1"])),
+        quarantine=draw(
+            st.sampled_from([None, quarantine_row(name), quarantine_row(name, is_over=True)])
+        ),
         dead_letters=draw(st.sampled_from([(), (dead_letter(name, "m-1", job=1),)])),
     )
     if what == "settlement":
@@ -182,6 +189,8 @@ async def agree_on_jobs(connection: sqlite3.Connection, memory: MemoryStore) -> 
     assert unplaced(found) == unplaced(await memory.inbox_due((1, "Order/a", "m-2")))
     assert read_page(connection, queries.QUEUES_ALL, []) == await memory.queues()
     assert read_depths(connection) == await memory.queue_depths()
+    assert read_quarantines(connection) == (await memory.quarantines(), [])
+    assert read_inbox_sizes(connection, NAMES) == await memory.inbox_sizes(NAMES)
 
 
 def unplaced(rows: Any) -> list[Any]:

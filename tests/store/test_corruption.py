@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,14 +16,18 @@ from perdure.store import rows, schema
 from perdure.store.sql_read import (
     load_instances,
     read_page,
+    read_quarantines,
 )
+from perdure.store.sql_write import write_entries
 from perdure.testing.sample_rows import (
     dead_letter,
     deadline,
     head,
     inbox_row,
     outbox_row,
+    quarantine_row,
     queue_row,
+    settlement,
     snapshot,
     turn,
     turns,
@@ -48,6 +53,7 @@ def everything(epoch: int) -> list[Entry]:
         )
         found += [snapshot(name, 1, b"older"), snapshot(name, 3, b"newer")]
         found += [inbox_row(name, "waits"), dead_letter(name, "dead"), queue_row(name)]
+        found.append(settlement(quarantine=quarantine_row(name)))
     return found
 
 
@@ -151,6 +157,24 @@ def test_pages(damaged, table, where, column, how):
         hit, near = load_instances(damaged, [HIT, NEAR])
         assert hit.corrupt is not None
         assert (near.corrupt, len(near.inbox)) == (None, 1)
+
+
+@pytest.mark.parametrize(("column", "how"), columns(schema.quarantines))
+def test_a_damaged_quarantine_is_named_and_its_instance_stays_set_aside(damaged, column, how):
+    damage(damaged, "quarantines", f"instance = '{HIT}'", column, how)
+    rows, problems = read_quarantines(damaged)
+    assert len(problems) == 1
+    assert quarantine_row(NEAR) in rows
+    others = [(row.instance, row.reason) for row in rows if row.instance != NEAR]
+    if column != "instance":
+        assert others == [(HIT, "unknown")]
+        over = [settlement(quarantine=replace(row, is_over=True)) for row in rows]
+        assert write_entries(damaged, over, 1) == [None, None]
+        assert read_quarantines(damaged) == ([], [])
+    elif how == "bytes":
+        assert others == []
+    else:
+        assert [reason for _, reason in others] == ["unknown"]
 
 
 def test_jobs_that_changed_places(damaged):

@@ -20,6 +20,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "jobs_ready": ("payments", 5),
     "jobs_at": ([1],),
     "jobs_after": (1,),
+    "inbox_sizes": (["Order/1"],),
 }
 
 

@@ -9,6 +9,7 @@ import threading
 import aiosqlite
 import pytest
 
+from perdure import failpoints
 from perdure.errors import (
     DefinitionError,
     NotADatabase,
@@ -22,9 +23,10 @@ from perdure.store import sqlite_connection
 from perdure.store.memory import MemoryStore
 from perdure.store.schema import SCHEMA_VERSION
 from perdure.store.sql import SqlStore
+from perdure.store.sql_open import open_schema
 from perdure.store.urls import store_from_url
-from perdure.testing.sample_rows import turn
-from tests.store.databases import database, file_store, on_writer
+from perdure.testing.sample_rows import quarantine_row, queue_row, settlement, turn
+from tests.store.databases import database, file_store, on_writer, write_all
 
 
 def pragma(connection, name):
@@ -138,6 +140,54 @@ def test_an_older_schema(tmp_path):
     unchanged = sqlite3.connect(tmp_path / "store.db")
     assert unchanged.execute("SELECT epoch FROM meta").fetchall() == [(1,)]
     unchanged.close()
+
+
+def as_version_2(path):
+    """A file as the perdure before this one left it."""
+    connection, epoch = database(path)
+    write_all(connection, [turn("Order/1", 1, epoch), queue_row("payments")], epoch)
+    connection.executescript("DROP TABLE quarantines; UPDATE meta SET schema_version = 2")
+    return connection
+
+
+def test_a_file_of_version_2_is_upgraded_by_opening_it(tmp_path):
+    as_version_2(tmp_path / "store.db").close()
+
+    async def scenario() -> None:
+        with pytest.raises(SchemaTooOld, match="version 2"):
+            await file_store(tmp_path, read_only=True).open()
+        for epoch in (2, 3):
+            store = file_store(tmp_path)
+            assert await store.open() == epoch
+            assert len(await store.journal("Order/1")) == 1
+            assert await store.queues() == [queue_row("payments")]
+            assert len(await store.quarantines()) == epoch - 2
+            await store.write([settlement(quarantine=quarantine_row("Order/1"))])
+            await store.close()
+        watcher = file_store(tmp_path, read_only=True)
+        await watcher.open()
+        assert await watcher.quarantines() == [quarantine_row("Order/1")]
+        await watcher.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_upgrade_that_is_interrupted_has_not_begun(tmp_path, monkeypatch):
+    connection = as_version_2(tmp_path / "store.db")
+
+    def die(point):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(failpoints, "listener", die)
+    with pytest.raises(KeyboardInterrupt):
+        open_schema(connection)
+    monkeypatch.undo()
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    assert "quarantines" not in tables
+    assert connection.execute("SELECT schema_version, epoch FROM meta").fetchall() == [(2, 1)]
+    assert open_schema(connection) == 2
+    assert connection.execute("SELECT schema_version FROM meta").fetchall() == [(SCHEMA_VERSION,)]
+    connection.close()
 
 
 def test_a_path_that_cannot_be_written(tmp_path):

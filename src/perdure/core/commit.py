@@ -23,6 +23,7 @@ __all__ = [
     "JournalRow",
     "OutboxKind",
     "OutboxRow",
+    "QuarantineRow",
     "QueueRow",
     "Settlement",
     "SnapshotRow",
@@ -205,13 +206,29 @@ class QueueRow:
 
 
 @dataclass(slots=True)
+class QuarantineRow:
+    """An instance is set aside since ``since_ms``: what arrives for it is kept and not processed.
+
+    ``reason`` is a word ("restarts", "failed", "corrupt", "undecodable", "replay", "unknown"),
+    ``error`` why, in a line. ``is_over`` (not stored): it is released, the row is deleted.
+    """
+
+    instance: str
+    reason: str
+    error: str
+    since_ms: int
+    is_over: bool = False
+
+
+@dataclass(slots=True)
 class Settlement:
     """Row changes that go together and are no turn: a job done, given up, or put; a letter moved.
 
     ``job`` and ``letter`` are positions: that outbox row, that dead letter is deleted. If one of
     them is not there (any more), the whole is left out as ``Gone``. Rows of ``outbox`` are put at
     their positions; one whose ``given_id`` waits already is left as it is. ``instance`` is whom it
-    concerns, "" for nobody.
+    concerns, "" for nobody; ``taken`` is the id of a message of it that goes out of the inbox, and
+    ``quarantine`` sets it aside, or ends that.
     """
 
     instance: str
@@ -220,6 +237,8 @@ class Settlement:
     outbox: tuple[OutboxRow, ...] = ()
     inbox: InboxRow | None = None
     dead_letters: tuple[DeadLetterRow, ...] = ()
+    taken: str = ""
+    quarantine: QuarantineRow | None = None
 
 
 @dataclass(slots=True)

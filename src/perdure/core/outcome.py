@@ -50,13 +50,16 @@ class Outcome(StrEnum):
     EXISTS = "exists"
     """A strict start of an instance that exists; refused."""
     FAILED = "failed"
-    """The handler of a deadline raised; the deadline is gone, a dead letter tells of it."""
+    """The handler raised, and a dead letter tells of it: of a deadline, which is gone, or of a
+    message whose failure ended the instance, as its supervision says."""
     DELAYED = "delayed"
     """The handler raised, nothing was applied; it is tried again, the message is in the inbox."""
     QUEUED = "queued"
     """Another message of the instance is tried again first; this one waits behind, in the inbox."""
     PARKED = "parked"
     """There is no such instance; the message waits in the inbox."""
+    HELD = "held"
+    """The instance is quarantined; the message is kept in the inbox, and was not applied."""
     MISSING = "missing"
     """There is no such instance; the message was dropped, as the saga says."""
 

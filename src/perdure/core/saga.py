@@ -20,6 +20,7 @@ from uuid import UUID
 
 from perdure.core.correlation import VerdictKind, Verdicts
 from perdure.core.retry import RetryPolicy
+from perdure.core.supervision import Supervision
 from perdure.effects import Effect
 from perdure.errors import DefinitionError
 from perdure.messages import Metadata, TypeInfo
@@ -95,7 +96,8 @@ class Definition:
 
     ``compensate(state, failed_command)`` returns the commands (or effects) that make up for it;
     ``compensated`` are the commands it is declared for. ``retry`` is when a message whose turn
-    raised is tried again (None: never), ``lets_pass``: others need not wait for it meanwhile.
+    raised is tried again (None: never), ``lets_pass``: others need not wait for it meanwhile;
+    ``supervision`` is what becomes of the instance when that is over.
     ``timeout_retry`` is when the timeout is reached again, instead of ending the process.
     ``is_pure``: its functions leave what they are given as it is, so no turn makes copies for them.
     ``is_told``: what becomes of its commands is told to it; else results are published, and of a
@@ -117,6 +119,7 @@ class Definition:
     timeout_retry: RetryPolicy | None = None
     retry: RetryPolicy | None = None
     lets_pass: bool = False
+    supervision: Supervision = field(default_factory=Supervision.resume)
     compensated: tuple[type, ...] = ()
     on_missing: MissingPolicy = field(default_factory=Park)
     types: Collection[type] = ()

@@ -39,7 +39,15 @@ from perdure.messages import (
     TimeoutReached,
 )
 
-__all__ = ["deadline_id", "failed", "fired_name", "metadata_of", "stale", "step"]
+__all__ = [
+    "deadline_id",
+    "ended_by_failure",
+    "failed",
+    "fired_name",
+    "metadata_of",
+    "stale",
+    "step",
+]
 
 
 def metadata_of(message: Message, instance_id: str, sequence_nr: int, now_ms: int) -> Metadata:
@@ -167,6 +175,24 @@ def _nothing(
 def failed(instance: Instance, message: Message, now_ms: int) -> Turn:
     """The turn that journals that the handler of a deadline raised: only the deadline goes."""
     return _nothing(instance, message, Outcome.FAILED, now_ms, False, fired_name(message.content))
+
+
+def ended_by_failure(
+    definition: Definition,
+    instance: Instance,
+    message: Message,
+    now_ms: int,
+    reason: str,
+    encoder: Encoder,
+) -> Turn:
+    """The turn that journals that a message's failure ends its instance; nothing else is kept."""
+    sequence_nr = instance.sequence_nr + 1
+    metadata = metadata_of(message, instance.correlation_id, sequence_nr, now_ms)
+    draft = Draft(definition, instance, metadata, encoder)
+    draft.leave(Status.FAILED, reason)
+    turn = draft.turn(message, now_ms)
+    turn.outcome = Outcome.FAILED
+    return turn
 
 
 def stale(instance: Instance, message: Message, now_ms: int) -> Turn:

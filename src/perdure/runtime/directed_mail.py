@@ -152,7 +152,7 @@ class _Begun:
             self._mail.unstarted(self._row, self._content, error)
 
 
-_ON_ITS_WAY = (Outcome.APPLIED, Outcome.DELAYED, Outcome.QUEUED)
+_ON_ITS_WAY = (Outcome.APPLIED, Outcome.DELAYED, Outcome.QUEUED, Outcome.HELD)
 
 
 def _settlement(row: OutboxRow) -> Settlement:

@@ -24,9 +24,13 @@ class Endings:
     def heard(self, key: str, status: Status) -> None:
         """The status of an instance has changed, durably."""
         if status is not Status.RUNNING:
-            for waiter in self._waiting.pop(key, ()):
-                if not waiter.done():
-                    waiter.set_result(None)
+            self.stirred(key)
+
+    def stirred(self, key: str) -> None:
+        """Whoever waits for the instance must look again."""
+        for waiter in self._waiting.pop(key, ()):
+            if not waiter.done():
+                waiter.set_result(None)
 
     def expect(self, key: str) -> asyncio.Future[None]:
         """Resolved when the instance has ended or is stuck; ``forget`` follows."""

@@ -12,7 +12,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
-from perdure.errors import RuntimeNotRunning
+from perdure.errors import Escalated, RuntimeNotRunning
 from perdure.messages import Message
 from perdure.queue import WorkQueue
 from perdure.runtime.blueprint import blueprint_of
@@ -57,6 +57,8 @@ class Lifecycle:
         )
         self._running: Running | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
+        self._escalated: Escalated | None = None
 
     # Life
 
@@ -71,6 +73,8 @@ class Lifecycle:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
+        if self._escalated is not None and (error is None or isinstance(error, RuntimeNotRunning)):
+            raise self._escalated
 
     async def start(self) -> None:
         """Take the store, and go on with whatever was under way.
@@ -95,16 +99,34 @@ class Lifecycle:
 
         May be called twice. After ``shutdown_timeout_s`` the rest is refused to its senders.
         """
-        if self._running is not None and self._stopping is None:
-            self._stopping = asyncio.get_running_loop().create_task(self._running.stop())
+        self._begin_to_stop()
         if self._stopping is not None:
             await asyncio.shield(self._stopping)
             self._running = self._stopping = None
 
-    def _stop_soon(self) -> None:
-        """The supervisor was stopped, or the store taken by another: the runtime follows."""
+    async def stopped(self) -> None:
+        """Wait until the runtime has stopped, whoever stopped it. Stops nothing itself.
+
+            async with Runtime("sqlite+aiosqlite:///orders.db", [Order]) as runtime:
+                await runtime.stopped()
+
+        Raises ``Escalated`` if it stopped since a saga escalates its failures.
+        """
+        await self._ending.wait()
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+        if self._escalated is not None:
+            raise self._escalated
+
+    def _stop_soon(self, escalated: Escalated | None = None) -> None:
+        """A saga escalates, the supervisor was stopped, or the store taken by another."""
+        self._escalated = self._escalated or escalated
+        self._begin_to_stop()
+
+    def _begin_to_stop(self) -> None:
         if self._running is not None and self._stopping is None:
             self._stopping = asyncio.get_running_loop().create_task(self._running.stop())
+            self._ending.set()
 
     # Within
 

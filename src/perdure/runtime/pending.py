@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Pending",
     "PendingDeadLetter",
+    "PendingEnd",
     "PendingExpiry",
+    "PendingTaken",
     "PendingTurn",
     "PendingWait",
     "Unattended",
@@ -111,6 +113,8 @@ def settling(entry: Entry, settlement: Settlement | None) -> Entry:
         return entry
     if isinstance(entry, InboxRow):
         return replace(settlement, inbox=entry)
+    if isinstance(entry, Settlement):
+        return replace(settlement, inbox=entry.inbox, quarantine=entry.quarantine)
     assert isinstance(entry, DeadLetterRow)
     return replace(settlement, dead_letters=(*settlement.dead_letters, entry))
 
@@ -164,9 +168,29 @@ class PendingTurn(Pending):
             delivery.answer(turn.outcome, turn.after.sequence_nr, turn.reply_value, is_repeat)
 
 
+class PendingEnd(PendingTurn):
+    """The turn that ends an instance since its message failed; the sender is told ``error``."""
+
+    __slots__ = ("error",)
+
+    def __init__(
+        self,
+        actor: SagaActor,
+        delivery: Delivery,
+        entry: TurnRecord,
+        turn: Turn,
+        error: PerdureError,
+    ) -> None:
+        super().__init__(actor, delivery, entry, turn)
+        self.error = error
+
+    def _answer(self, delivery: Delivery, is_repeat: bool) -> None:
+        delivery.refuse(self.error)
+
+
 _WAITING = {
     InboxReason.MISSING: Outcome.PARKED,
-    InboxReason.HELD: Outcome.PARKED,
+    InboxReason.HELD: Outcome.QUEUED,
     InboxReason.DELAYED: Outcome.DELAYED,
     InboxReason.QUEUED: Outcome.QUEUED,
 }
@@ -201,6 +225,19 @@ class PendingDeadLetter(Pending):
         if self.delivery.waits:
             self.actor.supervisor.wakeups.taken(self.actor.key, self.delivery.message.message_id)
         self.delivery.refuse(self.error)
+
+
+class PendingTaken(Pending):
+    """A held message that was processed before: it goes out of the inbox, and that is all."""
+
+    __slots__ = ()
+
+    def __init__(self, actor: SagaActor, delivery: Delivery) -> None:
+        message_id = delivery.message.message_id
+        super().__init__(actor, delivery, Settlement(actor.key, taken=message_id))
+
+    def settle(self) -> None:
+        self.delivery.answer(Outcome.UNHANDLED)
 
 
 class PendingExpiry(Pending):

@@ -20,7 +20,7 @@ from perdure.core.family import own_headers
 from perdure.core.outcome import Encoder, Outcome
 from perdure.core.saga import Definition
 from perdure.core.sharing import Sharing
-from perdure.errors import InstanceQuarantined, PublishFailed, StoreError
+from perdure.errors import Escalated, InstanceQuarantined, PublishFailed, StoreError
 from perdure.failpoints import Point
 from perdure.member import Opening
 from perdure.messages import Message, Metadata
@@ -53,7 +53,9 @@ GRACE_S = 1.0
 class Running:
     """The parts of a runtime that runs, on one event loop. ``epoch``: the store's, as opened."""
 
-    def __init__(self, blueprint: Blueprint, epoch: int, on_stopped: Callable[[], None]) -> None:
+    def __init__(
+        self, blueprint: Blueprint, epoch: int, on_stopped: Callable[[Escalated | None], None]
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.thread_id = get_ident()
         store, settings, codec = blueprint.store, blueprint.settings, blueprint.codec
@@ -97,6 +99,7 @@ class Running:
         if isinstance(self.services.clock, SystemClock):  # time that stands still has no limits
             self._watch.start()
         self.services.clock.attach(self.settled)
+        await self.supervisor.quarantine.load()
         await self.supervisor.wakeups.start()
         await asyncio.gather(*(self._open(*opening) for opening in self._openings))
         await self.dispatcher.start(self.supervisor.admit)
@@ -155,6 +158,8 @@ class Running:
                 instance = await self.views.committed(definition, key)
                 if instance.exists and instance.status is not Status.RUNNING:
                     return self.views.result(definition, instance)
+                if (error := self.supervisor.quarantine.error_of(key)) is not None:
+                    raise error
                 await waiter
             finally:
                 endings.forget(key, waiter)

@@ -24,6 +24,7 @@ from perdure.errors import PerdureError, SendTimeout
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.lifecycle import Lifecycle
+from perdure.runtime.quarantine import QuarantinedInstance
 from perdure.runtime.queues import QueueRef
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef, checked_ref
@@ -61,7 +62,7 @@ class Runtime(Lifecycle):
             running.supervisor.actor_ref,
         )
 
-    def ref_to(self, seen: InstanceView | Receipt) -> SagaRef:
+    def ref_to(self, seen: InstanceView | Receipt | QuarantinedInstance) -> SagaRef:
         """The address of an instance seen in a listing or a receipt, whose id is encoded text."""
         running = self._parts()
         definition = self._blueprint.routing.definition(seen.saga)
@@ -198,6 +199,30 @@ class Runtime(Lifecycle):
         """
         message = self._message(Resume(), message_id, None, None, None)
         return await self._on_loop().resume(checked_ref(ref), message)
+
+    def quarantined(self, saga: Saga | str | None = None) -> AsyncIterator[QuarantinedInstance]:
+        """The instances that are set aside, of a saga or of all, in the order of their ids.
+
+            async for one in runtime.quarantined(OrderFulfilment):
+                print(one.correlation_id, one.reason, one.error, one.held)
+
+        Raises ``UnknownSaga``.
+        """
+        name = None if saga is None else self._blueprint.routing.definition(saga).name
+        return self._on_loop().supervisor.quarantine.listed(name)
+
+    async def release(self, ref: SagaRef) -> bool:
+        """Somebody has seen to why an instance is quarantined: it lives again.
+
+            async for one in runtime.quarantined():
+                await runtime.release(runtime.ref_to(one))
+
+        The held messages have their turns in order, and deadlines that came due fire. False if it
+        is not quarantined; nothing happens then. Raises ``InstanceQuarantined`` if it cannot be
+        rehydrated, ``StoreError`` if it cannot be read or written now; it stays quarantined then.
+        """
+        definition = self._blueprint.routing.definition(checked_ref(ref).saga)
+        return await self._on_loop().supervisor.quarantine.release(definition, ref.key)
 
     # Looking
 

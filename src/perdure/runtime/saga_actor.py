@@ -25,20 +25,20 @@ from perdure.core.instance import Armed, Instance, ProcessedMessages
 from perdure.core.outcome import Outcome, Turn, record_of
 from perdure.core.outgoing import number
 from perdure.core.saga import Definition
-from perdure.core.turn import deadline_id, failed, fired_name, stale, step
+from perdure.core.turn import deadline_id, fired_name, stale, step
 from perdure.errors import PerdureError
 from perdure.failpoints import Point
-from perdure.runtime.dead_letters import dead_letter
 from perdure.runtime.delivery import Delivery, refusal
+from perdure.runtime.failing import fail
+from perdure.runtime.leaving import Leaving
 from perdure.runtime.missing import treat_missing
 from perdure.runtime.pending import (
     Pending,
-    PendingDeadLetter,
     PendingTurn,
     Unattended,
 )
-from perdure.runtime.told import is_asked_for, mistaken, not_written, told, too_long
-from perdure.runtime.waiting import Waiting, failures_of, has_to_wait, postpone
+from perdure.runtime.told import is_asked_for, mistaken, not_written, too_long
+from perdure.runtime.waiting import Waiting, has_to_wait
 from perdure.runtime.woken import bury, drain, take_over, wake
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class SagaActor(Actor):
     """The actor of one instance. Spawned, fed and ended by the supervisor only.
 
     ``in_flight`` is all that is on its way to the store, oldest first; ``flying`` the turns of it
-    by their message ids. ``processed`` knows committed turns only.
+    by their message ids. ``processed`` knows committed turns only. ``is_leaving``: it takes nothing
+    more, and is over when the last entry in flight is written.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class SagaActor(Actor):
         "flying",
         "head",
         "in_flight",
+        "is_leaving",
         "is_over",
         "key",
         "processed",
@@ -84,7 +86,7 @@ class SagaActor(Actor):
         self.flying: dict[str, PendingTurn] | None = None
         self.waiting: Waiting | None = None
         self.snapshot_nr = 0
-        self.is_over = False
+        self.is_leaving = self.is_over = False
         self.actor_inbox.suspend()
 
     def rehydrated(
@@ -98,7 +100,7 @@ class SagaActor(Actor):
         self.head = self.committed = instance
         self.processed = processed
         self.snapshot_nr = snapshot_nr
-        self.supervisor.rehydrated(instance, inbox)
+        self.supervisor.rehydrated(self, inbox)
         failpoints.reach(Point.LOADED)
         self.actor_inbox.resume()  # for later: whatever happens here goes before
         if inbox:  # some of it may be ready: the process ended before it was taken
@@ -136,7 +138,9 @@ class SagaActor(Actor):
         due = self.head.next_due_ms
         if due is not None and due <= now_ms and not envelope.deadline_nr:
             self._take_due(now_ms)
-        if envelope.wakes:
+        if self.is_leaving:
+            self._follow(envelope)
+        elif envelope.wakes:
             wake(self, envelope, now_ms)
         elif self.waiting is None or not has_to_wait(self, envelope, now_ms):
             self.take(envelope, now_ms)
@@ -149,10 +153,19 @@ class SagaActor(Actor):
     def _take_due(self, now_ms: int) -> None:
         """Deadlines that are due come before the message. Those armed meanwhile have to wait."""
         last = self.head.sequence_nr
-        while (due := self.head.due_deadline(now_ms, last, self._is_awaited)) is not None:
+        while (
+            not self.is_leaving
+            and (due := self.head.due_deadline(now_ms, last, self._is_awaited)) is not None
+        ):
             name, armed = due
             row = DeadlineRow(self.key, name, armed.sequence_nr, armed.due_at_ms)
             self.take(self.supervisor.wakeups.deadline(self.definition, row), now_ms)
+
+    def _follow(self, delivery: Delivery) -> None:
+        """A deadline that came before the message has ended this incarnation."""
+        last = self.in_flight[-1] if self.in_flight else None
+        assert isinstance(last, Leaving)
+        last.followers.append(delivery)
 
     def _is_awaited(self, name: str, armed: Armed) -> bool:
         """The deadline has fired, and its message awaits a retry."""
@@ -177,7 +190,7 @@ class SagaActor(Actor):
         if delivery.deadline_nr and not self._is_armed(delivery):
             if delivery.waits:
                 turn = stale(head, delivery.message, now_ms)
-                self._submit(delivery, turn, self._record(delivery, turn))
+                self.submit(PendingTurn(self, delivery, self.record(delivery, turn), turn))
             else:
                 delivery.answer(Outcome.UNHANDLED)
         elif (
@@ -208,15 +221,15 @@ class SagaActor(Actor):
             if not head.sequence_nr and turn.outcome is not Outcome.APPLIED:
                 self._decline(delivery, turn)
                 return
-            record = self._record(delivery, turn)
+            record = self.record(delivery, turn)
             if services.clock.monotonic_s() - began_s > services.settings.turn_limit_s:
                 raise too_long(delivery, services.settings.turn_limit_s)
         except BaseException as error:  # whatever user code raises stays in this turn
-            self._reject(delivery, error, now_ms)
+            fail(self, delivery, error, now_ms)
             return
         if turn.outcome is Outcome.UNHANDLED and is_asked_for(delivery):
             logger.warning("%s: nobody handles %s", self.key, delivery.message.content)
-        self._submit(delivery, turn, record)
+        self.submit(PendingTurn(self, delivery, record, turn))
         if not head.sequence_nr and self.waiting is not None:
             drain(self, now_ms)
 
@@ -229,12 +242,13 @@ class SagaActor(Actor):
         else:
             delivery.answer(turn.outcome)
 
-    def _submit(self, delivery: Delivery, turn: Turn, record: TurnRecord) -> None:
+    def submit(self, pending: PendingTurn) -> None:
+        """A turn is taken; the next one starts from it, and its rows are to be written."""
+        delivery = pending.delivery
         if failpoints.listener is not None:
             taken = Point.HANDLED if delivery.settlement is None else Point.RESULT_TAKEN
             failpoints.reach(taken)
-        self.head = turn.after
-        pending = PendingTurn(self, delivery, record, turn)
+        self.head = pending.turn.after
         if self.flying is None:
             self.flying = {}
         self.flying[delivery.message.message_id] = pending
@@ -247,28 +261,13 @@ class SagaActor(Actor):
         self.in_flight.append(pending)
         self.supervisor.services.commit.submit(pending)
 
-    def _record(self, delivery: Delivery, turn: Turn) -> TurnRecord:
+    def record(self, delivery: Delivery, turn: Turn) -> TurnRecord:
+        """The rows of the turn, to be submitted before the next turn's."""
         services = self.supervisor.services
         body = services.journal.encode_turn(turn)
         if turn.outgoing:
             number(turn.outgoing, services.next_position)
         return record_of(turn, self.definition.name, services.epoch, body, delivery.waits)
-
-    def _reject(self, delivery: Delivery, error: BaseException, now_ms: int) -> None:
-        """The saga's code raised: keep nothing of the turn. Try again, or make it a dead letter."""
-        if postpone(self, delivery, error, now_ms):
-            return
-        problem = told(delivery, error)
-        logger.warning("%s", problem, exc_info=error)
-        services, attempts = self.supervisor.services, failures_of(delivery) + 1
-        letter = dead_letter(services, delivery, type(error).__name__, error, attempts)
-        if not delivery.deadline_nr:
-            self.write(PendingDeadLetter(self, delivery, letter, problem))
-            return
-        turn = failed(self.head, delivery.message, now_ms)
-        record = self._record(delivery, turn)
-        record.dead_letter = letter
-        self._submit(delivery, turn, record)
 
     def _is_armed(self, delivery: Delivery) -> bool:
         name = fired_name(delivery.message.content)

@@ -25,7 +25,8 @@ from perdure.core.instance import Instance
 from perdure.core.outcome import Outcome
 from perdure.core.passivation import PassivationPolicy
 from perdure.core.saga import Definition
-from perdure.errors import Fenced, OutcomeUnknown, RuntimeNotRunning, StoreError
+from perdure.core.supervision import Restarts
+from perdure.errors import Escalated, Fenced
 from perdure.failpoints import Point
 from perdure.runtime.admission import Admission
 from perdure.runtime.clock import Wake
@@ -34,12 +35,15 @@ from perdure.runtime.delivery import Delivery
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.endings import Endings
 from perdure.runtime.freezing import Freezing
+from perdure.runtime.leaving import Lifting
 from perdure.runtime.pending import Unattended
+from perdure.runtime.quarantine import Quarantine
 from perdure.runtime.recorded import answer_recorded
 from perdure.runtime.rehydration import Rehydration
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import insist
+from perdure.runtime.told import stopped, why_not
 from perdure.runtime.wakeups import Wakeups
 
 __all__ = ["Supervisor"]
@@ -61,7 +65,7 @@ class Supervisor(Actor):
         services: Services,
         definitions: Mapping[str, Definition],
         dispatcher: Dispatcher,
-        on_stopped: Callable[[], None],
+        on_stopped: Callable[[Escalated | None], None],
     ) -> None:
         super().__init__()
         self.services = services
@@ -78,7 +82,7 @@ class Supervisor(Actor):
         self._on_stopped = on_stopped
         self._sweep: Wake | None = None
         self._is_closed = False
-        self._is_draining = False
+        self.is_draining = False
         self._losses: dict[str, int] = {}  # incarnations lost since something was written
         self._unsettled: set[str] = set()  # a commit's outcome is unknown: not read back yet
         self._freezing = Freezing(services.settings.freeze_residents)
@@ -86,10 +90,12 @@ class Supervisor(Actor):
         self._pauses: dict[str, tuple[SagaActor, Wake]] = {}
         self.wakeups = Wakeups(services, definitions, self.admit)
         self.endings = Endings()
+        self.restarts = Restarts()
+        self.quarantine = Quarantine(self)
 
     def on_stop(self) -> None:
         """Stopped through pykka (``ActorRegistry.stop_all()``): the runtime goes with it."""
-        self._on_stopped()
+        self._on_stopped(None)
 
     # Routing
 
@@ -106,17 +112,27 @@ class Supervisor(Actor):
         if failpoints.listener is not None:
             failpoints.reach(Point.ACCEPTED)
         key = delivery.key
+        if key in self.quarantine.asides:
+            self.quarantine.hold(delivery)
+            return
         actor = self.active.get(key)
-        self._policy.touched(key, self.services.clock.monotonic_s())
         if actor is None:
-            actor = self.active[key] = SagaActor.spawn(self, delivery.definition, key)
-            self._rehydration.request(actor)
-            if len(self.active) > self._freezing.above:
-                self._freezing.freeze(len(self.active))
-            if self._sweep is None:
-                self._arm_sweep()
-            self.on_quiet()
+            actor = self.revive(delivery.definition, key)
+        else:
+            self._policy.touched(key, self.services.clock.monotonic_s())
         actor.actor_inbox.put(delivery)
+
+    def revive(self, definition: Definition, key: str) -> SagaActor:
+        """A new incarnation of an instance that is not in memory."""
+        self._policy.touched(key, self.services.clock.monotonic_s())
+        actor = self.active[key] = SagaActor.spawn(self, definition, key)
+        self._rehydration.request(actor)
+        if len(self.active) > self._freezing.above:
+            self._freezing.freeze(len(self.active))
+        if self._sweep is None:
+            self._arm_sweep()
+        self.on_quiet()
+        return actor
 
     # Passivation
 
@@ -160,7 +176,20 @@ class Supervisor(Actor):
         self._sweep = None
         self.passivate_due()
 
-    # Incarnations that end unexpectedly
+    # Incarnations that end before their time
+
+    def relieve(self, actor: SagaActor, followers: Sequence[Delivery]) -> None:
+        """All it had to write is written: its mail goes to the next one, or is held."""
+        del self.active[actor.key]
+        self._policy.forgotten(actor.key)
+        actor.is_over = True
+        for delivery in (*followers, *actor.unanswered()):
+            self.deliver(delivery)
+
+    def escalated(self, error: Escalated) -> None:
+        """A saga says that its failure concerns the whole service."""
+        logger.error("the runtime stops: %s", error)
+        self._on_stopped(error)
 
     def incarnation_lost(self, actor: SagaActor, error: Exception) -> None:
         """A commit failed: the next incarnation reads the journal and gets the open deliveries."""
@@ -169,7 +198,7 @@ class Supervisor(Actor):
             self._fenced(actor, deliveries, error)
             return
         attempts = self._losses[actor.key] = self._losses.get(actor.key, 0) + 1
-        if self._is_draining and attempts > self.services.settings.write_attempts:
+        if self.is_draining and attempts > self.services.settings.write_attempts:
             self._give_up(actor, deliveries, error)
             return
         successor = SagaActor.spawn(self, actor.definition, actor.key)
@@ -185,7 +214,7 @@ class Supervisor(Actor):
                 delivery.answer(Outcome.PARKED)
         doublings = min(attempts - 1, RETRY_DOUBLINGS_MAX)
         pause_s = self.services.settings.retry_pause_s * 2**doublings
-        if self._is_draining:
+        if self.is_draining:
             self._rehydration.request(successor)
             return
         self.admission.pause(actor.key)
@@ -199,17 +228,21 @@ class Supervisor(Actor):
         if self._losses:
             self._losses.pop(key, None)
 
-    def rehydrated(self, instance: Instance, inbox: Sequence[InboxRow]) -> None:
+    def rehydrated(self, actor: SagaActor, inbox: Sequence[InboxRow]) -> None:
         """An incarnation begins; after an unknown outcome, its rows say what is armed and waits."""
-        if instance.key in self._unsettled:
-            self._unsettled.discard(instance.key)
-            self.wakeups.rearm(instance, inbox)
-        elif instance.deadlines:
-            self.wakeups.arm(instance)
+        key, is_lifted = actor.key, self.quarantine.is_lifted_by(actor.key)
+        if is_lifted or key in self._unsettled:
+            self._unsettled.discard(key)
+            self.wakeups.rearm(actor.head, inbox)
+        elif actor.head.deadlines:
+            self.wakeups.arm(actor.head)
+        if is_lifted:
+            actor.write(Lifting(actor))
 
     def drain(self) -> None:
         """The runtime stops: retries do not pause any more."""
-        self._is_draining = True
+        self.is_draining = True
+        self.quarantine.resume()
         for successor, pause in list(self._pauses.values()):
             pause.cancel()
             self._retry(successor)
@@ -222,9 +255,13 @@ class Supervisor(Actor):
 
     def _fenced(self, actor: SagaActor, deliveries: list[Delivery], error: Fenced) -> None:
         """Another owner has the store: whatever this runtime still holds is not its business."""
-        logger.error("another runtime has taken the store, this one stops: %s", error)
         self._give_up(actor, deliveries, error)
-        self._on_stopped()
+        self.overtaken(error)
+
+    def overtaken(self, error: Fenced) -> None:
+        """Another owner has the store: this runtime is over."""
+        logger.error("another runtime has taken the store, this one stops: %s", error)
+        self._on_stopped(None)
 
     def _give_up(self, actor: SagaActor, deliveries: list[Delivery], error: Exception) -> None:
         self.active.pop(actor.key, None)
@@ -238,10 +275,14 @@ class Supervisor(Actor):
             del self.active[actor.key]
             self._policy.forgotten(actor.key)
         actor.is_over = True
+        is_aside = self.quarantine.not_rehydrated(actor.key, error)
         for delivery in actor.unanswered():
-            self.refuse(delivery, self._why_not(delivery, error))
+            if is_aside:
+                self.deliver(delivery)
+            else:
+                self.refuse(delivery, why_not(delivery, error))
         self.services.commit.withdraw_void()
-        if actor.key in self._unsettled and not self._is_closed:
+        if actor.key in self._unsettled and not self._is_closed and not is_aside:
             self._settle_later(actor.definition, actor.key)
 
     def _settle_later(self, definition: Definition, key: str) -> None:
@@ -252,24 +293,9 @@ class Supervisor(Actor):
 
         def settle() -> None:
             if key in self._unsettled and key not in self.active and not self._is_closed:
-                actor = self.active[key] = SagaActor.spawn(self, definition, key)
-                self._policy.touched(key, self.services.clock.monotonic_s())
-                self._rehydration.request(actor)
+                self.revive(definition, key)
 
         self.services.clock.call_later(pause_s, self._insist(settle))
-
-    def _why_not(self, delivery: Delivery, error: Exception) -> Exception:
-        if not isinstance(error, StoreError) or not delivery.attempts:
-            return error
-        unknown = OutcomeUnknown(
-            f"the store failed while committing {delivery.message.type}, and again when asked "
-            f"what had become of it: {error}",
-            saga=delivery.definition.name,
-            correlation_id=delivery.correlation_id,
-            remedy=f"send it again under the same message id {delivery.message.message_id!r}",
-        )
-        unknown.__cause__ = error
-        return unknown
 
     def _insist(self, function: Callable[[], None]) -> Callable[[], None]:
         clock, pause_s = self.services.clock, self.services.settings.retry_pause_s
@@ -313,6 +339,7 @@ class Supervisor(Actor):
             for delivery in actor.unanswered():
                 self.refuse(delivery, stopped(delivery))
         self.active.clear()
+        self.quarantine.close()
         self.services.commit.withdraw_void()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -320,13 +347,3 @@ class Supervisor(Actor):
 def _is_in_inbox(delivery: Delivery) -> bool:
     """The next incarnation finds it there, if it has not had its turn."""
     return delivery.waits and not delivery.wakes
-
-
-def stopped(delivery: Delivery) -> RuntimeNotRunning:
-    """The error for a delivery that a stopping runtime abandons."""
-    return RuntimeNotRunning(
-        f"the runtime stopped before {delivery.message.type} was committed",
-        saga=delivery.definition.name,
-        correlation_id=delivery.correlation_id,
-        remedy=f"send it again under the same message id {delivery.message.message_id!r}",
-    )

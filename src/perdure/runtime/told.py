@@ -9,15 +9,18 @@ from perdure.core.described import described
 from perdure.errors import (
     HandlerFailed,
     InvalidEffect,
+    OutcomeUnknown,
     PerdureError,
+    RuntimeNotRunning,
     SendError,
+    StoreError,
     StoreUnavailable,
     TurnTooLong,
 )
 from perdure.messages import CommandFailed
 from perdure.runtime.delivery import Delivery
 
-__all__ = ["is_asked_for", "mistaken", "not_written", "told", "too_long"]
+__all__ = ["is_asked_for", "mistaken", "not_written", "stopped", "told", "too_long", "why_not"]
 
 
 def told(delivery: Delivery, error: BaseException) -> SendError:
@@ -83,6 +86,31 @@ def not_written(delivery: Delivery) -> PerdureError:
         saga=delivery.definition.name,
         correlation_id=delivery.correlation_id,
         remedy="nothing of it was kept; send it again when the store works",
+    )
+
+
+def why_not(delivery: Delivery, error: Exception) -> Exception:
+    """The store fails; if it has failed before, too, nobody knows what became of the message."""
+    if not isinstance(error, StoreError) or not delivery.attempts:
+        return error
+    unknown = OutcomeUnknown(
+        f"the store failed while committing {delivery.message.type}, and again when asked "
+        f"what had become of it: {error}",
+        saga=delivery.definition.name,
+        correlation_id=delivery.correlation_id,
+        remedy=f"send it again under the same message id {delivery.message.message_id!r}",
+    )
+    unknown.__cause__ = error
+    return unknown
+
+
+def stopped(delivery: Delivery) -> RuntimeNotRunning:
+    """The error for a delivery that a stopping runtime abandons."""
+    return RuntimeNotRunning(
+        f"the runtime stopped before {delivery.message.type} was committed",
+        saga=delivery.definition.name,
+        correlation_id=delivery.correlation_id,
+        remedy=f"send it again under the same message id {delivery.message.message_id!r}",
     )
 
 

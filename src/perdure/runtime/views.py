@@ -38,9 +38,9 @@ class InstanceView:
     """An instance as it was last committed. ``state`` is the looker's own to keep.
 
     ``result`` is what it completed with, ``failure`` why it failed or is stuck; ``deadlines`` are
-    the armed ones and when they are due (the whole process's is called "perdure.timeout"). In a
-    listing, an instance that cannot be rehydrated is shown with the reason in ``quarantined`` and
-    no state.
+    the armed ones and when they are due (the whole process's is called "perdure.timeout").
+    ``quarantined`` says why the instance is set aside, if it is; one that cannot be rehydrated is
+    shown so in a listing, without a state.
     """
 
     saga: str
@@ -175,6 +175,7 @@ class Views:
 
     def _view(self, definition: Definition, instance: Instance) -> InstanceView:
         detail = instance.detail
+        quarantined = self._supervisor.quarantine.error_of(instance.key)
         return InstanceView(
             definition.name,
             instance.correlation_id,
@@ -186,6 +187,7 @@ class Views:
             {name: datetime_of(armed.due_at_ms) for name, armed in instance.deadlines.items()},
             self._services.codec.decode_value(detail) if isinstance(detail, bytes) else None,
             detail if isinstance(detail, str) else None,
+            None if quarantined is None else quarantined.problem,
         )
 
     def _entry(self, row: JournalRow) -> HistoryEntry:

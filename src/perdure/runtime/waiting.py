@@ -34,6 +34,7 @@ __all__ = [
     "is_blocked",
     "is_full",
     "keep",
+    "keep_back",
     "postpone",
     "take_out",
 ]
@@ -129,8 +130,10 @@ def is_full(actor: SagaActor, delivery: Delivery) -> bool:
 
 
 def is_blocked(actor: SagaActor) -> bool:
-    """A delayed message holds up those behind it."""
+    """A delayed message holds up those behind it, or the incarnation is about to leave."""
     waiting = actor.waiting
+    if actor.is_leaving:
+        return True
     return waiting is not None and waiting.has_delayed and not actor.definition.lets_pass
 
 
@@ -143,6 +146,19 @@ def keep(
     error: BaseException | None = None,
 ) -> None:
     """Put the message into the inbox. It keeps its place if it is there already."""
+    row = keep_back(actor, delivery, reason, now_ms, due_at_ms, error)
+    actor.write(PendingWait(actor, delivery, row))
+
+
+def keep_back(
+    actor: SagaActor,
+    delivery: Delivery,
+    reason: InboxReason,
+    now_ms: int,
+    due_at_ms: int | None = None,
+    error: BaseException | None = None,
+) -> InboxRow:
+    """Let the message wait in memory; its row is still to be written."""
     message, known = delivery.message, delivery.row
     encode = actor.supervisor.services.journal.encode_waiting
     row = InboxRow(
@@ -161,7 +177,7 @@ def keep(
     if actor.waiting is None:
         actor.waiting = Waiting()
     actor.waiting.add(kept)
-    actor.write(PendingWait(actor, delivery, row))
+    return row
 
 
 def failures_of(delivery: Delivery) -> int:

@@ -18,7 +18,7 @@ from perdure.errors import DecodeError, InstanceNotFound, SendError
 from perdure.messages import Message
 from perdure.runtime.dead_letters import chain_of, dead_letter
 from perdure.runtime.delivery import Delivery
-from perdure.runtime.pending import PendingDeadLetter, PendingExpiry
+from perdure.runtime.pending import PendingDeadLetter, PendingExpiry, PendingTaken
 from perdure.runtime.waiting import Waiting, failures_of, is_blocked, take_out
 
 if TYPE_CHECKING:
@@ -75,10 +75,17 @@ def drain(actor: SagaActor, now_ms: int) -> None:
         kept = take_out(actor, message_id)
         assert kept is not None
         actor.supervisor.admission.count(kept)
-        if actor.processed.turn_of(message_id) is not None:
-            bury(actor, kept, "duplicate", _processed_before(actor, kept))
-        else:
+        if actor.processed.turn_of(message_id) is None:
             actor.take(kept, now_ms)
+        elif _is_held(kept):
+            actor.write(PendingTaken(actor, kept))
+        else:
+            bury(actor, kept, "duplicate", _processed_before(actor, kept))
+
+
+def _is_held(delivery: Delivery) -> bool:
+    """It was kept for its instance's release, and nobody looked whether it was processed before."""
+    return delivery.row is not None and delivery.row.reason is InboxReason.HELD
 
 
 def _drain_later(actor: SagaActor, message_id: str) -> None:

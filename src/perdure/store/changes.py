@@ -16,6 +16,7 @@ from perdure.core.commit import (
     InboxRow,
     JournalRow,
     OutboxRow,
+    QuarantineRow,
     QueueRow,
     Settlement,
     SnapshotRow,
@@ -58,6 +59,7 @@ class Changes:
     dead_letters: list[DeadLetterRow] = field(default_factory=list)
     snapshots: dict[tuple[str, int], SnapshotRow] = field(default_factory=dict)
     queues: dict[str, QueueRow] = field(default_factory=dict)
+    quarantines: dict[str, QuarantineRow] = field(default_factory=dict)
 
     def add_turn(self, turn: TurnRecord) -> None:
         """Later turns of an instance win over earlier ones.
@@ -120,6 +122,10 @@ class Changes:
             self.inbox.setdefault((row.instance, row.message_id), row)
 
     def _settle(self, settlement: Settlement) -> None:
+        if settlement.taken:
+            self.consume(settlement.instance, settlement.taken)
+        if settlement.quarantine is not None:
+            self.quarantines[settlement.quarantine.instance] = settlement.quarantine
         if settlement.job:
             self.jobs_removed[settlement.job] = None
             self.outbox.pop(settlement.job, None)

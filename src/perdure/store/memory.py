@@ -23,6 +23,7 @@ from perdure.core.commit import (
     InboxRow,
     JournalRow,
     OutboxRow,
+    QuarantineRow,
     QueueRow,
     SnapshotRow,
     Status,
@@ -60,6 +61,7 @@ class MemoryStore:
         self._given_ids: dict[str, int] = {}
         self._dead_letters: dict[int, DeadLetterRow] = {}
         self._queues: dict[str, QueueRow] = {}
+        self._quarantines: dict[str, QuarantineRow] = {}
         self._messages_arrived = count(1)
         self._letters_arrived = count(1)
 
@@ -131,6 +133,11 @@ class MemoryStore:
             self._keep_snapshot(snapshot)
         for name, queue in changes.queues.items():
             self._queues[name] = copy(queue)
+        for instance, quarantine in changes.quarantines.items():
+            if quarantine.is_over:
+                self._quarantines.pop(instance, None)
+            else:
+                self._quarantines[instance] = copy(quarantine)
 
     def _apply_jobs(self, changes: Changes) -> None:
         for position in changes.jobs_removed:
@@ -290,6 +297,17 @@ class MemoryStore:
         """Jobs per queue; see ``Store.queue_depths``."""
         self._check_open()
         return dict(Counter(row.target for row in self._outbox.values()))
+
+    async def quarantines(self) -> list[QuarantineRow]:
+        """Instances that are set aside; see ``Store.quarantines``."""
+        self._check_open()
+        return [copy(self._quarantines[key]) for key in sorted(self._quarantines)]
+
+    async def inbox_sizes(self, instances: Sequence[str]) -> dict[str, int]:
+        """Messages that wait, per instance; see ``Store.inbox_sizes``."""
+        self._check_open()
+        asked = set(instances)
+        return dict(Counter(key for key, _ in self._inbox if key in asked))
 
     def _jobs(self, queue: str | None = None) -> list[OutboxRow]:
         """Those of a queue, or all, by position: a row put back comes before later ones."""

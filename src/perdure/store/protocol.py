@@ -19,6 +19,7 @@ from perdure.core.commit import (
     InboxRow,
     JournalRow,
     OutboxRow,
+    QuarantineRow,
     QueueRow,
     SnapshotRow,
     Status,
@@ -153,6 +154,18 @@ class Store(Protocol):
 
     async def queue_depths(self) -> dict[str, int]:
         """How many jobs each queue holds, by name; queues without any are left out."""
+        ...
+
+    async def quarantines(self) -> list[QuarantineRow]:
+        """Instances that are set aside, by key.
+
+        A damaged row is named in the log and, if its key can be read, answered with the reason
+        "unknown": what may have been set aside must not be used.
+        """
+        ...
+
+    async def inbox_sizes(self, instances: Sequence[str]) -> dict[str, int]:
+        """How many messages wait for each of these instances; those without any are left out."""
         ...
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:

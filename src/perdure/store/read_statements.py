@@ -31,11 +31,12 @@ from perdure.store.rows import (
     INBOX,
     JOURNAL,
     OUTBOX,
+    QUARANTINES,
     QUEUES,
     SNAPSHOTS,
     RowKind,
 )
-from perdure.store.statements import PARAMETER, compiled, given, given_rows
+from perdure.store.statements import PARAMETER, ManyRows, compiled, given, given_rows
 
 __all__ = [
     "ANY_TURN",
@@ -44,6 +45,7 @@ __all__ = [
     "INBOX_DUE",
     "INBOX_OF",
     "INBOX_PAGE",
+    "INBOX_SIZES",
     "JOBS_AFTER",
     "JOBS_AT",
     "JOBS_DUE",
@@ -52,6 +54,7 @@ __all__ = [
     "JOURNAL_RANGES",
     "NEWEST_SNAPSHOTS",
     "OUTBOX_PAGE",
+    "QUARANTINES_ALL",
     "QUEUES_ALL",
     "QUEUE_DEPTHS",
     "QUEUE_PAGE",
@@ -223,6 +226,16 @@ JOBS_DUE = _page(OUTBOX, "due_at_ms", "position", where=schema.outbox.c.due_at_m
 JOBS_AT = _jobs_at()
 JOBS_AFTER = _jobs_after()
 QUEUES_ALL = Query(QUEUES, select(schema.queues).order_by(schema.queues.c.name))
+QUARANTINES_ALL = Query(
+    QUARANTINES, select(schema.quarantines).order_by(schema.quarantines.c.instance)
+)
+INBOX_SIZES = ManyRows(
+    select(given(1), func.count())
+    .select_from(given_rows)
+    .join(schema.inbox, schema.inbox.c.instance == given(1))
+    .group_by(given(1)),
+    1,
+)
 QUEUE_DEPTHS = compiled(
     select(schema.outbox.c.target, func.count()).group_by(schema.outbox.c.target)
 )

@@ -24,6 +24,7 @@ from perdure.core.commit import (
     JournalRow,
     OutboxKind,
     OutboxRow,
+    QuarantineRow,
     QueueRow,
     SnapshotRow,
     Status,
@@ -38,6 +39,7 @@ __all__ = [
     "INBOX",
     "JOURNAL",
     "OUTBOX",
+    "QUARANTINES",
     "QUEUES",
     "SENT_COLUMNS",
     "SNAPSHOTS",
@@ -279,6 +281,12 @@ QUEUES = _kind(
     "name is_paused.real reason changed_at_ms",
     lambda _, key, __: QueueRow(key[0], bool(key[1]), key[2], key[3]),
     "name",
+)
+QUARANTINES = _kind(
+    schema.quarantines,
+    "instance reason error since_ms",
+    lambda _, key, __: QuarantineRow(*key),
+    "reason",
 )
 
 

@@ -35,11 +35,13 @@ __all__ = [
     "meta",
     "metadata",
     "outbox",
+    "quarantines",
     "queues",
     "snapshots",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+"""Version 2 had no ``quarantines``; 1 was never released."""
 
 APPLICATION_ID = 0x70657264
 """Marks the file as ours ("perd"), in SQLite's header; other people's databases are refused."""
@@ -215,6 +217,17 @@ queues = Table(
     _integer("is_paused"),
     _text("reason"),
     _integer("changed_at_ms"),
+    _integer("checksum"),
+    sqlite_with_rowid=False,
+)
+
+quarantines = Table(
+    "quarantines",
+    metadata,
+    _text("instance", primary_key=True),
+    _text("reason"),
+    _text("error"),
+    _integer("since_ms"),
     _integer("checksum"),
     sqlite_with_rowid=False,
 )

@@ -26,6 +26,7 @@ from perdure.core.commit import (
     InboxRow,
     JournalRow,
     OutboxRow,
+    QuarantineRow,
     QueueRow,
     Status,
 )
@@ -57,8 +58,10 @@ from perdure.store.sql_read import (
     load_instances,
     read_depths,
     read_heads,
+    read_inbox_sizes,
     read_jobs_at,
     read_page,
+    read_quarantines,
     read_queues,
     read_sound,
 )
@@ -251,6 +254,14 @@ class SqlStore:
     async def queue_depths(self) -> dict[str, int]:
         """Jobs per queue; see ``Store.queue_depths``."""
         return await self._call(self._reader, read_depths)
+
+    async def quarantines(self) -> list[QuarantineRow]:
+        """Instances that are set aside; see ``Store.quarantines``."""
+        return await self._sound(read_quarantines)
+
+    async def inbox_sizes(self, instances: Sequence[str]) -> dict[str, int]:
+        """Messages that wait, per instance; see ``Store.inbox_sizes``."""
+        return await self._call(self._reader, read_inbox_sizes, list(instances))
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         """Dead letters in order of arrival; see ``Store.dead_letters``."""

@@ -15,7 +15,14 @@ import perdure.failpoints as failpoints
 from perdure.errors import NotADatabase, SchemaTooNew, SchemaTooOld
 from perdure.failpoints import Point
 from perdure.store.rows import JOURNAL, StoredRow
-from perdure.store.schema import APPLICATION_ID, SCHEMA_VERSION, journal, meta, metadata
+from perdure.store.schema import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    journal,
+    meta,
+    metadata,
+    quarantines,
+)
 from perdure.store.sql_write import roll_back
 from perdure.store.statements import PARAMETER, compiled
 
@@ -29,6 +36,8 @@ _CREATE = [
 ]
 _FIRST_META = compiled(insert(meta).values(id=1, schema_version=SCHEMA_VERSION, epoch=0))
 _NEXT_EPOCH = compiled(update(meta).values(epoch=PARAMETER))
+_CREATE_QUARANTINES = compiled(CreateTable(quarantines))
+_SET_VERSION = compiled(update(meta).values(schema_version=SCHEMA_VERSION))
 _READ_META = compiled(select(meta.c.schema_version, meta.c.epoch))
 _NEWEST_TURN = compiled(
     select(*(journal.c[name] for name in JOURNAL.columns), journal.c.body, journal.c.checksum)
@@ -58,6 +67,8 @@ def open_schema(connection: sqlite3.Connection, last_epoch: int = 0) -> int:
                     last_epoch,
                 )
                 last_epoch = 0
+        else:
+            _upgrade(connection)
         stored = read_epoch(connection)
         connection.execute(_NEXT_EPOCH, [_newest_epoch(connection, stored, last_epoch) + 1])
         epoch = read_epoch(connection)
@@ -112,14 +123,16 @@ def _epoch_of_newest_turn(connection: sqlite3.Connection) -> int:
     return int(turn.key[2]) if JOURNAL.is_sound(turn) else 0
 
 
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Bring a file of version 2 up to this one: what it has not is created, the rest stays."""
+    if [version for version, _ in _meta_of(connection)] == [2]:
+        connection.execute(_CREATE_QUARANTINES)
+        connection.execute(_SET_VERSION)
+
+
 def read_epoch(connection: sqlite3.Connection) -> int:
     """The epoch in force, of a database whose schema this code understands."""
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise NotADatabase(
-            "the file holds another program's tables",
-            remedy="give perdure a file of its own",
-        )
-    rows = connection.execute(_READ_META).fetchall()
+    rows = _meta_of(connection)
     if len(rows) != 1:
         raise NotADatabase(
             f"the table meta has {len(rows)} rows in place of one",
@@ -137,14 +150,24 @@ def read_epoch(connection: sqlite3.Connection) -> int:
         )
     if version < SCHEMA_VERSION:
         raise SchemaTooOld(
-            f"the store has schema version {version}, which was never released; this perdure"
-            f" reads {SCHEMA_VERSION}",
-            remedy="finish its work with the perdure that wrote it, or start with a new file",
+            f"the store has schema version {version}, this perdure reads {SCHEMA_VERSION}",
+            remedy="of version 2: open it for writing once, which upgrades it; of version 1, which "
+            "was never released: finish its work with the perdure that wrote it, or start with a "
+            "new file",
         )
     if type(epoch) is not int or not 0 <= epoch < EPOCH_MAX:
         logger.error("the stored epoch is damaged: %r; it is taken from the journal", epoch)
         return 0
     return epoch
+
+
+def _meta_of(connection: sqlite3.Connection) -> list[tuple[int, int]]:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise NotADatabase(
+            "the file holds another program's tables",
+            remedy="give perdure a file of its own",
+        )
+    return connection.execute(_READ_META).fetchall()
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:

@@ -17,6 +17,7 @@ from perdure.core.commit import (
     HeadRow,
     JournalRow,
     OutboxRow,
+    QuarantineRow,
     QueueRow,
     SnapshotRow,
     Status,
@@ -26,9 +27,11 @@ from perdure.store.protocol import LoadedInstance
 from perdure.store.read_statements import (
     ANY_TURN,
     INBOX_OF,
+    INBOX_SIZES,
     JOBS_AT,
     JOURNAL_RANGES,
     NEWEST_SNAPSHOTS,
+    QUARANTINES_ALL,
     QUEUE_DEPTHS,
     QUEUES_ALL,
     SNAPSHOTS_OF,
@@ -43,8 +46,10 @@ __all__ = [
     "load_instances",
     "read_depths",
     "read_heads",
+    "read_inbox_sizes",
     "read_jobs_at",
     "read_page",
+    "read_quarantines",
     "read_queues",
     "read_sound",
 ]
@@ -120,6 +125,37 @@ def read_depths(connection: sqlite3.Connection) -> dict[str, int]:
         return dict(connection.execute(QUEUE_DEPTHS).fetchall())
     finally:
         connection.text_factory = str
+
+
+def read_inbox_sizes(connection: sqlite3.Connection, instances: Sequence[str]) -> dict[str, int]:
+    """How many messages wait per instance, as ``Store.inbox_sizes`` gives it."""
+    sizes: dict[str, int] = {}
+    for sql, filled in INBOX_SIZES.rounds(sorted(set(instances))):
+        sizes.update(connection.execute(sql, filled).fetchall())
+    return sizes
+
+
+def read_quarantines(
+    connection: sqlite3.Connection,
+) -> tuple[list[QuarantineRow], list[CorruptRecord]]:
+    """All quarantines by key, and an error per damaged row, whose key, if it is one, still counts.
+
+    As ``Store.quarantines`` gives them.
+    """
+    rows: list[QuarantineRow] = []
+    damaged: list[CorruptRecord] = []
+    for stored in _stored(connection, QUARANTINES_ALL, []):
+        try:
+            rows.append(QUARANTINES_ALL.kind.open(stored))
+        except CorruptRecord as damage:
+            damaged.append(damage)
+            if _is_key(stored.key[0]):
+                rows.append(QuarantineRow(stored.key[0], "unknown", damage.problem, 0))
+    return rows, damaged
+
+
+def _is_key(found: Any) -> bool:
+    return isinstance(found, str) and not any("\ud800" <= char <= "\udfff" for char in found)
 
 
 def read_heads(

@@ -24,6 +24,7 @@ from perdure.store.rows import (
     HEADS,
     INBOX,
     JOURNAL,
+    QUARANTINES,
     QUEUES,
     SNAPSHOTS,
     seal_jobs,
@@ -32,6 +33,7 @@ from perdure.store.statements import ManyRows
 from perdure.store.write_plan import asked_of, first_numbers, key_of, net_changes, refusals
 from perdure.store.write_statements import (
     CLEAR_DEADLINES,
+    CLEAR_QUARANTINES,
     CONSUME_INBOX,
     FIND_GIVEN_IDS,
     FIND_JOBS,
@@ -45,6 +47,7 @@ from perdure.store.write_statements import (
     PUT_DEADLINES,
     PUT_HEADS,
     PUT_INBOX,
+    PUT_QUARANTINES,
     PUT_QUEUES,
     PUT_SNAPSHOTS,
     REMOVE_JOBS,
@@ -175,6 +178,11 @@ def _apply(connection: sqlite3.Connection, changes: Changes) -> None:
         _run(connection, PRUNE_SNAPSHOTS, list(instances))
     if changes.queues:
         _run(connection, PUT_QUEUES, QUEUES.seal(changes.queues.values()))
+    if changes.quarantines:
+        begun = [row for row in changes.quarantines.values() if not row.is_over]
+        over = [key for key, row in changes.quarantines.items() if row.is_over]
+        _run(connection, PUT_QUARANTINES, QUARANTINES.seal(begun))
+        _run(connection, CLEAR_QUARANTINES, over)
 
 
 def _run(connection: sqlite3.Connection, statement: ManyRows, values: list[Any]) -> None:

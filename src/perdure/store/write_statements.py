@@ -20,6 +20,7 @@ from perdure.store.rows import (
     INBOX,
     JOURNAL,
     OUTBOX,
+    QUARANTINES,
     QUEUES,
     SENT_COLUMNS,
     SNAPSHOTS,
@@ -30,6 +31,7 @@ from perdure.store.statements import PARAMETER, ManyRows, given, given_rows
 
 __all__ = [
     "CLEAR_DEADLINES",
+    "CLEAR_QUARANTINES",
     "CONSUME_INBOX",
     "FIND_GIVEN_IDS",
     "FIND_JOBS",
@@ -43,6 +45,7 @@ __all__ = [
     "PUT_DEADLINES",
     "PUT_HEADS",
     "PUT_INBOX",
+    "PUT_QUARANTINES",
     "PUT_QUEUES",
     "PUT_SNAPSHOTS",
     "REMOVE_JOBS",
@@ -168,3 +171,5 @@ CONSUME_INBOX = _delete(INBOX, "instance", "message_id")
 PUT_SNAPSHOTS = _upsert(SNAPSHOTS)
 PRUNE_SNAPSHOTS = _prune_snapshots()
 PUT_QUEUES = _upsert(QUEUES)
+PUT_QUARANTINES = _upsert(QUARANTINES)
+CLEAR_QUARANTINES = _delete(QUARANTINES, "instance")

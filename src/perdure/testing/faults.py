@@ -31,6 +31,7 @@ from perdure.core.commit import (
     InboxRow,
     JournalRow,
     OutboxRow,
+    QuarantineRow,
     QueueRow,
     Status,
     TurnRecord,
@@ -56,6 +57,8 @@ Read: TypeAlias = Literal[
     "jobs_after",
     "queues",
     "queue_depths",
+    "quarantines",
+    "inbox_sizes",
     "dead_letters",
 ]
 """A reading operation of a store."""
@@ -266,6 +269,14 @@ class FaultyStore:
     async def queue_depths(self) -> dict[str, int]:
         """See ``Store.queue_depths``."""
         return await self._read("queue_depths", self.inner.queue_depths)
+
+    async def quarantines(self) -> list[QuarantineRow]:
+        """See ``Store.quarantines``."""
+        return await self._read("quarantines", self.inner.quarantines)
+
+    async def inbox_sizes(self, instances: Sequence[str]) -> dict[str, int]:
+        """See ``Store.inbox_sizes``."""
+        return await self._read("inbox_sizes", lambda: self.inner.inbox_sizes(instances))
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         """See ``Store.dead_letters``."""

@@ -17,6 +17,7 @@ from perdure.core.commit import (
     JournalRow,
     OutboxKind,
     OutboxRow,
+    QuarantineRow,
     QueueRow,
     Settlement,
     SnapshotRow,
@@ -32,6 +33,7 @@ __all__ = [
     "inbox_row",
     "jobs",
     "outbox_row",
+    "quarantine_row",
     "queue_row",
     "settlement",
     "snapshot",
@@ -144,6 +146,16 @@ def dead_letter(instance: str, message_id: str, **rest: Any) -> DeadLetterRow:
         "created_at_ms": NOW_MS,
     }
     return DeadLetterRow(instance, message_id, **(values | rest))
+
+
+def quarantine_row(instance: str, **rest: Any) -> QuarantineRow:
+    """An instance that is set aside."""
+    values: dict[str, Any] = {
+        "reason": "restarts",
+        "error": "ValueError: amount",
+        "since_ms": NOW_MS,
+    }
+    return QuarantineRow(instance, **(values | rest))
 
 
 def queue_row(name: str, **rest: Any) -> QueueRow:
