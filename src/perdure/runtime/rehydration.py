@@ -128,6 +128,7 @@ class Rehydration:
         self.owner = owner
         self._wanted: deque[SagaActor] = deque()
         self._reading: asyncio.Task[None] | None = None
+        self._long: set[asyncio.Task[None]] = set()
 
     def request(self, actor: SagaActor) -> None:
         """Load the actor's instance; the actor takes its mail from then on."""
@@ -138,14 +139,19 @@ class Rehydration:
     async def stop(self) -> None:
         """Give up what is still wanted."""
         self._wanted.clear()
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+        under_way = [*self._long] if self._reading is None else [self._reading, *self._long]
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _read(self) -> None:
         try:
             while self._wanted:
-                size = min(len(self._wanted), self.services.settings.rehydrations_max)
+                room = self.services.settings.rehydrations_max - len(self._long)
+                if room <= 0:
+                    await asyncio.wait(self._long, return_when=asyncio.FIRST_COMPLETED)
+                    continue
+                size = min(len(self._wanted), room)
                 await self._read_group([self._wanted.popleft() for _ in range(size)])
         finally:
             self._reading = None
@@ -158,10 +164,16 @@ class Rehydration:
                 self.owner.rehydration_failed(actor, error)
             return
         for actor, loaded in zip(actors, found, strict=True):
-            try:
-                folded = await fold_loaded(self.services, actor.definition, loaded)
-                actor.rehydrated(
-                    folded.instance, folded.processed, loaded.inbox, folded.snapshot_nr
-                )
-            except Exception as error:
-                self.owner.rehydration_failed(actor, error)
+            if loaded.has_more:  # in a task of its own: the others do not wait for all its pages
+                task = asyncio.get_running_loop().create_task(self._begin(actor, loaded))
+                self._long.add(task)
+                task.add_done_callback(self._long.discard)
+            else:
+                await self._begin(actor, loaded)
+
+    async def _begin(self, actor: SagaActor, loaded: LoadedInstance) -> None:
+        try:
+            folded = await fold_loaded(self.services, actor.definition, loaded)
+            actor.rehydrated(folded.instance, folded.processed, loaded.inbox, folded.snapshot_nr)
+        except Exception as error:
+            self.owner.rehydration_failed(actor, error)
