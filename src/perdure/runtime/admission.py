@@ -88,6 +88,9 @@ class Admission:
             raise
         finally:
             limit.cancel()
+            # Else an error, its traceback, this frame and the place that holds the error would keep
+            # each other, and the refused message, until the garbage collector comes by.
+            del place, waiting, delivery
 
     def count(self, delivery: Delivery) -> None:
         """Count in a delivery that may not wait, such as a deadline."""

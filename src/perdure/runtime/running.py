@@ -136,9 +136,14 @@ class Running:
         )
 
     async def _deliver_later(self, delivery: Delivery) -> Receipt:
+        future = delivery.future
+        assert future is not None
         await self.supervisor.admission.enter_later(delivery)
-        assert delivery.future is not None
-        return await delivery.future
+        del delivery
+        try:
+            return await future
+        finally:
+            del future  # it holds the error, whose traceback holds this frame
 
     async def result(self, definition: Definition, key: str) -> Any:
         """What the instance completed with, when it has. Raises ``SagaFailed``, ``SagaStuck``."""
