@@ -77,9 +77,7 @@ def _run(name: str, full: bool) -> Figures:
 def _in_a_child(name: str, full: bool) -> dict[str, Any]:
     """A process of its own, so that its memory is its own."""
     command = [sys.executable, "-m", "tests.overload", name, "--inside"]
-    done = subprocess.run(
-        command + ["--full"] * full, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command + ["--full"] * full, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"failed": done.stderr.strip().splitlines()[-1:]}
     found: dict[str, Any] = json.loads(done.stdout)
@@ -90,8 +88,13 @@ def _print(found: dict[str, dict[str, Any]]) -> None:
     for name, figures in found.items():
         print(name)
         for figure, value in figures.items():
-            shown = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" \
-                if isinstance(value, int) else str(value)
+            shown = (
+                f"{value:,.2f}"
+                if isinstance(value, float)
+                else f"{value:,}"
+                if isinstance(value, int)
+                else str(value)
+            )
             print(f"    {figure:34} {shown:>18}")
 
 

@@ -20,9 +20,9 @@ from perdure import (
     message,
     starts,
 )
+from perdure.testing import FaultyStore
 from tests.overload.common import Figures, Hit, Tally, check_numbers
 from tests.runtime.support import parts
-from perdure.testing import FaultyStore
 
 HUGE = 64 << 20
 
