@@ -14,9 +14,15 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from perdure import MemoryStore
+from perdure import SqlStore
 from tests.overload import backlog, due, floods, histories, payloads, poison
 from tests.overload.common import Figures
+
+
+def sql(path: Path) -> SqlStore:
+    """A store in this directory."""
+    return SqlStore(f"sqlite+aiosqlite:///{path}/store.db", synchronous="NORMAL")
+
 
 Scenario = Callable[[Path, bool], Coroutine[Any, Any, Figures]]
 
@@ -24,9 +30,9 @@ SCENARIOS: dict[str, Scenario] = {
     "flood": lambda _, full: floods.flood(floods.FULL if full else floods.Sizes()),
     "hot": lambda _, full: floods.crowd(floods.FULL_CROWD if full else floods.Crowd()),
     "quiet": lambda _, full: floods.reverse(floods.FULL_CROWD if full else floods.Crowd()),
-    "strangers": lambda _, full: floods.strangers(*((100_000, 1_000) if full else ())),
+    "strangers": lambda path, full: floods.strangers(sql(path), *((20_000, 1_000) if full else ())),
     "overdue": lambda path, full: due.overdue(path, due.FULL if full else due.Sizes()),
-    "due-of-one": lambda _, full: due.of_one(MemoryStore(), 10_000 if full else 900),
+    "due-of-one": lambda path, full: due.of_one(sql(path), 9_999 if full else 900),
     "history": lambda path, full: histories.long_history(
         path, histories.FULL if full else histories.Sizes()
     ),

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from perdure import Exponential, Runtime, Settings, SqlStore, WorkQueue, message
 from perdure.testing import SimulatedClock
@@ -107,13 +108,14 @@ async def start_over_backlog(directory: Path, sizes: Sizes = Sizes()) -> Figures
     """As many instances, waiting jobs and armed deadlines: a start reads a window of each."""
     url = f"sqlite+aiosqlite:///{directory}/start.db"
     clock, receiver = SimulatedClock(), Receiver()
-    members = [Tally, receiver.down, receiver.up]
+    members: list[Any] = [Tally, receiver.down, receiver.up]
     settings = Settings(queue_window=sizes.window, deadline_page=sizes.window)
     async with Runtime(
         SqlStore(url, synchronous="NORMAL"), members, settings, clock=clock
     ) as runtime:
         await runtime.queue("down").pause()
         await at_once(500, (runtime.enqueue(Call(n)) for n in range(sizes.jobs)))
+        assert held(runtime) <= 2 * sizes.window + 64
         later = timedelta(hours=1)
         await at_once(500, (runtime.enqueue(Note(n), delay=later) for n in range(sizes.jobs)))
         await at_once(500, (runtime.publish(Hit(f"t-{n}", "s", n)) for n in range(sizes.jobs)))

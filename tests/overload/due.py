@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from perdure import (
     Effects,
@@ -93,7 +94,7 @@ class Plans(ProcessManager[RestState]):
         else:
             FIRED.append((metadata.sequence_nr, event.name))
 
-    def apply(self, state, event):
+    def apply(self, state, event, metadata=None):
         return replace(state, woken=state.woken + 1)
 
 
@@ -115,7 +116,7 @@ async def overdue(directory: Path, sizes: Sizes = Sizes()) -> Figures:
     """All are overdue when the runtime starts; others are sent to meanwhile."""
     url = f"sqlite+aiosqlite:///{directory}/due.db"
     clock = SimulatedClock()
-    members = [Rest, Tally]
+    members: list[Any] = [Rest, Tally]
     async with Runtime(
         SqlStore(url, synchronous="NORMAL"),
         members,

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from perdure import MemoryStore, Outcome, Runtime, Settings
 from perdure.errors import MailboxFull
+from perdure.store.protocol import Store
 from perdure.testing import SimulatedClock
 from tests.overload.common import (
     HANDLED,
@@ -127,7 +128,9 @@ async def flood(sizes: Sizes = Sizes()) -> Figures:
         commit, handoff = parts(runtime).services.commit, parts(runtime).handoff
         store.hold_writes()
         peak = Peak()
-        tasks = [asyncio.create_task(flood.send(f"sends {n}")) for n in range(sizes.senders)]
+        tasks: list[asyncio.Future[None]] = [
+            asyncio.create_task(flood.send(f"sends {n}")) for n in range(sizes.senders)
+        ]
         loop = asyncio.get_running_loop()
         for n in range(sizes.threads):
             tasks.append(loop.run_in_executor(None, flood.tell, f"tells {n}"))
@@ -257,9 +260,9 @@ async def reverse(sizes: Crowd = Crowd()) -> Figures:
     return {"turns": rounds_each * sizes.others + 20, "quiet: longest wait": max(waits)}
 
 
-async def strangers(count: int = 500, residents: int = 20) -> Figures:
+async def strangers(inner: Store, count: int = 500, residents: int = 20) -> Figures:
     """A message each for very many instances that are not there: kept on disk, then given up."""
-    store, clock = SlowStore(MemoryStore()), SimulatedClock()
+    store, clock = SlowStore(inner), SimulatedClock()
     settings = Settings(residents_max=residents, deadline_page=residents, batch_max=50)
     most = held = 0
     async with Runtime(store, [Ledger], settings, clock=clock) as runtime:

@@ -91,8 +91,8 @@ async def test_very_many_busy_instances_starve_no_quiet_one():
 
 
 @in_loop(60)
-async def test_messages_for_very_many_strangers_are_kept_on_disk_and_given_up_in_time():
-    await floods.strangers()
+async def test_messages_for_very_many_strangers_are_kept_on_disk_and_given_up_in_time(store):
+    await floods.strangers(store.inner)
 
 
 @quickly

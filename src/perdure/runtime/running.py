@@ -136,14 +136,9 @@ class Running:
         )
 
     async def _deliver_later(self, delivery: Delivery) -> Receipt:
-        future = delivery.future
-        assert future is not None
         await self.supervisor.admission.enter_later(delivery)
-        del delivery
-        try:
-            return await future
-        finally:
-            del future  # it holds the error, whose traceback holds this frame
+        assert delivery.future is not None
+        return await delivery.future
 
     async def result(self, definition: Definition, key: str) -> Any:
         """What the instance completed with, when it has. Raises ``SagaFailed``, ``SagaStuck``."""

@@ -94,9 +94,9 @@ class Runtime(Lifecycle):
             raise error.about(definition.name, ref.correlation_id) from error.__cause__
         delivery = self._blueprint.routing.delivery_to(definition, ref.correlation_id, made)
         running = self._on_loop()
+        if timeout_s is None:
+            return await running.deliver(delivery)
         try:
-            if timeout_s is None:
-                return await running.deliver(delivery)
             async with asyncio.timeout(timeout_s):
                 return await running.deliver(delivery)
         except TimeoutError:
@@ -106,8 +106,6 @@ class Runtime(Lifecycle):
                 correlation_id=ref.correlation_id,
                 remedy=f"it may still be applied; repeat it under message id {made.message_id!r}",
             ) from None
-        finally:
-            del delivery  # it holds the error, whose traceback holds this frame
 
     async def publish(
         self,
@@ -131,7 +129,7 @@ class Runtime(Lifecycle):
         deliveries = self._blueprint.routing.deliveries(made)
         running = self._on_loop()
         if len(deliveries) == 1:
-            receipts = [await running.deliver(deliveries.pop())]
+            receipts = [await running.deliver(deliveries[0])]
         else:
             receipts = await running.deliver_all(made, deliveries)
         await running.queues.publish(made, _is_named(message, message_id))
