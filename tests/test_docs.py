@@ -1,6 +1,7 @@
 """The documents name tests and modules that exist, and the guides run as printed."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ SOURCES = (ROOT / "docs" / "sources.md").read_text()
 GUIDES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "sources.md")
 
 
+@functools.cache
 def names_in(path: Path) -> set[str]:
     tree = ast.parse(path.read_text())
     return {

@@ -14,7 +14,11 @@ from perdure.failpoints import Point
 from tests.runtime.errands import Asked, Do, Done, Undoing
 from tests.sagas import Added, Ledger, Opened
 
-logging.getLogger("perdure.saga").setLevel(logging.ERROR)
+
+@pytest.fixture(autouse=True)
+def quiet(caplog):
+    """What is killed on purpose is no news; the level is as it was for the other tests."""
+    caplog.set_level(logging.ERROR, "perdure.saga")
 
 
 @pytest.fixture

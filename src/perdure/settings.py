@@ -50,7 +50,8 @@ class Settings:
     otherwise spend a third of the time on them. Off by default since it concerns the whole process:
     cyclic garbage of others that is about then stays.
 
-    ``message_bytes_max`` bounds one stored message, event, command, reply, or state.
+    ``message_bytes_max`` bounds one stored message, event, command, reply, or state;
+    ``turn_bytes_max`` all that one turn records and sends.
     """
 
     idle_after_s: float | None = 120.0
@@ -74,6 +75,7 @@ class Settings:
     shutdown_timeout_s: float = 30.0
     freeze_residents: bool = False
     message_bytes_max: int = 1_048_576
+    turn_bytes_max: int = 16_777_216
 
     def __post_init__(self) -> None:
         for entry in fields(self):

@@ -176,6 +176,11 @@ class Somewhere(tzinfo):
         return None
 
 
+def named(wrong: Any) -> str:
+    """Without addresses: whoever runs the tests in several processes compares the names."""
+    return type(wrong).__name__
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -187,14 +192,14 @@ class Somewhere(tzinfo):
         range(3),
         type,
     ],
-    ids=repr,
+    ids=named,
 )
 def test_what_could_not_be_stored_has_no_digest(wrong: Any) -> None:
     with pytest.raises(EncodeError):
         digest_of(One(wrong))
 
 
-@pytest.mark.parametrize("wrong", [None, 1, "text", {"type": "x"}, [PAY], One, object()], ids=repr)
+@pytest.mark.parametrize("wrong", [None, 1, "text", {"type": "x"}, [PAY], One, object()], ids=named)
 def test_only_messages_have_a_digest(wrong: Any) -> None:
     with pytest.raises(EncodeError, match=r"@message"):
         digest_of(wrong)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
+from perdure.core.described import shown
 from perdure.errors import DuplicateMessageType, UnknownType, UnregisteredType
 from perdure.messages import TypeInfo, catalogue, type_info_of
 
@@ -122,9 +123,9 @@ class TypeRegistry:
         if name in self._external:
             return None
         raise UnknownType(
-            f"no class for type {name!r}",
+            f"no class for type {shown(name)}",
             remedy="import the module that defines it, or mark the class with "
-            f"@message(name={name!r})",
+            f"@message(name={shown(name)})",
         )
 
 

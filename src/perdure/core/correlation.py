@@ -16,6 +16,7 @@ from enum import IntEnum
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
+from perdure.core.described import shown
 from perdure.errors import CorrelationFailed
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 ID_BYTES_MAX = 1024
+ID_BITS_MAX = 3_000
+"""Of a number, whose text then has less than ID_BYTES_MAX; Python refuses to write longer ones."""
 
 
 class VerdictKind(IntEnum):
@@ -119,10 +122,12 @@ def _encode_part(part: Any) -> str:
 def _plain_text(value: Any) -> str:
     if isinstance(value, str):  # a StrEnum, for one
         return str.__str__(value)
-    if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
+    if isinstance(value, UUID) or (
+        isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= ID_BITS_MAX
+    ):
         return str(value)
     raise CorrelationFailed(
-        f"{value!r} of type {type(value).__name__} is no correlation id",
+        f"{shown(value)} of type {type(value).__name__} is no correlation id",
         remedy="use a text, an int, a UUID or a tuple of those",
     )
 
@@ -137,7 +142,7 @@ def _check(value: Any, text: str) -> None:
             size = len(text.encode())
         except UnicodeEncodeError:
             raise CorrelationFailed(
-                f"correlation id {value!r} is not valid Unicode", remedy="clean the text first"
+                f"correlation id {shown(value)} is not valid Unicode", remedy="clean the text first"
             ) from None
     if size > ID_BYTES_MAX or "\0" in text:
         raise CorrelationFailed(

@@ -31,7 +31,7 @@ from perdure.effects import (
     StartChild,
     Stuck,
 )
-from perdure.errors import CodecError, InvalidEffect
+from perdure.errors import CodecError, InvalidEffect, LimitExceeded
 from perdure.messages import (
     ExternalEvent,
     Message,
@@ -70,6 +70,7 @@ class Draft:
         "reply_value",
         "result",
         "set",
+        "size",
         "state",
         "status",
     )
@@ -93,6 +94,16 @@ class Draft:
         self.result: Any = None
         self.reply: bytes | None = None
         self.reply_value: Any = None
+        self.size = 0
+
+    def weigh(self, stored: Stored) -> None:
+        """Count in what the turn writes. Raises ``LimitExceeded`` before it is too much to hold."""
+        self.size += len(stored[2])
+        if self.size > self.encoder.turn_bytes_max:
+            raise LimitExceeded(
+                f"more than {self.encoder.turn_bytes_max} bytes in one turn",
+                remedy="split the work over turns, or raise turn_bytes_max",
+            )
 
     def fold(self, event: Any) -> None:
         folds = self.definition.folds
@@ -256,6 +267,7 @@ def _record(draft: Draft, effect: Record) -> None:
     stored = effect.stored
     if stored is None:
         stored = effect.stored = draft.encoder.message(effect.event)
+    draft.weigh(stored)
     draft.events.append(stored)
     draft.fold(draft.definition.private_event(effect.event))
 

@@ -83,6 +83,9 @@ def _nothing(message: Message, metadata: Metadata) -> bytes:
     return b""
 
 
+TURN_BYTES_MAX = 16_777_216
+
+
 class Encoder:
     """How ``step`` turns what user code gives it into bytes at once, before anybody can change it.
 
@@ -90,10 +93,19 @@ class Encoder:
     queue)`` names the work queue of a command, or raises ``Unroutable``; ``audience(event)`` the
     targets of a published event. ``context(message, metadata)`` is what travels with all that the
     turn sends; it is asked once, and only if something is sent. ``may_share(command)``: nobody can
-    change it, so that it need not be read from its bytes again in this process.
+    change it, so that it need not be read from its bytes again in this process. All that one turn
+    records and sends has at most ``turn_bytes_max``.
     """
 
-    __slots__ = ("address", "audience", "context", "may_share", "message", "value")
+    __slots__ = (
+        "address",
+        "audience",
+        "context",
+        "may_share",
+        "message",
+        "turn_bytes_max",
+        "value",
+    )
 
     def __init__(
         self,
@@ -103,6 +115,7 @@ class Encoder:
         audience: Callable[[Any], Sequence[str]] = _sagas,
         context: Callable[[Message, Metadata], bytes] = _nothing,
         may_share: Callable[[Any], bool] = _never,
+        turn_bytes_max: int = TURN_BYTES_MAX,
     ) -> None:
         self.message = message
         self.value = value
@@ -110,6 +123,7 @@ class Encoder:
         self.audience = audience
         self.context = context
         self.may_share = may_share
+        self.turn_bytes_max = turn_bytes_max
 
 
 @dataclass(slots=True)

@@ -109,6 +109,7 @@ def announce(draft: Draft, stored: Stored, audience: Iterable[str]) -> None:
 
 def put_out(draft: Draft, kind: OutboxKind, target: str, stored: Stored) -> OutboxRow:
     """Add a row to what the turn sends."""
+    draft.weigh(stored)
     if not draft.outgoing:
         draft.outgoing = []  # not the one that all turns share which send nothing
     metadata = draft.metadata

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 from perdure.errors import MailboxFull, RuntimeNotRunning
 from perdure.runtime.clock import Clock
@@ -79,7 +80,7 @@ class Admission:
         """
         waiting = place or self.queue(delivery)
         timeout_s = self._settings.accept_timeout_s
-        limit = self._clock.call_later(timeout_s, lambda: self._refuse(waiting, delivery))
+        limit = self._clock.call_later(timeout_s, partial(self._refuse, waiting, delivery))
         try:
             await waiting.admitted
         except asyncio.CancelledError:
@@ -88,6 +89,9 @@ class Admission:
             raise
         finally:
             limit.cancel()
+            # Else an error, its traceback, this frame and the place that holds the error would keep
+            # each other, and the refused message, until the garbage collector comes by.
+            del place, waiting, delivery
 
     def count(self, delivery: Delivery) -> None:
         """Count in a delivery that may not wait, such as a deadline."""

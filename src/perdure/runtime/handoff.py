@@ -150,6 +150,8 @@ class Handoff:
         self._release(count)
 
     def _release(self, count: int) -> None:
+        if not count:
+            return
         with self._changed:
             self._outstanding -= count
             self._changed.notify_all()
@@ -168,10 +170,12 @@ class Handoff:
         if task.cancelled() and not place.is_in:
             self._supervisor.admission.give_up(place)
             error = _closed(place.delivery)
-        if error is not None:
-            self._supervisor.refuse(place.delivery, error)
-        if handed_over:
-            self._release(1)
+        if error is None:
+            self._release(handed_over)
+            return
+        if handed_over:  # once its dead letter is written, if it was told
+            place.delivery.on_answer = lambda *_: self._release(1)
+        self._supervisor.refuse(place.delivery, error)
 
     def _passivate(self, ref: SagaRef, envelope: Envelope[Any], on_loop: bool) -> None:
         def passivate() -> None:

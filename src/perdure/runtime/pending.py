@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -250,20 +250,26 @@ class PendingExpiry(Pending):
 
 
 class Unattended:
-    """An entry nobody waits for, such as a snapshot."""
+    """An entry no sender waits for, such as a snapshot; ``on_end``: it is written, or given up."""
 
-    __slots__ = ("entry",)
+    __slots__ = ("_on_end", "entry")
 
     is_void = False
 
-    def __init__(self, entry: SnapshotRow | DeadLetterRow) -> None:
+    def __init__(
+        self, entry: SnapshotRow | DeadLetterRow, on_end: Callable[[], None] | None = None
+    ) -> None:
         self.entry = entry
+        self._on_end = on_end
 
     def written(self) -> None:
-        """Nothing follows."""
+        if self._on_end is not None:
+            self._on_end()
 
     def left_out(self, error: StoreError) -> None:
         kind = type(self.entry).__name__
         logger.warning("%s of %s was not written: %s", kind, self.entry.instance, error)
+        if self._on_end is not None:
+            self._on_end()
 
     unknown = left_out

@@ -131,6 +131,7 @@ class Rehydration:
         self._reading = Background(
             services.clock, services.settings.retry_pause_s, "rehydration", self._read
         )
+        self._long: dict[str, Background] = {}
 
     def request(self, actor: SagaActor) -> None:
         """Load the actor's instance; the actor takes its mail from then on."""
@@ -140,16 +141,21 @@ class Rehydration:
     async def stop(self) -> None:
         """Give up what is still wanted."""
         self._wanted.clear()
-        await self._reading.stop()
+        for reading in (self._reading, *self._long.values()):
+            await reading.stop()
 
     async def _read(self) -> None:
-        while self._wanted:
-            size = min(len(self._wanted), self.services.settings.rehydrations_max)
+        while self._wanted and self._room > 0:
+            size = min(len(self._wanted), self._room)
             group = deque(self._wanted.popleft() for _ in range(size))
             try:
                 await self._read_group(group)
             finally:  # whoever is left in it is read the next time, after the others
                 self._wanted.extend(group)
+
+    @property
+    def _room(self) -> int:
+        return self.services.settings.rehydrations_max - len(self._long)
 
     async def _read_group(self, group: deque[SagaActor]) -> None:
         """Take one after another out of the group, and begin its incarnation."""
@@ -161,15 +167,36 @@ class Rehydration:
             return
         for loaded in found:
             actor = group[0]
+            if loaded.has_more:
+                self._begin_later(actor, loaded)
+                group.popleft()
+                continue
             try:
-                folded = await fold_loaded(self.services, actor.definition, loaded)
-                actor.rehydrated(
-                    folded.instance, folded.processed, loaded.inbox, folded.snapshot_nr
-                )
+                await self._begin(actor, loaded)
             except Exception as error:
                 self._failed(group, error)
             else:
                 group.popleft()
+
+    def _begin_later(self, actor: SagaActor, loaded: LoadedInstance) -> None:
+        """A long history is read beside the others: they do not wait for all its pages."""
+
+        async def begin() -> None:
+            try:
+                await self._begin(actor, loaded)
+            except Exception as error:
+                self.owner.rehydration_failed(actor, error)
+            self._long.pop(actor.key, None)
+            self._reading.start()  # others may have waited for room
+
+        what = f"rehydration of {actor.key}"
+        clock, pause_s = self.services.clock, self.services.settings.retry_pause_s
+        reading = self._long[actor.key] = Background(clock, pause_s, what, begin)
+        reading.start()
+
+    async def _begin(self, actor: SagaActor, loaded: LoadedInstance) -> None:
+        folded = await fold_loaded(self.services, actor.definition, loaded)
+        actor.rehydrated(folded.instance, folded.processed, loaded.inbox, folded.snapshot_nr)
 
     def _failed(self, group: deque[SagaActor], error: Exception) -> None:
         self.owner.rehydration_failed(group[0], error)

@@ -21,6 +21,7 @@ from perdure.core.correlation import (
     instance_key,
     split_key,
 )
+from perdure.core.described import shown
 from perdure.core.saga import Definition, is_immutable
 from perdure.errors import CorrelationFailed, PerdureError, UnknownMessageType, UnknownSaga
 from perdure.messages import ExternalEvent, Message, Metadata
@@ -35,6 +36,7 @@ _KINDS = {
 }
 
 TEXT_CHARS_MAX = 500
+HEADERS_MAX = 100
 
 
 class Routing:
@@ -227,6 +229,11 @@ def _checked_id(what: str, message_id: object) -> str:
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    if len(headers) > HEADERS_MAX:
+        raise CorrelationFailed(
+            f"{len(headers)} headers, the limit is {HEADERS_MAX}",
+            remedy="put what they say into the message",
+        )
     if any(str(name).startswith("perdure.") for name in headers):
         raise CorrelationFailed(
             "headers that begin with 'perdure.' are the runtime's own", remedy="use another name"
@@ -241,7 +248,7 @@ def _checked_text(what: str, text: object) -> str:
     """What is stored beside the content: short, valid Unicode."""
     if type(text) is not str or len(text) > TEXT_CHARS_MAX:
         raise CorrelationFailed(
-            f"{what} {repr(text)[:40]} is no text of up to {TEXT_CHARS_MAX} characters",
+            f"{what} {shown(text)} is no text of up to {TEXT_CHARS_MAX} characters",
             remedy=f"give a short text, such as {what}='17'",
         )
     if not text.isascii():

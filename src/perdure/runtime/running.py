@@ -66,7 +66,7 @@ class Running:
             settings,
             codec,
             JournalCodec(codec),
-            encoder_of(codec, outbound),
+            encoder_of(codec, outbound, settings.turn_bytes_max),
             GroupCommit(store, settings.batch_max),
             blueprint.new_id,
             epoch,
@@ -240,7 +240,7 @@ class Running:
             logger.error("closing the store: %s", error or f"it has not closed for {limit_s:g} s")
 
 
-def encoder_of(codec: Codec, outbound: Outbound) -> Encoder:
+def encoder_of(codec: Codec, outbound: Outbound, turn_bytes_max: int) -> Encoder:
     """How the turns of this runtime encode and address what they send."""
 
     pack = context_packer()  # turns are taken on one loop
@@ -256,4 +256,5 @@ def encoder_of(codec: Codec, outbound: Outbound) -> Encoder:
         outbound.audience,
         context,
         Sharing().may_share,
+        turn_bytes_max,
     )

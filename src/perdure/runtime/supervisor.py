@@ -309,12 +309,17 @@ class Supervisor(Actor):
         return None if actor is None else actor.committed
 
     def refuse(self, delivery: Delivery, error: BaseException) -> None:
-        """Tell the sender; a told message, whose sender does not wait, becomes a dead letter."""
-        if delivery.is_told:
-            logger.error("%s was told and not applied: %s", delivery.message.type, error)
-            letter = dead_letter(self.services, delivery, type(error).__name__, error)
-            self.services.commit.submit(Unattended(letter))
-        delivery.refuse(error)
+        """Tell the sender; a told message, whose sender does not wait, becomes a dead letter.
+
+        It keeps its room until that is written: else tellers would fill memory with letters while
+        the store stands still.
+        """
+        if not delivery.is_told:
+            delivery.refuse(error)
+            return
+        logger.error("%s was told and not applied: %s", delivery.message.type, error)
+        letter = dead_letter(self.services, delivery, type(error).__name__, error)
+        self.services.commit.submit(Unattended(letter, lambda: delivery.refuse(error)))
 
     def answer_from_journal(self, delivery: Delivery, sequence_nr: int) -> None:
         """The message was processed in that turn: answer as recorded there."""
