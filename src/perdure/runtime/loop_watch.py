@@ -14,6 +14,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from types import CodeType, FrameType
 
+from perdure.runtime.threads import Threads
+
 __all__ = ["LoopWatch"]
 
 logger = logging.getLogger("perdure.workers")
@@ -28,11 +30,16 @@ class LoopWatch:
     """
 
     def __init__(
-        self, limit_s: float, is_busy: Callable[[], bool], names: Mapping[CodeType, str]
+        self,
+        limit_s: float,
+        is_busy: Callable[[], bool],
+        names: Mapping[CodeType, str],
+        threads: Threads,
     ) -> None:
         self._limit_s = limit_s
         self._is_busy = is_busy
         self._names = names
+        self._threads = threads
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._is_stopping = threading.Event()
@@ -41,7 +48,7 @@ class LoopWatch:
 
     def start(self) -> None:
         """Begin to look."""
-        threading.Thread(target=self._watch, name="perdure-loop-watch", daemon=True).start()
+        self._threads.start(self._watch, "perdure-loop-watch")
 
     def stop(self) -> None:
         """Look no more."""

@@ -70,7 +70,9 @@ class Running:
             positions(epoch),
             blueprint.random,
         )
-        self.dispatcher = Dispatcher(services, routing, outbound, blueprint.resources)
+        self.dispatcher = Dispatcher(
+            services, routing, outbound, blueprint.resources, blueprint.threads
+        )
         self.supervisor = Supervisor.spawn(
             services, routing.definitions, self.dispatcher, on_stopped
         )
@@ -80,7 +82,10 @@ class Running:
         self.letters = DeadLetters(services, routing, self.dispatcher, self.supervisor.admit)
         self.queues = Queues(services, outbound, self.dispatcher)
         self._watch = LoopWatch(
-            settings.loop_block_limit_s, lambda: self.dispatcher.is_busy, _names_of(outbound)
+            settings.loop_block_limit_s,
+            lambda: self.dispatcher.is_busy,
+            _names_of(outbound),
+            blueprint.threads,
         )
         self._openings, self._routing = blueprint.openings, routing
         self.is_stopping = False
