@@ -15,7 +15,7 @@ from typing import Any, Self
 from perdure.errors import RuntimeNotRunning
 from perdure.messages import Message
 from perdure.queue import WorkQueue
-from perdure.runtime.blueprint import blueprint_of
+from perdure.runtime.blueprint import Blueprint, blueprint_of
 from perdure.runtime.clock import Clock, SystemClock
 from perdure.runtime.definitions import Saga
 from perdure.runtime.ids import unique_ids, unique_random
@@ -60,6 +60,14 @@ class Lifecycle:
         )
         self._running: Running | None = None
         self._stopping: asyncio.Task[None] | None = None
+
+    @classmethod
+    def of(cls, blueprint: Blueprint) -> Self:
+        """A runtime of what was checked already: a simulation makes many that are alike."""
+        made = cls.__new__(cls)
+        made.store, made._blueprint = blueprint.store, blueprint
+        made._running = made._stopping = None
+        return made
 
     # Life
 

@@ -7,17 +7,24 @@ was set. Next to read: ``runtime/clock.py``.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 from perdure.runtime.clock import RECHECK_S
 from perdure.testing.simulation.loop import SimLoop
 
-__all__ = ["START_MS", "ProcessClock"]
+__all__ = ["START_MS", "ProcessClock", "stopwatch"]
 
 START_MS = 1_767_225_600_000
 """2026-01-01T00:00:00Z, when every simulation begins."""
 
 NS_PER_MS = 1_000_000
+
+
+def stopwatch() -> Callable[[], float]:
+    """Real seconds since now: how long a run takes. Nothing simulated may ask for it."""
+    began_s = time.perf_counter()
+    return lambda: time.perf_counter() - began_s
 
 
 class ProcessClock:

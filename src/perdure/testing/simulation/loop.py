@@ -12,9 +12,10 @@ import asyncio
 import heapq
 import itertools
 from asyncio import TimerHandle
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 __all__ = ["SimLoop"]
 
@@ -24,6 +25,8 @@ TIMERS_PURGED_FROM = 256
 
 class SimLoop(asyncio.BaseEventLoop):
     """A loop whose time is ``now_ns()``. ``arrival_delay_s`` is how late calls of others arrive."""
+
+    _ready: deque[asyncio.Handle]
 
     def __init__(self, now_ns: Callable[[], int], tie: Callable[[], float]) -> None:
         super().__init__()
@@ -40,7 +43,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self.now_ns() / 1e9
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self,
         when: float,
         callback: Callable[..., object],
@@ -57,12 +60,18 @@ class SimLoop(asyncio.BaseEventLoop):
         self._push(at_ns, handle)
         return handle
 
-    def call_soon_threadsafe(
+    def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         if self.arrival_delay_s is None:
             return self.call_soon(callback, *args, context=context)
         return self.call_later(self.arrival_delay_s, callback, *args, context=context)
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        if self._is_abandoned:
+            coro.close()
+            raise RuntimeError("the process is dead")
+        return super().create_task(coro, **options)
 
     def run_in_executor(self, *_: Any) -> NoReturn:  # type: ignore[override]
         raise RuntimeError("there are no threads in a simulation: they would not be deterministic")

@@ -116,6 +116,8 @@ class Machine:
             process.step()
         finally:
             self.current = None
+        if process.broken:
+            raise Violation("nothing breaks inside", process.broken[0])
 
     def _next(self) -> tuple[int | None, SimProcess | None]:
         """Who is next, and when; no process: an event."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from perdure.errors import StoreError
@@ -98,16 +99,17 @@ class Nemesis:
 
     def _runtime(self, process: SimProcess) -> Runtime:
         choices, number = self._machine.choices, process.number
-        return Runtime(
-            process.store,
-            self._spec.members,
-            self.settings,
-            resources=self._resources,
-            messages=self._spec.messages,
-            clock=self._clocks[process],
-            new_id=unique_ids(lambda count: choices.entropy(f"ids of process {number}", count)),
-            random=choices.stream("jitter").random,
-            threads=InlineThreads(process.loop, self._worker_delay_s),
+        return Runtime.of(
+            replace(
+                self._spec.blueprint(self._resources),
+                store=process.store,
+                settings=self.settings,
+                resources=self._resources,
+                clock=self._clocks[process],
+                new_id=unique_ids(lambda count: choices.entropy(f"ids of process {number}", count)),
+                random=choices.stream("jitter").random,
+                threads=InlineThreads(process.loop, self._worker_delay_s),
+            )
         )
 
     def _worker_delay_s(self) -> float:

@@ -43,6 +43,7 @@ class SimProcess:
         self.paused_until_ns = 0
         self.broken: list[str] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_left = False  # in the middle of a batch
         self._outside = getcurrent()
         self._greenlet = greenlet(self._live)
 
@@ -53,7 +54,7 @@ class SimProcess:
         """When it has something to do; None: never."""
         if not self.is_alive:
             return None
-        next_ns = self.loop.next_ns
+        next_ns = 0 if self._is_left else self.loop.next_ns
         return None if next_ns is None else max(next_ns, self.paused_until_ns)
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -101,13 +102,15 @@ class SimProcess:
             for task in asyncio.all_tasks(self.loop):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 with suppress(BaseException):
-                    task.get_coro().close()  # type: ignore[union-attr]
+                    task.get_coro().close()
 
     # From inside
 
     def leave(self) -> None:
         """Stand still here; return when it is stepped again, if ever."""
+        self._is_left = True
         self._outside.switch()
+        self._is_left = False
 
     def _live(self) -> None:
         while self.is_alive:

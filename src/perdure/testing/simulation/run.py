@@ -11,7 +11,6 @@ import gc
 import logging
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import perdure.failpoints as failpoints
 from perdure.testing.simulation.choices import Choices
+from perdure.testing.simulation.clock import stopwatch
 from perdure.testing.simulation.counts import Counts
 from perdure.testing.simulation.faults import Faults
 from perdure.testing.simulation.machine import Machine
@@ -66,7 +66,7 @@ class Outcome:
 
 def run_once(spec: Spec, seed: int, plan_of: PlanOf | None = None) -> Outcome:
     """Play the scenario once. ``plan_of(choices)`` makes other faults than the seed's own."""
-    began_s = time.perf_counter()
+    wall_s = stopwatch()
     choices = Choices(seed)
     plan = (plan_of or _seeds_own(spec.faults))(choices)
     with _undisturbed() as log, _directory() as directory:
@@ -84,7 +84,7 @@ def run_once(spec: Spec, seed: int, plan_of: PlanOf | None = None) -> Outcome:
             log.machine = None
             counts = world.counted()
             world.bury()
-    counts.wall_s = time.perf_counter() - began_s
+    counts.wall_s = wall_s()
     boundaries = plan.occasions("crash K")
     return Outcome(seed, error, plan.struck, boundaries, world.machine.trace, counts)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from perdure.core.outgoing import SAGAS
@@ -61,14 +62,10 @@ class World:
         self._repeated: list[tuple[Call, Call]] = []
         self._sends = 0
         self.calls = Calls(self.machine, self.counts, self._pick, self._answered)
+        resources = spec.resources_of(self)
+        spec.blueprint(resources)  # what is declared wrongly is said here
         self.nemesis = Nemesis(
-            spec,
-            self.machine,
-            plan,
-            path,
-            spec.resources_of(self),
-            self.calls.up,
-            self.calls.down,
+            spec, self.machine, plan, path, resources, self.calls.up, self.calls.down
         )
         self.nemesis.start()
 
@@ -325,7 +322,7 @@ class World:
         while self.machine.now_ns < until_ns:
             asked = Call("is it settled", lambda runtime: runtime.settled(), is_send=False)
             self.calls.make(asked)
-            if not self._run(lambda: asked.is_done, until_ns):
+            if not self._run(partial(_is_done, asked), until_ns):
                 self.calls.forget(asked)
                 return False
             if not self.calls.open and self.nemesis.newest and not self._overdue():
@@ -346,6 +343,10 @@ class World:
 
     def _now_ms(self) -> int:
         return START_MS + self.machine.now_ns // 1_000_000 + self.machine.offset_ms
+
+
+def _is_done(call: Call) -> bool:
+    return call.is_done
 
 
 def _answered_alike(first: Call, again: Call) -> None:
