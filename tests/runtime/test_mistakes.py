@@ -263,7 +263,7 @@ async def test_stopping_finishes_also_what_pauses_before_a_retry(store, clock):
         assert await items(again, again.ref(Ledger, "x")) == [1]
 
 
-async def give_back(engine: Any, connections: Any) -> None:
+async def give_back(driver: Any, connections: Any) -> None:
     """What a store that was left behind a stuck write could not give back."""
     for connection in connections:
         connection.give_back()
@@ -299,7 +299,7 @@ async def test_stopping_does_not_wait_for_ever_behind_a_stuck_write(tmp_path, mo
     finally:
         monkeypatch.undo()
         goes_on.set()
-    await give_back(engine, connections)
+    await give_back(driver, connections)
     async with ledgers(SqlStore(url)) as again:
         ref = again.ref(Ledger, "x")
         await asyncio.gather(*adding(again, ref, 1))

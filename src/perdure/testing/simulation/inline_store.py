@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from perdure.store.sql import SqlStore
 from perdure.store.sqlite_connection import (
@@ -21,9 +21,13 @@ from perdure.store.sqlite_connection import (
 )
 from perdure.testing.simulation.loop import SimLoop
 
-__all__ = ["InlineStore", "StoreFaults", "driver_error"]
+__all__ = ["CHECKPOINT", "InlineStore", "Operation", "StoreFaults", "driver_error"]
 
 Result = TypeVar("Result")
+
+CHECKPOINT = "_checkpoint"
+
+_SETTING_UP = ("prepare_writer", "open_schema", CHECKPOINT)
 
 _ERRORS = {
     "SQLITE_BUSY": (sqlite3.SQLITE_BUSY, "database is locked"),
@@ -32,18 +36,26 @@ _ERRORS = {
 }
 
 
+class Operation(NamedTuple):
+    """A call: the name of its function, whether it writes turns, and with what."""
+
+    name: str
+    is_write: bool
+    arguments: tuple[Any, ...]
+
+
 class StoreFaults(Protocol):
     """Who decides how long a call takes and whether it fails."""
 
-    def begins(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+    def begins(self, operation: Operation) -> float:
         """A call is made: so many seconds until it is carried out."""
         ...
 
-    def fails_before(self, function: Callable[..., Any]) -> sqlite3.Error | None:
+    def fails_before(self, operation: Operation) -> sqlite3.Error | None:
         """It fails, and is not carried out."""
         ...
 
-    def fails_after(self, function: Callable[..., Any]) -> sqlite3.Error | None:
+    def fails_after(self, operation: Operation) -> sqlite3.Error | None:
         """It was carried out, and fails nevertheless."""
         ...
 
@@ -87,7 +99,8 @@ class InlineStore(SqlStore):
         raw = sqlite3.connect(
             self.path, isolation_level=None, cached_statements=STATEMENTS_CACHED, timeout=0
         )
-        connection = InlineConnection(raw, self._loop, self._faults)
+        is_writer = len(self._connections) % 2 == 0  # it connects first
+        connection = InlineConnection(raw, is_writer, self._loop, self._faults)
         self._connections.append(connection)
         return connection
 
@@ -100,8 +113,11 @@ class InlineStore(SqlStore):
 class InlineConnection:
     """Implements ``Connection`` on the simulated loop."""
 
-    def __init__(self, raw: sqlite3.Connection, loop: SimLoop, faults: StoreFaults) -> None:
+    def __init__(
+        self, raw: sqlite3.Connection, is_writer: bool, loop: SimLoop, faults: StoreFaults
+    ) -> None:
         self.raw = raw
+        self._is_writer = is_writer
         self._loop = loop
         self._faults = faults
         self._carried_out_ns = 0
@@ -110,10 +126,10 @@ class InlineConnection:
     async def run(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """See ``Connection.run``."""
         answer: asyncio.Future[Result] = self._loop.create_future()
-        self._carried_out_ns = self._later(
-            self._carried_out_ns, self._faults.begins(function, arguments)
-        )
-        self._loop.call_at_ns(self._carried_out_ns, self._carry_out, answer, function, arguments)
+        name = function.__name__
+        operation = Operation(name, self._is_writer and name not in _SETTING_UP, arguments)
+        self._carried_out_ns = self._later(self._carried_out_ns, self._faults.begins(operation))
+        self._loop.call_at_ns(self._carried_out_ns, self._carry_out, answer, function, operation)
         return await answer
 
     def give_back(self) -> None:
@@ -130,19 +146,19 @@ class InlineConnection:
         self,
         answer: asyncio.Future[Any],
         function: Callable[..., Any],
-        arguments: tuple[Any, ...],
+        operation: Operation,
     ) -> None:
         result: Any = None
-        error: Exception | None = self._faults.fails_before(function)
+        error: Exception | None = self._faults.fails_before(operation)
         if error is None:
             try:
-                result = function(self.raw, *arguments)
+                result = function(self.raw, *operation.arguments)
                 if function in (prepare_writer, prepare_reader):
                     self.raw.execute("PRAGMA busy_timeout=0")  # waiting would take real time
             except Exception as raised:
                 error = raised
             else:
-                error = self._faults.fails_after(function)
+                error = self._faults.fails_after(operation)
         self._answered_ns = self._later(self._answered_ns, self._faults.answers())
         self._loop.call_at_ns(self._answered_ns, _answer, answer, result, error)
 

@@ -107,12 +107,12 @@ class SimLoop(asyncio.BaseEventLoop):
         """Run what is ready now, in order; what becomes ready meanwhile waits for the next one."""
         ready, timers, now_ns = self._ready, self._timers, self.now_ns()
         while timers and timers[0][0] <= now_ns:
-            handle = heapq.heappop(timers)[3]
-            handle._scheduled = False  # type: ignore[attr-defined]
-            if handle.cancelled():
+            timer = heapq.heappop(timers)[3]
+            timer._scheduled = False  # type: ignore[attr-defined]
+            if timer.cancelled():
                 self._cancelled -= 1
             else:
-                ready.append(handle)
+                ready.append(timer)
         for _ in range(len(ready)):
             if self._is_abandoned:
                 return

@@ -50,10 +50,10 @@ def simulate(
         simulate(paid_in_any_order, [Order, payments], faults=Faults(crash_at_random=0.01))
 
     ``scenario(world)`` is a plain function: it sends, lets time pass, and asserts. ``members``,
-    ``settings`` and ``messages`` are what ``Runtime`` takes, and so are ``resources``; they may be a
-    function of the world that makes new ones for each run. A worker can have ``effects: Ledger`` in
-    any case. ``on_start()`` is called when a process starts: reset there what the memory of your own
-    modules holds and a crash would lose. ``faults``: by default ``Faults.swarm()``.
+    ``settings`` and ``messages`` are what ``Runtime`` takes, and so are ``resources``, unless they
+    are a function of the world, which makes new ones for each run. A worker can have ``effects:
+    Ledger`` in any case. ``on_start()`` is called when a process starts: reset there what your own
+    modules hold in memory, and a crash would lose. ``faults``: by default ``Faults.swarm()``.
     """
     if not callable(scenario):
         raise DefinitionError(f"{scenario!r} is no scenario", remedy="give a function of the world")

@@ -6,12 +6,9 @@ Next to read: ``inline_store.py``, which asks.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from typing import Any
 
-from perdure.store.sql_write import write_entries
 from perdure.store.write_plan import key_of
-from perdure.testing.simulation.inline_store import driver_error
+from perdure.testing.simulation.inline_store import CHECKPOINT, Operation, driver_error
 from perdure.testing.simulation.machine import Machine
 from perdure.testing.simulation.plan import Plan
 
@@ -32,11 +29,11 @@ class PlannedStoreFaults:
         self._delay = machine.choices.stream("store latency").random
         self.is_opening = True
 
-    def begins(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+    def begins(self, operation: Operation) -> float:
         """See ``StoreFaults.begins``."""
-        about = function.__name__
-        if function is write_entries:
-            about = ", ".join(f"{type(e).__name__} {key_of(e)}" for e in arguments[0])
+        about = operation.name
+        if operation.is_write:
+            about = ", ".join(f"{type(e).__name__} {key_of(e)}" for e in operation.arguments[0])
         self._machine.note("store", about)
         slow = self._plan.strikes("slow store", self._plan.faults.slow_store)
         if slow is not None:
@@ -46,14 +43,14 @@ class PlannedStoreFaults:
         low, high = OPERATION_S
         return low + (high - low) * self._delay() ** 3
 
-    def fails_before(self, function: Callable[..., Any]) -> sqlite3.Error | None:
+    def fails_before(self, operation: Operation) -> sqlite3.Error | None:
         """See ``StoreFaults.fails_before``."""
         faults = self._plan.faults
-        if function.__name__ == "_checkpoint":
+        if operation.name == CHECKPOINT:
             return None  # it takes every error itself
         if self.is_opening:
             kind, rate = "open fails", faults.open_fails
-        elif function is write_entries:
+        elif operation.is_write:
             kind, rate = "write fails", faults.write_fails
         else:
             kind, rate = "read fails", faults.read_fails
@@ -64,9 +61,9 @@ class PlannedStoreFaults:
         self._machine.note("FAULT", f"{kind}, {error}")
         return error
 
-    def fails_after(self, function: Callable[..., Any]) -> sqlite3.Error | None:
+    def fails_after(self, operation: Operation) -> sqlite3.Error | None:
         """See ``StoreFaults.fails_after``."""
-        if function is not write_entries:
+        if not operation.is_write:
             return None
         if self._plan.strikes("answer lost", self._plan.faults.answer_lost) is None:
             return None
