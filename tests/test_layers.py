@@ -66,8 +66,8 @@ MAY_IMPORT = {
         "process_manager", "job", "worker_signature", "queue", "member", "runtime",
     },
     "testing": {
-        "errors", "failpoints", "messages", "settings", "core", "codec", "store", "runtime",
-        "testing",
+        "errors", "failpoints", "messages", "settings", "core", "codec", "store", "actors",
+        "runtime", "testing",
     },
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from perdure import Fixed, MemoryStore, NonRetryable, Runtime, WorkQueue, starts
 from perdure.errors import StoreError
+from perdure.runtime.threads import WorkerThreads
 from perdure.testing import FaultyStore
 from tests.runtime.errands import (
     Asked,
@@ -40,7 +41,9 @@ def sizes(runtime):
     looked_into = {"dispatcher": dispatcher, "read_back": dispatcher._read_back}
     found = {"accepted": running.supervisor.admission.accepted}
     found["timer"] = len(dispatcher._timer._in_flight) + len(dispatcher._timer._queue)
-    found["threads"] = len(dispatcher._threads._waiting)
+    threads = dispatcher._threads
+    assert isinstance(threads, WorkerThreads)
+    found["threads"] = len(threads._waiting)
     for name, runner in dispatcher.runners.items():
         state = runner.state
         found[f"{name}: window"] = state.waiting_count + state.settling_count + len(state.running)

@@ -263,11 +263,11 @@ async def test_stopping_finishes_also_what_pauses_before_a_retry(store, clock):
         assert await items(again, again.ref(Ledger, "x")) == [1]
 
 
-async def give_back(engine: Any, connections: Any) -> None:
+async def give_back(driver: Any, connections: Any) -> None:
     """What a store that was left behind a stuck write could not give back."""
     for connection in connections:
         connection.give_back()
-    await engine.dispose()
+    await driver.dispose()
     for connection in connections:
         connection.join()
 
@@ -285,7 +285,7 @@ async def test_stopping_does_not_wait_for_ever_behind_a_stuck_write(tmp_path, mo
     store = SqlStore(url)
     runtime = Runtime(store, [Ledger], Settings(shutdown_timeout_s=0.02))
     await runtime.start()
-    engine, connections = store._engine, (store._reader, store._writer)
+    driver, connections = store._driver, (store._reader, store._writer)
     ref = await open_ledger(runtime)
     monkeypatch.setattr("perdure.store.sql.write_entries", stuck)
     [sending] = adding(runtime, ref, 1)
@@ -299,7 +299,7 @@ async def test_stopping_does_not_wait_for_ever_behind_a_stuck_write(tmp_path, mo
     finally:
         monkeypatch.undo()
         goes_on.set()
-    await give_back(engine, connections)
+    await give_back(driver, connections)
     async with ledgers(SqlStore(url)) as again:
         ref = again.ref(Ledger, "x")
         await asyncio.gather(*adding(again, ref, 1))

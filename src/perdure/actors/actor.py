@@ -14,7 +14,6 @@ import logging
 import queue
 import sys
 import threading
-import uuid
 from collections.abc import Awaitable, Coroutine
 from types import TracebackType
 from typing import Any, Self, cast
@@ -98,7 +97,7 @@ class Actor(pykka.Actor):
     def actor_urn(self) -> str:  # type: ignore[override]  # Read-only, and made when first read.
         if self._urn is None:
             with _naming:
-                self._urn = self._urn or uuid.uuid4().urn
+                self._urn = self._urn or self._run_queue.new_urn()
         return self._urn
 
     @property

@@ -11,6 +11,7 @@ import contextvars
 import functools
 import logging
 import threading
+import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -52,6 +53,8 @@ class RunQueue:
         self.thread_id = threading.get_ident() if asyncio._get_running_loop() is loop else None
         self.is_closed = loop.is_closed
         self._work: set[asyncio.Task[None]] = set()
+        # How actors get their names: a simulation has names that come again.
+        self.new_urn: Callable[[], str] = _random_urn
         # One context for all, or actors would inherit the context variables of whichever sender
         # happened to arm the drain.
         self._context = contextvars.Context()
@@ -144,3 +147,7 @@ class RunQueue:
         except BaseException:
             # An actor handles what its user's code raises; this is the wall behind it.
             logger.exception("%r broke out of its turn and is not run again", actor)
+
+
+def _random_urn() -> str:
+    return uuid.uuid4().urn

@@ -24,7 +24,7 @@ from perdure.job import Job
 from perdure.runtime.clock import Clock, Wake
 from perdure.runtime.leases import RECHECK_S, RETRY_PAUSE_S, Leases
 from perdure.runtime.supervised import insist
-from perdure.runtime.threads import WorkerThreads
+from perdure.runtime.threads import Call, Calls
 from perdure.worker_signature import Worker
 
 __all__ = ["Attempt", "OnEnd"]
@@ -62,7 +62,7 @@ class Attempt:
         number: int,
         leases: Leases,
         clock: Clock,
-        threads: WorkerThreads,
+        threads: Calls,
         on_end: OnEnd,
         within_s: float = math.inf,
     ) -> None:
@@ -76,7 +76,7 @@ class Attempt:
         self._on_end = on_end
         self._leases = leases
         self.task: asyncio.Task[None] | None = None
-        self._call: Any = None
+        self._call: Call | None = None
         self._lease: Wake | None = None
         self._until_s = 0.0
         self._limit_s = clock.monotonic_s() + within_s  # however long the lease

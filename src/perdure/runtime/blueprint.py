@@ -18,6 +18,7 @@ from perdure.runtime.clock import Clock
 from perdure.runtime.definitions import Saga, codec_of, definitions_of
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.routing import Routing
+from perdure.runtime.threads import Threads
 from perdure.settings import Settings
 from perdure.store.protocol import Store
 
@@ -38,6 +39,7 @@ class Blueprint:
     openings: Sequence[tuple[Definition, Opening]]
     new_id: Callable[[], str]
     random: Callable[[], float]
+    threads: Threads
 
 
 def blueprint_of(
@@ -49,6 +51,7 @@ def blueprint_of(
     clock: Clock,
     new_id: Callable[[], str],
     random: Callable[[], float],
+    threads: Threads,
 ) -> Blueprint:
     """Sort the members into sagas and work queues. Raises ``DefinitionError``."""
     settings, resources = _checked_settings(settings), _checked_resources(resources)
@@ -69,7 +72,17 @@ def blueprint_of(
         (routing.definitions[one.name], opening) for one in objects for opening in one.openings()
     ]
     return Blueprint(
-        store, clock, settings, routing, outbound, codec, resources, openings, new_id, random
+        store,
+        clock,
+        settings,
+        routing,
+        outbound,
+        codec,
+        resources,
+        openings,
+        new_id,
+        random,
+        threads,
     )
 
 

@@ -29,7 +29,7 @@ from perdure.runtime.runner import Runner
 from perdure.runtime.saga_mail import SagaMail
 from perdure.runtime.services import Services
 from perdure.runtime.settling import Settling
-from perdure.runtime.threads import WorkerThreads
+from perdure.runtime.threads import Threads
 from perdure.runtime.timers import Timer
 from perdure.runtime.workers import Workers
 
@@ -52,9 +52,10 @@ class Dispatcher:
         routing: Routing,
         outbound: Outbound,
         resources: Mapping[str, Any],
+        threads: Threads,
     ) -> None:
         self._services = services
-        self._threads = WorkerThreads(services.settings.worker_threads_max)
+        self._threads = threads.calls(services.settings.worker_threads_max)
         self.settling = Settling(services, routing, outbound, self)
         self._pauses = Pauses(services)
         self.runners: dict[str, Runner] = {}

@@ -15,11 +15,12 @@ from typing import Any, Self
 from perdure.errors import Escalated, RuntimeNotRunning
 from perdure.messages import Message
 from perdure.queue import WorkQueue
-from perdure.runtime.blueprint import blueprint_of
+from perdure.runtime.blueprint import Blueprint, blueprint_of
 from perdure.runtime.clock import Clock, SystemClock
 from perdure.runtime.definitions import Saga
 from perdure.runtime.ids import unique_ids, unique_random
 from perdure.runtime.running import Running
+from perdure.runtime.threads import SystemThreads, Threads
 from perdure.settings import Settings
 from perdure.store.protocol import Store
 from perdure.store.urls import store_of
@@ -43,6 +44,7 @@ class Lifecycle:
         clock: Clock | None = None,
         new_id: Callable[[], str] | None = None,
         random: Callable[[], float] | None = None,
+        threads: Threads | None = None,
     ) -> None:
         self.store: Store = store_of(store)
         self._blueprint = blueprint_of(
@@ -54,11 +56,20 @@ class Lifecycle:
             clock or SystemClock(),
             new_id or unique_ids(),
             random or unique_random(),
+            threads or SystemThreads(),
         )
         self._running: Running | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
         self._escalated: Escalated | None = None
+
+    @classmethod
+    def of(cls, blueprint: Blueprint) -> Self:
+        """A runtime of what was checked already: a simulation makes many that are alike."""
+        made = cls.__new__(cls)
+        made.store, made._blueprint = blueprint.store, blueprint
+        made._running = made._stopping = None
+        return made
 
     # Life
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from types import CodeType, FrameType
 from typing import Any
 
+from perdure.runtime.threads import Threads
+
 __all__ = ["LoopWatch", "Scene"]
 
 logger = logging.getLogger("perdure.watch")
@@ -37,11 +39,16 @@ class LoopWatch:
     """
 
     def __init__(
-        self, limit_s: float, is_busy: Callable[[], bool], scenes: Mapping[CodeType, Scene]
+        self,
+        limit_s: float,
+        is_busy: Callable[[], bool],
+        scenes: Mapping[CodeType, Scene],
+        threads: Threads,
     ) -> None:
         self._limit_s = limit_s
         self._is_busy = is_busy
         self._scenes = scenes
+        self._threads = threads
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._is_stopping = threading.Event()
@@ -50,9 +57,8 @@ class LoopWatch:
 
     def start(self) -> None:
         """Begin to look."""
-        thread = threading.Thread(target=self._watch, name="perdure-loop-watch", daemon=True)
         try:
-            thread.start()
+            self._threads.start(self._watch, "perdure-loop-watch")
         except RuntimeError as error:  # the system gives no thread: everything else goes on
             logger.error("nobody watches the event loop: %s", error)
 

@@ -76,7 +76,9 @@ class Running:
         self._writing = Background(
             services.clock, settings.retry_pause_s, "writing", services.commit.run
         )
-        self.dispatcher = Dispatcher(services, routing, outbound, blueprint.resources)
+        self.dispatcher = Dispatcher(
+            services, routing, outbound, blueprint.resources, blueprint.threads
+        )
         self.supervisor = Supervisor.spawn(
             services, routing.definitions, self.dispatcher, on_stopped
         )
@@ -89,6 +91,7 @@ class Running:
             min(settings.loop_block_limit_s, settings.turn_limit_s),
             lambda: self.dispatcher.is_on_loop,
             scenes(),
+            blueprint.threads,
         )
         self._openings, self._routing = blueprint.openings, routing
         self.is_stopping = False

@@ -11,10 +11,64 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
-__all__ = ["WorkerThreads"]
+__all__ = ["Call", "Calls", "SystemThreads", "Threads", "WorkerThreads"]
 
 logger = logging.getLogger("perdure.workers")
+
+
+class Call(Protocol):
+    """A call that waits, runs, or is over."""
+
+    is_waiting: bool
+
+
+class Calls(Protocol):
+    """Where the workers of a runtime that are plain functions are called."""
+
+    def run(self, function: Callable[[], None]) -> Call:
+        """Have the function called; it must not raise."""
+        ...
+
+    def urge(self) -> None:
+        """Some call waits for long: look whether it can begin."""
+        ...
+
+    def give_up(self, call: Call) -> None:
+        """The call takes too long: do not begin it, or count on its end."""
+        ...
+
+    def close(self) -> None:
+        """Take no further calls."""
+        ...
+
+
+class Threads(Protocol):
+    """What a runtime asks of threads, injected: the system's, or (in a simulation) none."""
+
+    def calls(self, threads_max: int) -> Calls:
+        """Where up to so many workers that are plain functions are called at a time."""
+        ...
+
+    def start(self, function: Callable[[], None], name: str) -> None:
+        """Run the function beside the event loop for good, on a thread that ends with the process.
+
+        It looks at the loop from outside; where nothing is outside, there is nothing to look at.
+        """
+        ...
+
+
+class SystemThreads:
+    """The system's threads."""
+
+    def calls(self, threads_max: int) -> WorkerThreads:
+        """See ``Threads.calls``."""
+        return WorkerThreads(threads_max)
+
+    def start(self, function: Callable[[], None], name: str) -> None:
+        """See ``Threads.start``."""
+        threading.Thread(target=function, name=name, daemon=True).start()
 
 
 class WorkerThreads:
@@ -50,8 +104,9 @@ class WorkerThreads:
             if self._waiting and not self._idle and self._count < self._threads_max:
                 self._spawn()
 
-    def give_up(self, call: _Call) -> None:
+    def give_up(self, call: Call) -> None:
         """The call takes too long: if it has begun, its thread is not counted any more."""
+        assert isinstance(call, _Call)
         with self._changed:
             if call.is_given_up:
                 return

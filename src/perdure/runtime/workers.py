@@ -42,7 +42,7 @@ from perdure.runtime.leases import Leases
 from perdure.runtime.services import Services
 from perdure.runtime.settling import CANCELLED, Settling
 from perdure.runtime.supervised import UNEXPECTED
-from perdure.runtime.threads import WorkerThreads
+from perdure.runtime.threads import Calls
 from perdure.worker_signature import Worker
 
 __all__ = ["Workers"]
@@ -61,7 +61,7 @@ class Workers:
         self,
         services: Services,
         queue: WorkQueue,
-        threads: WorkerThreads,
+        threads: Calls,
         resources: Mapping[str, Any],
         settling: Settling,
         release: Callable[..., None],

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 import perdure.failpoints as failpoints
 from perdure.core.commit import (
@@ -67,9 +66,10 @@ from perdure.store.sql_read import (
 )
 from perdure.store.sql_write import write_entries
 from perdure.store.sqlite_connection import (
-    DriverConnection,
+    Connection,
+    Driver,
     Synchronous,
-    create_engine,
+    ThreadedDriver,
     prepare_reader,
     prepare_writer,
 )
@@ -94,12 +94,18 @@ class SqlStore:
 
     ``synchronous="NORMAL"`` does not wait for the disk at each commit: faster, and turns
     acknowledged since the last checkpoint can be lost at power failure. ``read_only`` looks at a
-    file beside its live owner: it takes no lock, and ``write`` refuses.
+    file beside its live owner: it takes no lock, and ``write`` refuses. ``driver(path, read_only)``
+    opens connections some other way, as a simulation does.
     Raises DefinitionError for a URL that names no file.
     """
 
     def __init__(
-        self, url: str, *, synchronous: Synchronous = "FULL", read_only: bool = False
+        self,
+        url: str,
+        *,
+        synchronous: Synchronous = "FULL",
+        read_only: bool = False,
+        driver: Callable[[str, bool], Driver] = ThreadedDriver,
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
             raise DefinitionError(
@@ -111,22 +117,23 @@ class SqlStore:
         self._synchronous: Synchronous = synchronous
         self._read_only = read_only
         self._lock = FileLock(self.path)
-        self._engine: AsyncEngine | None = None
-        self._writer: DriverConnection | None = None
-        self._reader: DriverConnection | None = None
+        self._new_driver = driver
+        self._driver: Driver | None = None
+        self._writer: Connection | None = None
+        self._reader: Connection | None = None
         self._epoch = 0
         self._failed_sync: StoreError | None = None
         self._damage_named: set[str] = set()
 
     async def open(self) -> int:
         """Take ownership; see ``Store.open``. Read-only, the epoch is the live owner's."""
-        if self._engine is not None:
+        if self._driver is not None:
             raise StoreLocked(f"{self.path!r} is open in this very store", remedy="close it first")
         if not self._read_only:
             self._lock.acquire()
-        self._engine = create_engine(self.path, read_only=self._read_only)
+        self._driver = self._new_driver(self.path, self._read_only)
         try:
-            self._epoch = await self._connect(self._engine)
+            self._epoch = await self._connect(self._driver)
         except BaseException:
             await self.close()
             raise
@@ -138,15 +145,15 @@ class SqlStore:
             )
         return self._epoch
 
-    async def _connect(self, engine: AsyncEngine) -> int:
+    async def _connect(self, driver: Driver) -> int:
         try:
             if not self._read_only:
-                self._writer = await DriverConnection.connect(engine)
+                self._writer = await driver.connect()
                 await self._call(self._writer, prepare_writer, self._synchronous)
                 last_epoch = self._lock.last_epoch
                 epoch = await self._call(self._writer, open_schema, last_epoch)
                 self._lock.tell(epoch)
-            self._reader = await DriverConnection.connect(engine)
+            self._reader = await driver.connect()
             await self._call(self._reader, prepare_reader)
             return await self._call(self._reader, read_epoch) if self._read_only else epoch
         except sqlite3.Error as error:
@@ -157,7 +164,7 @@ class SqlStore:
 
     async def close(self) -> None:
         """Give up ownership; see ``Store.close``. The write-ahead log is folded into the file."""
-        engine, self._engine = self._engine, None
+        driver, self._driver = self._driver, None
         writer, self._writer = self._writer, None
         reader, self._reader = self._reader, None
         self._failed_sync = None
@@ -167,8 +174,8 @@ class SqlStore:
             for connection in (reader, writer):
                 if connection is not None:
                     connection.give_back()
-            if engine is not None:
-                await engine.dispose()
+            if driver is not None:
+                await driver.dispose()
             for connection in (reader, writer):
                 if connection is not None:
                     connection.join()
@@ -279,7 +286,7 @@ class SqlStore:
         return rows
 
     async def _call(
-        self, connection: DriverConnection | None, function: Callable[..., Result], *arguments: Any
+        self, connection: Connection | None, function: Callable[..., Result], *arguments: Any
     ) -> Result:
         """Run a function on the connection's thread, its errors in our words."""
         if connection is None:

@@ -1,4 +1,4 @@
-"""One SQLite connection on a thread of its own, and how it is set up.
+"""SQLite connections on threads of their own, and how one is set up.
 
 The only module that touches names aiosqlite does not promise; a test alarms when they vanish.
 Knows nothing of what is read or written. Next to read: ``sql.py``.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from threading import Thread
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import aiosqlite
 from sqlalchemy.engine import URL
@@ -18,7 +18,15 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from perdure.errors import StoreUnavailable
 
-__all__ = ["DriverConnection", "Synchronous", "create_engine", "prepare_reader", "prepare_writer"]
+__all__ = [
+    "Connection",
+    "Driver",
+    "DriverConnection",
+    "Synchronous",
+    "ThreadedDriver",
+    "prepare_reader",
+    "prepare_writer",
+]
 
 Result = TypeVar("Result")
 
@@ -30,6 +38,52 @@ CHECKPOINT_PAGES = 4_000
 WAL_KEPT_BYTES = 67_108_864
 STATEMENTS_CACHED = 512
 JOIN_TIMEOUT_S = 10.0
+
+
+class Connection(Protocol):
+    """What the store asks of a connection."""
+
+    async def run(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call ``function(connection, *arguments)``; calls run whole, one after another.
+
+        Cancelling the caller abandons the answer and never the call.
+        """
+        ...
+
+    def give_back(self) -> None:
+        """It is not needed any more; ``Driver.dispose`` closes it."""
+        ...
+
+    def join(self) -> None:
+        """Wait until nothing of the closed connection is left."""
+        ...
+
+
+class Driver(Protocol):
+    """Opens connections to one file: on threads, or (in a simulation) inline."""
+
+    async def connect(self) -> Connection:
+        """Open a connection. Raises the errors of SQLAlchemy and of sqlite3."""
+        ...
+
+    async def dispose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class ThreadedDriver:
+    """Implements ``Driver`` with SQLAlchemy's engine over aiosqlite."""
+
+    def __init__(self, path: str, read_only: bool) -> None:
+        self._engine = create_engine(path, read_only=read_only)
+
+    async def connect(self) -> DriverConnection:
+        """See ``Driver.connect``."""
+        return DriverConnection(await self._engine.raw_connection())
+
+    async def dispose(self) -> None:
+        """See ``Driver.dispose``."""
+        await self._engine.dispose()
 
 
 def create_engine(path: str, *, read_only: bool) -> AsyncEngine:
@@ -71,18 +125,13 @@ def _thread_of(driver: Any) -> Thread:
 class DriverConnection:
     """The driver's connection of a pooled one: runs whole functions on the driver's thread.
 
-    >>> connection = await DriverConnection.connect(engine)
+    >>> connection = await ThreadedDriver("orders.db", read_only=False).connect()
     >>> await connection.run(prepare_writer, "FULL")
     """
 
     def __init__(self, pooled: PoolProxiedConnection) -> None:
         self._pooled = pooled
         self._driver: Any = pooled.driver_connection
-
-    @classmethod
-    async def connect(cls, engine: AsyncEngine) -> DriverConnection:
-        """Open a connection, and its thread. Raises SQLAlchemy's errors."""
-        return cls(await engine.raw_connection())
 
     async def run(
         self,

@@ -1,0 +1,121 @@
+"""What must hold after every run, whatever the scenario is.
+
+Over the tables: acknowledged messages are in the journal, once; sequences are dense and epochs
+never go back; nothing was done outside that no committed turn had asked for. Over the runtime:
+an instance is the same live, from snapshot and later turns, and from all its turns.
+Next to read: ``world.py``, ``finish``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from perdure.core.instance import Instance, ProcessedMessages
+from perdure.runtime.delivery import Receipt
+from perdure.runtime.rehydration import PAGE, fold_loaded
+from perdure.runtime.running import Running
+from perdure.store.protocol import LoadedInstance
+from perdure.testing.simulation.tables import Tables
+from perdure.testing.simulation.violation import Violation
+
+__all__ = ["compare_with_history", "journal_is_sound", "receipts_hold"]
+
+HEADS = 1_000
+
+
+def receipts_hold(tables: Tables, receipts: list[Receipt]) -> None:
+    """Every acknowledged turn is in the journal (G1), under its number, once (G5)."""
+    for receipt in receipts:
+        if receipt.sequence_nr is None:
+            continue
+        instance = f"{receipt.saga}/{receipt.correlation_id}"
+        found = tables.all(
+            "SELECT sequence_nr FROM journal WHERE instance = ? AND message_id = ?",
+            instance,
+            receipt.message_id,
+        )
+        if found != [(receipt.sequence_nr,)]:
+            turns = ", ".join(str(number) for (number,) in found) or "none"
+            raise Violation(
+                "an acknowledged message is in the journal, once",
+                f"{receipt.message_id} was acknowledged as turn {receipt.sequence_nr} of "
+                f"{instance}; in the journal it is: {turns}",
+            )
+
+
+def journal_is_sound(tables: Tables) -> None:
+    """Sequences are 1 to n (G3), epochs do not go back (G4), no id was applied twice (G5)."""
+    for instance, count, first, last in tables.all(
+        "SELECT instance, count(*), min(sequence_nr), max(sequence_nr) FROM journal"
+        " GROUP BY instance HAVING min(sequence_nr) != 1 OR max(sequence_nr) != count(*)"
+    ):
+        raise Violation("turns are numbered 1 to n", f"{instance}: {count}, {first} to {last}")
+    for instance, number in tables.all(
+        "SELECT later.instance, later.sequence_nr FROM journal AS earlier JOIN journal AS later"
+        " ON later.instance = earlier.instance AND later.sequence_nr = earlier.sequence_nr + 1"
+        " WHERE later.epoch < earlier.epoch"
+    ):
+        raise Violation("epochs never go back", f"{instance}, turn {number}")
+    for instance, message_id, count in tables.all(
+        "SELECT instance, message_id, count(*) FROM journal"
+        " GROUP BY instance, message_id HAVING count(*) > 1"
+    ):
+        raise Violation("a message id is applied once", f"{message_id} at {instance}: {count}")
+
+
+async def compare_with_history(running: Running) -> int:
+    """Every instance is what its turns say (G11). How many there are."""
+    services, count = running.services, 0
+    store, after = services.store, ""
+    while heads := await store.heads(None, None, after, HEADS):
+        for head in heads:
+            definition = running.supervisor.definitions.get(head.saga)
+            if definition is None:
+                continue
+            count += 1
+            key = head.instance
+            (loaded,) = await store.load([key])
+            turns = await store.journal(key, 0, PAGE)
+            whole = LoadedInstance(key, None, turns, [], has_more=len(turns) == PAGE)
+            seen = {
+                "snapshot and later turns": await fold_loaded(services, definition, loaded),
+                "all turns": await fold_loaded(services, definition, whole),
+            }
+            found = {name: folded.instance for name, folded in seen.items()}
+            live = running.supervisor.committed(key)
+            if live is not None and live.sequence_nr == found["all turns"].sequence_nr:
+                found["memory"] = live
+            _same(key, found, running)
+        after = heads[-1].instance
+    return count
+
+
+def _same(key: str, found: dict[str, Instance], running: Running) -> None:
+    wanted = found.pop("all turns")
+    for name, instance in found.items():
+        for difference in _differences(instance, wanted, running):
+            raise Violation(
+                "an instance is what its turns say",
+                f"{key}, turn {wanted.sequence_nr}, by {name}, not as by all turns: {difference}",
+            )
+
+
+def _differences(one: Instance, other: Instance, running: Running) -> Iterator[str]:
+    for name in ("sequence_nr", "status", "deadlines", "started_at_ms", "detail", "family"):
+        if getattr(one, name) != getattr(other, name):
+            yield f"{name} {getattr(one, name)!r}, not {getattr(other, name)!r}"
+    if not _equal(one.state, other.state) and _encoded(one, running) != _encoded(other, running):
+        yield f"state {one.state!r}, not {other.state!r}"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:  # the user's own __eq__
+        return False
+
+
+def _encoded(instance: Instance, running: Running) -> bytes:
+    """For states that do not define equality."""
+    return running.services.journal.encode_snapshot(instance, ProcessedMessages(1))

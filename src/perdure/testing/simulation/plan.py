@@ -1,0 +1,69 @@
+"""When faults strike in one run: by rate and seed, or exactly those that are named.
+
+    plan = Plan(choices, faults)             # as the seed has it
+    plan = Plan.of(choices, ["crash K7#3"])  # at the third commit of the run, nothing else
+
+Every occasion has a name, its kind and its number. A fault's details, such as how long an outage
+lasts, depend on seed and name only, so they are the same in a run with fewer faults.
+Next to read: ``shrink.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from perdure.errors import DefinitionError
+from perdure.testing.simulation.choices import Choices
+from perdure.testing.simulation.faults import Faults
+
+__all__ = ["Plan"]
+
+
+class Plan:
+    """The faults of one run. ``struck`` are the names of those that did, in order."""
+
+    def __init__(self, choices: Choices, faults: Faults) -> None:
+        self.faults = faults.drawn(choices)
+        self.struck: list[str] = []
+        self.is_calm = False
+        self._choices = choices
+        self._occasions: dict[str, int] = {}
+        self._exactly: dict[str, set[int]] | None = None
+
+    @classmethod
+    def of(cls, choices: Choices, names: Iterable[str], lengths: Faults | None = None) -> Plan:
+        """Exactly these faults, lasting up to ``lengths``. Raises ``DefinitionError``."""
+        plan = cls(choices, lengths or Faults())
+        plan._exactly = {}
+        for name in names:
+            kind, _, number = name.rpartition("#")
+            if not kind or not number.isdecimal():
+                raise DefinitionError(
+                    f"{name!r} names no fault", remedy='write it as printed, such as "crash K7#3"'
+                )
+            plan._exactly.setdefault(kind, set()).add(int(number))
+        return plan
+
+    def strikes(self, kind: str, rate: float) -> Choices | None:
+        """Does it happen on this occasion? If so, the choices for its details."""
+        number = self._occasions.get(kind, 0) + 1
+        self._occasions[kind] = number
+        if self._exactly is not None:
+            if number not in self._exactly.get(kind, ()):
+                return None
+        elif not rate or self._choices.number(kind) >= rate:
+            return None
+        if self.is_calm:
+            return None
+        name = f"{kind}#{number}"
+        self.struck.append(name)
+        return self._choices.apart(name)
+
+    def occasions(self, prefix: str) -> list[str]:
+        """All occasions so far of the kinds that begin so, by name."""
+        return [
+            f"{kind}#{number}"
+            for kind, count in self._occasions.items()
+            if kind.startswith(prefix)
+            for number in range(1, count + 1)
+        ]

@@ -1,0 +1,50 @@
+"""From the faults of a failing run to the few that it needs.
+
+``ddmin`` (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002).
+Knows no run. Next to read: ``simulate.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+__all__ = ["ddmin"]
+
+T = TypeVar("T")
+
+
+def ddmin(items: Sequence[T], fails: Callable[[Sequence[T]], bool], tries_max: int) -> list[T]:
+    """A part of ``items`` with which it still fails, and no single one of which can go.
+
+        ddmin(faults, lambda some: run_with(some).error is not None, tries_max=200)
+
+    After ``tries_max`` calls of ``fails``, the smallest part found so far. It must fail with all.
+    """
+    tries = 0
+
+    def still(some: Sequence[T]) -> bool:
+        nonlocal tries
+        tries += 1
+        return fails(some)
+
+    left = list(items)
+    if still([]):
+        return []
+    parts = 2
+    while len(left) >= 2 and tries < tries_max:
+        size = -(-len(left) // parts)
+        chunks = [left[at : at + size] for at in range(0, len(left), size)]
+        for index, chunk in enumerate(chunks):
+            rest = [item for other in chunks[:index] + chunks[index + 1 :] for item in other]
+            if len(chunks) > 2 and tries < tries_max and still(chunk):
+                left, parts = chunk, 2
+                break
+            if tries < tries_max and still(rest):
+                left, parts = rest, max(parts - 1, 2)
+                break
+        else:
+            if parts >= len(left):
+                break
+            parts = min(parts * 2, len(left))
+    return left

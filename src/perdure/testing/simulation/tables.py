@@ -1,0 +1,85 @@
+"""The file of a run, looked at from outside: a connection of its own, which only reads.
+
+It knows tables, and that instances and jobs are in them; it shares no code with the store.
+Next to read: ``checks.py``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Tables"]
+
+
+class Tables:
+    """What is committed in the file at ``path``."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, timeout=0)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._connection.close()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For checks of other people over the same tables."""
+        return self._connection
+
+    def all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query; none as long as there is no schema."""
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return []
+            raise
+
+    def one(self, sql: str, *values: Any) -> Any:
+        """The first value of a query, None if it has no row."""
+        rows = self.all(sql, *values)
+        return rows[0][0] if rows else None
+
+    def has_job(self, key: str) -> bool:
+        """Whoever may perform this job: a committed turn sent it, or it is in the outbox."""
+        instance, _, numbers = key.rpartition("/")
+        instance, _, sequence_nr = instance.rpartition("/")
+        if numbers.isdecimal() and sequence_nr.isdecimal():
+            sql = "SELECT 1 FROM journal WHERE instance = ? AND sequence_nr = ?"
+            if self.one(sql, instance, int(sequence_nr)):
+                return True
+        return bool(self.one("SELECT 1 FROM outbox WHERE given_id = ?", key))
+
+    def next_deadline_ms(self) -> int | None:
+        """The wall time at which the next deadline is due."""
+        found: int | None = self.one("SELECT min(due_at_ms) FROM deadlines")
+        return found
+
+    def overdue(self, now_ms: int, is_paused: Mapping[str, bool]) -> list[str]:
+        """What should be done by now and is not. ``is_paused`` holds the queues that are worked."""
+        late = [
+            f"deadline {name!r} of {instance}"
+            for instance, name in self.all(
+                "SELECT instance, name FROM deadlines WHERE due_at_ms <= ?", now_ms
+            )
+        ]
+        late += [
+            f"message {message_id} for {instance}"
+            for instance, message_id in self.all(
+                "SELECT instance, message_id FROM inbox WHERE due_at_ms <= ?", now_ms
+            )
+        ]
+        jobs = self.all(
+            "SELECT position, instance, sequence_nr, idx, target, type, error FROM outbox WHERE"
+            " due_at_ms <= ? AND follows NOT IN (SELECT position FROM outbox)"
+            " AND follows NOT IN (SELECT job FROM dead_letters)",
+            now_ms,
+        )
+        late += [
+            f"job {instance}/{sequence_nr}/{index} ({type_} in queue {target!r}; {error or 'new'})"
+            for _, instance, sequence_nr, index, target, type_, error in jobs
+            if not is_paused.get(target, True)
+        ]
+        return late
