@@ -496,8 +496,11 @@ async def test_a_commit_that_fails_does_not_change_the_end(store, clock, saga, a
         sending = asyncio.gather(
             hit(runtime, ref, 1, fails=ALWAYS), hit(runtime, ref, 2), return_exceptions=True
         )
-        await rounds()
+        while not sending.done():
+            await rounds()
+            await clock.advance(seconds(1))
         await clock.advance(seconds(100))
+        await runtime.settled()
         first, second = await sending
         if saga is Stopped:
             assert first is Outcome.FAILED or isinstance(first, HandlerFailed)
