@@ -19,7 +19,6 @@ from perdure import (
     Outcome,
     QuarantinedInstance,
     Runtime,
-    SagaRef,
     SqlStore,
     Status,
     continues,
@@ -67,7 +66,7 @@ def seconds(n: float) -> timedelta:
     return timedelta(seconds=n)
 
 
-async def aside(runtime: Runtime, fails: int = 1, id: str = "x") -> SagaRef:
+async def aside(runtime: Runtime, fails: int = 1, id: str = "x") -> Any:
     """An instance that is quarantined, by message 1."""
     ref = await born(runtime, Quarantined, id)
     assert await hit(runtime, ref, 1, fails=fails) is Outcome.HELD
@@ -161,7 +160,8 @@ async def test_a_quarantine_outlives_its_runtime(store, clock, released_by):
 async def test_a_release_is_given_once(store, clock):
     async with frail(store, clock, Quarantined) as runtime:
         ref = await aside(runtime)
-        assert await asyncio.gather(runtime.release(ref), runtime.release(ref)) == [True, True]
+        both = await asyncio.gather(runtime.release(ref), runtime.release(ref))
+        assert list(both) == [True, True]
         assert await runtime.release(ref) is False
         assert await runtime.release(runtime.ref(Quarantined, "nobody")) is False
         await runtime.settled()
@@ -518,6 +518,7 @@ def spoil(store: FaultyStore, key: str) -> None:
     if isinstance(store.inner, MemoryStore):
         store.inner._journal[key][0].body = b"\xc1"
     else:
+        assert isinstance(store.inner, SqlStore)
         with closing(sqlite3.connect(store.inner.path)) as connection, connection:
             change = "UPDATE journal SET body = X'C1' WHERE instance = ? AND sequence_nr = 1"
             assert connection.execute(change, [key]).rowcount == 1
