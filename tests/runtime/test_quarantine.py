@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from perdure import (
+    Fixed,
     MemoryStore,
     Outcome,
     QuarantinedInstance,
@@ -329,17 +330,46 @@ async def test_published_events_are_held_for_it_and_reach_the_others(store, cloc
         assert await seen(runtime, runtime.ref(Following, "f1")) == (0, 101, 201)
 
 
+async def set_aside_by_hand(store: FaultyStore, key: str) -> FaultyStore:
+    """The rows, with the instance quarantined and nothing held for it."""
+    await store.inner.open()
+    row = QuarantineRow(key, "failed", "by hand", 0)
+    await store.inner.write([Settlement(key, quarantine=row)])
+    await store.inner.close()
+    return reopened(store)
+
+
+@quickly
+async def test_what_came_due_meanwhile_is_not_forgotten_though_nothing_is_held(store, clock):
+    async with frail(store, clock, Delayed) as runtime:
+        ref, other = await born(runtime, Delayed), await born(runtime, Delayed, "y")
+        await hit(runtime, ref, 7, at="deadline")
+        assert await hit(runtime, other, 1, fails=1) is Outcome.DELAYED
+        assert await hit(runtime, other, 2) is Outcome.QUEUED
+    living = await set_aside_by_hand(await set_aside_by_hand(store, ref.key), other.key)
+    async with frail(living, clock, Delayed) as runtime:
+        await clock.advance(seconds(100))
+        refs = [runtime.ref(Delayed, id) for id in "xy"]
+        assert [await seen(runtime, one) for one in refs] == [(), ()]
+        for one in refs:
+            await runtime.release(one)
+        await clock.advance(seconds(0))
+        await runtime.settled()
+        assert [await seen(runtime, one) for one in refs] == [(7,), (1, 2)]
+
+
+class Delayed(Quarantined):
+    name = "Delayed"
+    retry = Fixed(10)
+
+
 @quickly
 async def test_a_redriven_message_waits_for_the_release(store, clock):
     async with frail(store, clock) as runtime:
         ref = await born(runtime, Frail)
         with pytest.raises(HandlerFailed):
             await hit(runtime, ref, 1, fails=1)
-    await store.inner.open()
-    row = QuarantineRow("Frail/x", "failed", "by hand", clock.now_ms())
-    await store.inner.write([Settlement("Frail/x", quarantine=row)])
-    await store.inner.close()
-    async with frail(reopened(store), clock) as runtime:
+    async with frail(await set_aside_by_hand(store, "Frail/x"), clock) as runtime:
         ref = runtime.ref(Frail, "x")
         (letter,) = [one async for one in runtime.dead_letters.list()]
         assert await runtime.dead_letters.redrive(letter.id)
