@@ -328,6 +328,23 @@ async def test_mail_behind_a_failure_goes_to_the_next_incarnation_in_order(store
         assert await seen(runtime, ref) == (1, 2, 3, 4, 5, 6, 7)
 
 
+@pytest.mark.parametrize(
+    ("saga", "told", "after"),
+    [(Restarted, Outcome.QUEUED, (1, 2)), (Quarantined, Outcome.HELD, (1, 2))],
+)
+@quickly
+async def test_a_message_behind_a_deadline_that_fails_is_not_lost(store, clock, saga, told, after):
+    async with frail(store, clock, saga) as runtime:
+        ref = await born(runtime, saga)
+        await strike(runtime, ref, "deadline", 1)
+        clock._now_ms += 2_000  # it is due, and the timer has not noticed yet
+        assert await hit(runtime, ref, 2) is told
+        assert TRIED["x/1"] == 1
+        await runtime.release(ref)
+        await clock.advance(seconds(10))
+        assert await seen(runtime, ref) == after
+
+
 class Passing(Restarted):
     name = "Passing"
     lets_pass = True

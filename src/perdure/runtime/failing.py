@@ -129,7 +129,6 @@ def _escalate(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms
 
 def _leave(actor: SagaActor, last: Leaving) -> None:
     actor.is_leaving = True
-    actor.actor_inbox.suspend()
     actor.write(last)
 
 
