@@ -434,6 +434,22 @@ async def test_holding_is_tried_again_in_order(store, clock, after_commit):
         assert await seen(runtime, ref) == tuple(range(1, 9))
 
 
+@pytest.mark.parametrize("after_commit", [False, True])
+@quickly
+async def test_a_quarantine_nobody_knows_of_leaves_nothing_behind(store, clock, after_commit):
+    """Its commit failed, the message is tried again, and all is well: then so say the rows."""
+    async with frail(store, clock, Quarantined) as runtime:
+        ref = await born(runtime, Quarantined)
+        store.fail_writes(after_commit=after_commit)
+        await passing(clock, asyncio.create_task(hit(runtime, ref, 1, fails=1)))
+        await runtime.settled()
+        assert await seen(runtime, ref) == (1,)
+        assert await quarantined(runtime) == []
+    async with frail(reopened(store), clock, Quarantined) as runtime:
+        assert await quarantined(runtime) == []
+        assert await hit(runtime, runtime.ref(Quarantined, "x"), 2) is Outcome.APPLIED
+
+
 @quickly
 async def test_a_sender_is_told_when_the_store_fails_for_good(store, clock):
     async with frail(store, clock, Quarantined) as runtime:
