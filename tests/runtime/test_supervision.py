@@ -475,6 +475,23 @@ async def test_an_error_of_the_service_is_not_hidden_by_an_escalation(store, clo
         await runtime.stopped()
 
 
+def test_a_runtime_that_escalated_may_run_again(memory, clock):
+    runtime = frail(memory, clock, Escalating)
+
+    async def serve(fails: int) -> None:
+        async with runtime:
+            ref = await born(runtime, Escalating)
+            await strike(runtime, ref, "handle", fails)
+            if fails:
+                await runtime.stopped()
+            await runtime.settled()
+            assert await seen(runtime, ref) == (1,)
+
+    with pytest.raises(Escalated):
+        asyncio.run(serve(1))
+    asyncio.run(serve(0))
+
+
 @quickly
 async def test_whoever_waits_for_the_stop_waits_for_it_only(store, clock):
     runtime = frail(store, clock)
