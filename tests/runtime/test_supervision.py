@@ -328,6 +328,23 @@ async def test_mail_behind_a_failure_goes_to_the_next_incarnation_in_order(store
         assert await seen(runtime, ref) == (1, 2, 3, 4, 5, 6, 7)
 
 
+@pytest.mark.parametrize(
+    ("saga", "told", "after"),
+    [(Restarted, Outcome.QUEUED, (1, 2)), (Quarantined, Outcome.HELD, (1, 2))],
+)
+@quickly
+async def test_a_message_behind_a_deadline_that_fails_is_not_lost(store, clock, saga, told, after):
+    async with frail(store, clock, saga) as runtime:
+        ref = await born(runtime, saga)
+        await strike(runtime, ref, "deadline", 1)
+        clock._now_ms += 2_000  # it is due, and the timer has not noticed yet
+        assert await hit(runtime, ref, 2) is told
+        assert TRIED["x/1"] == 1
+        await runtime.release(ref)
+        await clock.advance(seconds(10))
+        assert await seen(runtime, ref) == after
+
+
 class Passing(Restarted):
     name = "Passing"
     lets_pass = True
@@ -458,6 +475,23 @@ async def test_an_error_of_the_service_is_not_hidden_by_an_escalation(store, clo
         await runtime.stopped()
 
 
+def test_a_runtime_that_escalated_may_run_again(memory, clock):
+    runtime = frail(memory, clock, Escalating)
+
+    async def serve(fails: int) -> None:
+        async with runtime:
+            ref = await born(runtime, Escalating)
+            await strike(runtime, ref, "handle", fails)
+            if fails:
+                await runtime.stopped()
+            await runtime.settled()
+            assert await seen(runtime, ref) == (1,)
+
+    with pytest.raises(Escalated):
+        asyncio.run(serve(1))
+    asyncio.run(serve(0))
+
+
 @quickly
 async def test_whoever_waits_for_the_stop_waits_for_it_only(store, clock):
     runtime = frail(store, clock)
@@ -496,8 +530,11 @@ async def test_a_commit_that_fails_does_not_change_the_end(store, clock, saga, a
         sending = asyncio.gather(
             hit(runtime, ref, 1, fails=ALWAYS), hit(runtime, ref, 2), return_exceptions=True
         )
-        await rounds()
+        while not sending.done():
+            await rounds()
+            await clock.advance(seconds(1))
         await clock.advance(seconds(100))
+        await runtime.settled()
         first, second = await sending
         if saga is Stopped:
             assert first is Outcome.FAILED or isinstance(first, HandlerFailed)

@@ -127,27 +127,25 @@ class Restarts:
     """
 
     def __init__(self) -> None:
-        self._at_s: OrderedDict[str, tuple[float, list[float]]] = OrderedDict()
+        self._until_s: OrderedDict[str, list[float]] = OrderedDict()
 
-    def lately(self, key: str, within_s: float, now_s: float) -> int:
-        """How often the instance was restarted within so many seconds before ``now_s``."""
-        _, moments = self._at_s.get(key, (0.0, []))
-        return sum(now_s - at_s < within_s for at_s in moments)
+    def lately(self, key: str, now_s: float) -> int:
+        """How many restarts of the instance still count."""
+        return sum(until_s > now_s for until_s in self._until_s.get(key, ()))
 
     def add(self, key: str, within_s: float, now_s: float) -> None:
-        """It is restarted now."""
-        _, moments = self._at_s.pop(key, (0.0, []))
-        still = [at_s for at_s in moments if now_s - at_s < within_s]
-        self._at_s[key] = (now_s + within_s, [*still, now_s])
-        while self._at_s:
-            oldest, (until_s, _) = next(iter(self._at_s.items()))
-            if until_s > now_s:
+        """It is restarted now, which counts for so long."""
+        still = [until_s for until_s in self._until_s.pop(key, ()) if until_s > now_s]
+        self._until_s[key] = [*still, now_s + within_s]
+        while self._until_s:
+            oldest, moments = next(iter(self._until_s.items()))
+            if moments[-1] > now_s:
                 return
-            del self._at_s[oldest]
+            del self._until_s[oldest]
 
     def forget(self, key: str) -> None:
         """It is quarantined: what was before does not count after its release."""
-        self._at_s.pop(key, None)
+        self._until_s.pop(key, None)
 
     def __len__(self) -> int:
-        return len(self._at_s)
+        return len(self._until_s)

@@ -51,7 +51,7 @@ def _strategy(actor: SagaActor, delivery: Delivery, error: BaseException) -> Str
         return Strategy.RESUME
     supervisor = actor.supervisor
     now_s = supervisor.services.clock.monotonic_s()
-    lately = supervisor.restarts.lately(actor.key, supervision.within.total_seconds(), now_s)
+    lately = supervisor.restarts.lately(actor.key, now_s)
     is_final = isinstance(error, NonRetryable)
     return supervision.decide(_restarts_of(actor, delivery), lately, is_final=is_final)
 
@@ -129,7 +129,6 @@ def _escalate(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms
 
 def _leave(actor: SagaActor, last: Leaving) -> None:
     actor.is_leaving = True
-    actor.actor_inbox.suspend()
     actor.write(last)
 
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from perdure.core.commit import Entry, InboxRow, OutboxRow, QueueRow, Settlement
+from perdure.core.commit import Entry, OutboxRow, QueueRow, Settlement
 from perdure.errors import Gone, StoreError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ __all__ = [
     "Claimed",
     "JobTicket",
     "Jobs",
-    "Kept",
     "Paused",
     "Rewritten",
     "Settled",
@@ -168,24 +167,6 @@ class Claimed(JobTicket):
     def dropped(self) -> None:
         self._dropped()
         self.settling.abandoned(self.entry)
-
-
-class Kept(JobTicket):
-    """A message for an instance that cannot be had."""
-
-    def __init__(
-        self, settling: Settling, position: int, entry: InboxRow, then: Callable[[], None]
-    ) -> None:
-        super().__init__(settling, entry)
-        self._position = position
-        self._then = then
-
-    @property
-    def position(self) -> int:
-        return self._position
-
-    def written(self) -> None:
-        self._then()
 
 
 class Paused(JobTicket):

@@ -4,8 +4,8 @@
     set aside     its message is held, and the instance quarantined, in one transaction
     escalated     its message waits for the next runtime; this one stops
 
-Nothing is handled between the failure and the commit: what comes meanwhile stays in the mailbox, or
-is a ``follower``, and goes on in its order. Each is a ticket of the group commit.
+Nothing is handled between the failure and the commit: what comes meanwhile is a ``follower``, and
+goes on in its order. Each is a ticket of the group commit.
 Next to read: ``failing.py``, which submits them; ``quarantine.py``.
 """
 

@@ -96,6 +96,7 @@ class Lifecycle:
         if self._running is not None:
             raise RuntimeNotRunning("the runtime was started before", remedy="start it once")
         epoch = await self.store.open()
+        self._ending, self._escalated = asyncio.Event(), None
         try:
             self._running = Running(self._blueprint, epoch, self._stop_soon)
             await self._running.start()

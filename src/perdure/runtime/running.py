@@ -20,7 +20,7 @@ from perdure.core.family import own_headers
 from perdure.core.outcome import Encoder, Outcome
 from perdure.core.saga import Definition
 from perdure.core.sharing import Sharing
-from perdure.errors import Escalated, InstanceQuarantined, PublishFailed, StoreError
+from perdure.errors import Escalated, PublishFailed, StoreError
 from perdure.failpoints import Point
 from perdure.member import Opening
 from perdure.messages import Message, Metadata
@@ -116,7 +116,7 @@ class Running:
         return future
 
     async def _open(self, definition: Definition, opening: Opening) -> None:
-        """Deliver what an instance needs to have had; one that nobody can read stays as it is."""
+        """Deliver what an instance needs to have had; for one that is quarantined it is held."""
         services = self.services
         message = self._routing.message(
             services.codec,
@@ -125,12 +125,7 @@ class Running:
             services.new_id,
             services.clock.now_ms(),
         )
-        try:
-            await self.deliver(
-                self._routing.delivery_to(definition, opening.correlation_id, message)
-            )
-        except InstanceQuarantined as error:
-            logger.error("%s", error)
+        await self.deliver(self._routing.delivery_to(definition, opening.correlation_id, message))
 
     async def deliver_all(self, message: Message, deliveries: list[Delivery]) -> list[Receipt]:
         """Deliver to several instances. Raises ``PublishFailed`` if some did not take it."""

@@ -162,7 +162,7 @@ class SagaActor(Actor):
             self.take(self.supervisor.wakeups.deadline(self.definition, row), now_ms)
 
     def _follow(self, delivery: Delivery) -> None:
-        """A deadline that came before the message has ended this incarnation."""
+        """This incarnation is about to leave: the message is for the next one."""
         last = self.in_flight[-1] if self.in_flight else None
         assert isinstance(last, Leaving)
         last.followers.append(delivery)

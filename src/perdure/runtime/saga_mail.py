@@ -18,7 +18,6 @@ from perdure.core.commit import OutboxKind, OutboxRow, Settlement
 from perdure.core.family import ToInstance
 from perdure.errors import (
     CodecError,
-    InstanceQuarantined,
     JobError,
     PerdureError,
     RuntimeNotRunning,
@@ -140,10 +139,6 @@ class SagaMail:
         """Hand to the supervisor."""
         self._settling.telling.admit(delivery)
 
-    def hold(self, row: OutboxRow, delivery: Delivery, then: Callable[[], None]) -> None:
-        """The instance is quarantined: the event waits for it in the inbox."""
-        self._settling.keep(row.position, delivery.key, delivery.message, then)
-
     def later(self, row: OutboxRow, function: Callable[[], None]) -> None:
         """Call after a pause."""
         self._settling.jobs.pause(row.position, f"delivering {row.type}", function)
@@ -197,8 +192,6 @@ class Round:
         """An instance did not take it now."""
         if isinstance(error, NOW_OR_LATER):
             self._mail.later(self._row, lambda: self._deliver(delivery.fresh()))
-        elif isinstance(error, InstanceQuarantined):
-            self._mail.hold(self._row, delivery, self.has_it)
         elif isinstance(error, RuntimeNotRunning):
             self._mail.abandoned(self._row)  # not counted: the row is never closed by this round
         else:

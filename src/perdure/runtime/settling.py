@@ -26,7 +26,6 @@ from perdure.runtime.job_tickets import (
     Claimed,
     Jobs,
     JobTicket,
-    Kept,
     Paused,
     Rewritten,
     Settled,
@@ -116,10 +115,6 @@ class Settling:
     def put(self, row: QueueRow, is_true: Callable[[], bool]) -> None:
         """Write what is known of a queue, as long as it is true."""
         self._submit(Paused(self, row, is_true))
-
-    def keep(self, position: int, key: str, message: Message, then: Callable[[], None]) -> None:
-        """Let a message of this job wait for an instance that cannot be had, and go on."""
-        self._submit(Kept(self, position, self.rows.held(key, message), then))
 
     def claim(self, row: OutboxRow, begin: Callable[[], None], dropped: Callable[[], None]) -> None:
         """Write that an attempt is about to begin, then begin; ``dropped``: the job is gone."""

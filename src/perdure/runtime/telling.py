@@ -2,7 +2,8 @@
 
 What is written of the delivery takes the job's settlement along. If nothing is written, the
 settlement is written by itself; if the instance cannot be had now, the same is delivered again; if
-it cannot be had at all, the message waits in the inbox. Next to read: ``settling.py``.
+this runtime does not run its saga, the message waits in the inbox (for one that is quarantined the
+supervisor sees to that). Next to read: ``settling.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from perdure.core.correlation import VerdictKind, split_key
 from perdure.core.family import ChildEnded
 from perdure.core.outcome import Outcome
 from perdure.errors import (
-    InstanceQuarantined,
     MailboxFull,
     OutcomeUnknown,
     RuntimeNotRunning,
@@ -95,7 +95,7 @@ class Telling:
         )
 
     def hold(self, row: OutboxRow, key: str, message: Message, settlement: Settlement) -> None:
-        """The instance cannot be had at all: the message waits for it in the inbox."""
+        """Nobody runs its saga here: the message waits for the instance in the inbox."""
         self._ends.close(row, replace(settlement, inbox=self._rows.held(key, message)))
 
     def bury(
@@ -153,8 +153,6 @@ class _Told:
             self._ends.abandoned(row)
         elif isinstance(error, NOW_OR_LATER):
             self._telling.again(row, delivery, settlement)
-        elif isinstance(error, InstanceQuarantined):
-            self._telling.hold(row, delivery.key, delivery.message, settlement)
         else:
             self._telling.bury(row, delivery.key, delivery.message, settlement, error)
 
