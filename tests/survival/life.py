@@ -29,7 +29,7 @@ from perdure.errors import (
     StoreError,
 )
 from perdure.failpoints import Point
-from tests.survival.ledger import Outside
+from tests.survival.ledger import Outside, Says
 from tests.survival.mutants import MUTANTS
 from tests.survival.sagas import CONTENT, Op, members
 
@@ -92,7 +92,7 @@ def live(life: Life) -> None:
     asyncio.run(_live(life, Outside(life.outside)))
 
 
-async def _live(life: Life, outside: Outside) -> None:
+async def _live(life: Life, outside: Says) -> None:
     settings = Settings(**{**HOSTILE, **life.settings})
     runtime = Runtime(life.url, members(), settings, resources={"outside": outside})
     stopping = asyncio.Event()
@@ -100,8 +100,8 @@ async def _live(life: Life, outside: Outside) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     async with runtime:
-        fresh = () if life.heals else itertools.islice(_operations(life), life.quota)
-        clients = _Clients(runtime, outside, life, itertools.chain(_again(life), fresh))
+        fresh = () if life.heals else itertools.islice(operations_of(life), life.quota)
+        clients = Clients(runtime, outside, life, itertools.chain(_again(life), fresh))
         if life.serves:
             await stopping.wait()
             clients.stop()
@@ -118,7 +118,7 @@ def _again(life: Life) -> Iterator[Op]:
     return (Op(*op) for op in life.ops)
 
 
-def _operations(life: Life) -> Iterator[Op]:
+def operations_of(life: Life) -> Iterator[Op]:
     """A life's operations, all of them new."""
     chance = random.Random(life.seed)
     for number in itertools.count():
@@ -138,11 +138,11 @@ def _operations(life: Life) -> Iterator[Op]:
                 yield Op(id, kind, id, chance.randrange(20))
 
 
-class _Clients:
+class Clients:
     """Some clients that share the operations; each sends one after another, at times twice."""
 
     def __init__(
-        self, runtime: Runtime, outside: Outside, life: Life, operations: Iterator[Op]
+        self, runtime: Runtime, outside: Says, life: Life, operations: Iterator[Op]
     ) -> None:
         self._runtime = runtime
         self._outside = outside
