@@ -6,10 +6,11 @@
 
 Each row of the table is one story or more (``tests/survival/story.py``): a file, on which a process
 is killed, another goes on, and so forth, up to 25 times; after every kill the raw tables and the
-ledgers are looked at, at last everything has to come to its end. ``random`` are kills 0 to 250 ms
-after the start, ``loop`` is one file whose processes all die within 200 ms, ``stops`` are graceful
-ones under load. ``open`` are the operations that were under way when their process was killed.
-Ends with 1 if anything was found, or a point was not reached so often as asked.
+ledgers are looked at, at last everything has to come to its end. ``random`` are kills up to 200 ms
+after a runtime has started; ``loop`` is one file whose processes all die up to 200 ms after their
+birth, started or not; ``stops`` are graceful ones under load. ``open`` counts the operations that
+were under way when their process was killed. Ends with 1 if anything was found, or a point was not
+reached so often as asked.
 """
 
 from __future__ import annotations
@@ -101,6 +102,11 @@ def kill_at(story: Story, point: str, chance: random.Random) -> bool:
     return False
 
 
+def moment(chance: random.Random) -> float:
+    """So many seconds after a start."""
+    return chance.uniform(0, 0.2)
+
+
 def tell(task: Task, zygote: Zygote, folder: Path) -> Row:
     """One story, from the first life to the end."""
     begun, chance = time.monotonic(), random.Random(task.seed)
@@ -110,12 +116,13 @@ def tell(task: Task, zygote: Zygote, folder: Path) -> Row:
             story.live(quota=500, kinds=("append",))
         for _ in range(task.times):
             match task.name:
-                case "random" | "loop":
-                    most_s = 0.25 if task.name == "random" else 0.2
-                    story.live(kill_after_s=chance.uniform(0, most_s), quota=10_000)
+                case "random":
+                    story.live(kill_after_s=moment(chance), when_ready=True, quota=10_000)
+                case "loop":
+                    story.live(kill_after_s=moment(chance), quota=10_000)
                 case "stops":
-                    after_s = chance.uniform(0, 0.2)
-                    story.live(serves=True, kill_after_s=after_s, signal=15, quota=10_000)
+                    how = {"serves": True, "when_ready": True, "signal": signal.SIGTERM}
+                    story.live(kill_after_s=moment(chance), quota=10_000, **how)
                 case "mixed":
                     kill_at(story, chance.choice(WHILE_SERVING), chance)
                 case point:

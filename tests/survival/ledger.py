@@ -63,6 +63,10 @@ class Outside:
     def say(self, *line: Any) -> None:
         self._socket.sendall(json.dumps(line).encode() + b"\n")
 
+    def close(self) -> None:
+        """In this process; one that was forked goes on."""
+        self._socket.close()
+
 
 if __name__ == "__main__":
     assert not any(name.startswith("perdure") for name in sys.modules)

@@ -14,7 +14,7 @@ import random
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +29,7 @@ from perdure.errors import (
     StoreError,
 )
 from perdure.failpoints import Point
-from tests.survival.ledger import Outside, Says
+from tests.survival.ledger import Says
 from tests.survival.mutants import MUTANTS
 from tests.survival.sagas import CONTENT, Op, members
 
@@ -82,17 +82,17 @@ class Killer:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def live(life: Life) -> None:
-    """Live it. Returns only if nothing kills the process."""
+def live(life: Life, outside: Says, started: Callable[[], None]) -> None:
+    """Live it, and tell when its runtime has started. Returns only if nothing kills the process."""
     logging.disable(logging.CRITICAL)
     if life.mutant:
         MUTANTS[life.mutant].plant()
     if life.point:
         failpoints.listener = Killer(life.point, life.nth)
-    asyncio.run(_live(life, Outside(life.outside)))
+    asyncio.run(_live(life, outside, started))
 
 
-async def _live(life: Life, outside: Says) -> None:
+async def _live(life: Life, outside: Says, started: Callable[[], None]) -> None:
     settings = Settings(**{**HOSTILE, **life.settings})
     runtime = Runtime(life.url, members(), settings, resources={"outside": outside})
     stopping = asyncio.Event()
@@ -100,6 +100,7 @@ async def _live(life: Life, outside: Says) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     async with runtime:
+        started()
         fresh = () if life.heals else itertools.islice(operations_of(life), life.quota)
         clients = Clients(runtime, outside, life, itertools.chain(_again(life), fresh))
         if life.serves:

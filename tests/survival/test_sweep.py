@@ -52,7 +52,7 @@ def test_killed_or_stopped_at_any_moment(name, zygote, tmp_path):
     row = tell(Task(name, 4, f"any-{name}"), zygote, tmp_path)
     print(table([row]))
     assert row.problems == []
-    assert row.is_good
+    assert row.counts["stops" if name == "stops" else "kills"] >= 4
     assert row.stop_max_s < 5
 
 
