@@ -69,9 +69,12 @@ class Row:
 
     @property
     def is_good(self) -> bool:
-        done = self.counts["stops" if self.name == "stops" else "kills"]
-        acknowledged = self.counts["acknowledged"] >= 0.9 * self.counts["tried"] > 0
-        return done >= self.wanted and acknowledged and not self.checks
+        """Nothing was found, and so much has happened that this says something."""
+        counts = self.counts
+        done = counts["stops" if self.name == "stops" else "kills"]
+        answered = counts["acknowledged"] + counts["refused"]
+        is_much = answered == counts["tried"] and 2 * counts["acknowledged"] > counts["tried"]
+        return done >= self.wanted and is_much and not self.checks
 
     def add(self, other: Row) -> None:
         self.wanted += other.wanted
@@ -187,6 +190,7 @@ def sweep(tasks: list[Task], jobs: int) -> list[Row]:
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         for row in pool.map(tell_alone, tasks):
             rows.setdefault(row.name, Row(row.name, 0)).add(row)
+            print(f"{row.name}: {row.counts['kills']} kills", file=sys.stderr)
     return list(rows.values())
 
 

@@ -31,7 +31,7 @@ from perdure.errors import (
 from perdure.failpoints import Point
 from tests.survival.ledger import Says
 from tests.survival.mutants import MUTANTS
-from tests.survival.sagas import CONTENT, Op, members
+from tests.survival.sagas import ATTEMPTS, CONTENT, Op, members
 
 CLIENTS = 6
 HEAL_S = 20.0
@@ -129,7 +129,7 @@ def operations_of(life: Life) -> Iterator[Op]:
                 after_ms = chance.choice((0, 1, 3, 10, 30))
                 yield Op(id, kind, str(chance.randrange(2)), after_ms)
             case "spoil":
-                yield Op(id, kind, "0", 0)
+                yield Op(id, kind, "0", chance.choice((1, ATTEMPTS)))
             case "trip":
                 yield Op(id, kind, id, chance.choice((0, 1, 2, 2, NEVER)))
             case "join":

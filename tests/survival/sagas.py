@@ -37,6 +37,7 @@ from perdure.core.saga import MissingPolicy
 from tests.survival.ledger import Says
 
 RETRY = Fixed(0.002, max_attempts=None)
+ATTEMPTS = 3
 STEPS = ("hotel", "train", "plane")
 FLOW = ("read", "check", "file")
 
@@ -111,6 +112,7 @@ class Count:
 class Spoil:
     counter: str
     op: str
+    at_once: bool
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Total:
 
 class Counter(ProcessManager[Total]):
     name = "Counter"
-    retry = Fixed(0.003, max_attempts=3)
+    retry = Fixed(0.003, max_attempts=ATTEMPTS)
 
     @starts(Count, by="counter")
     def count(self, state: Total, event: Count, do: Effects) -> None:
@@ -129,7 +131,7 @@ class Counter(ProcessManager[Total]):
     @starts(Spoil, by="counter")
     def spoil(self, state: Total, event: Spoil, do: Effects) -> None:
         do.publish(Noted("poison", event.op))
-        raise ValueError(event.op)
+        raise NonRetryable(event.op) if event.at_once else ValueError(event.op)
 
     @applies(Count)
     def counted(self, state: Total, event: Count) -> Total:
@@ -413,7 +415,7 @@ def members() -> list[Any]:
 CONTENT: dict[str, Callable[[Op], Any]] = {
     "append": lambda op: Append(op.target, op.id),
     "count": lambda op: Count(op.target, op.id),
-    "spoil": lambda op: Spoil(op.target, op.id),
+    "spoil": lambda op: Spoil(op.target, op.id, op.number == 1),
     "set": lambda op: SetAlarm(op.target, op.id, op.number),
     "unset": lambda op: UnsetAlarm(op.target, op.id),
     "order": lambda op: Placed(op.target, op.number),

@@ -80,12 +80,13 @@ def test_the_command_prints_a_table_and_ends_with_0_if_all_is_well():
 
 
 def test_a_row_is_good_only_with_its_kills_and_without_findings():
-    row = Row("K1", 2, Counter(kills=2, tried=10, acknowledged=9))
-    assert row.is_good
-    assert not Row("K1", 3, row.counts).is_good
-    assert not Row("K1", 2, Counter(kills=2, tried=10, acknowledged=8)).is_good
+    enough = Counter(kills=2, tried=10, acknowledged=8, refused=2)
+    assert Row("K1", 2, enough).is_good
+    assert not Row("K1", 3, enough).is_good
     assert not Row("K1", 2, Counter(kills=2)).is_good
-    assert not Row("K1", 2, row.counts, Counter(lost=1)).is_good
+    assert not Row("K1", 2, Counter(kills=2, tried=10, acknowledged=9)).is_good
+    assert not Row("K1", 2, Counter(kills=2, tried=10, acknowledged=2, refused=8)).is_good
+    assert not Row("K1", 2, enough, Counter(lost=1)).is_good
 
 
 def test_a_life_that_is_not_killed_ends_by_itself(zygote, tmp_path):
