@@ -25,9 +25,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from perdure.failpoints import Point
 from perdure.store import sql_open
@@ -75,6 +76,10 @@ class Row:
         answered = counts["acknowledged"] + counts["refused"]
         is_much = answered == counts["tried"] and 2 * counts["acknowledged"] > counts["tried"]
         return done >= self.wanted and is_much and not self.checks
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; with the counters at which nothing was found."""
+        return {**vars(self), "checks": {name: self.checks[name] for name in CHECKS}}
 
     def add(self, other: Row) -> None:
         self.wanted += other.wanted
@@ -224,7 +229,7 @@ def main() -> int:
     for row in rows:
         total.add(row)
     if given.json:
-        print(json.dumps({"seed": given.seed, "rows": [asdict(row) for row in [*rows, total]]}))
+        print(json.dumps({"seed": given.seed, "rows": [row.as_dict() for row in [*rows, total]]}))
     else:
         print(table([*rows, total]))
         print(*total.problems[:50], sep="\n")
