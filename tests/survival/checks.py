@@ -297,7 +297,7 @@ def _poison(told: Told, tables: Tables, states: Mapping[str, Any]) -> Iterator[F
     if "Audit/poison" in states:
         yield "ghost", "a turn that failed has published"
     for id, op in told.ops.items():
-        if op.kind == "spoil" and tables.letters.get(id) != 3:
+        if op.kind == "spoil" and tables.letters.get(id) != op.number:
             yield "vanished", f"{op} is a dead letter after {tables.letters.get(id)} attempts"
 
 

@@ -23,7 +23,7 @@ import json
 import os
 import socket
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 
 def serve(address: str, path: str) -> None:
@@ -46,6 +46,13 @@ def serve(address: str, path: str) -> None:
         print("end", flush=True)
 
 
+class Says(Protocol):
+    """Who tells the outside world."""
+
+    def say(self, *line: Any) -> None:
+        """The outside world knows when this returns, whatever happens to the process."""
+
+
 class Outside:
     """The way to the ledger from a process that lives."""
 
@@ -54,8 +61,11 @@ class Outside:
         self._socket.connect(address)
 
     def say(self, *line: Any) -> None:
-        """The outside world knows when this returns, whatever happens to the process."""
         self._socket.sendall(json.dumps(line).encode() + b"\n")
+
+    def close(self) -> None:
+        """In this process; one that was forked goes on."""
+        self._socket.close()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import random
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,9 +29,9 @@ from perdure.errors import (
     StoreError,
 )
 from perdure.failpoints import Point
-from tests.survival.ledger import Outside
+from tests.survival.ledger import Says
 from tests.survival.mutants import MUTANTS
-from tests.survival.sagas import CONTENT, Op, members
+from tests.survival.sagas import ATTEMPTS, CONTENT, Op, members
 
 CLIENTS = 6
 HEAL_S = 20.0
@@ -82,17 +82,17 @@ class Killer:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def live(life: Life) -> None:
-    """Live it. Returns only if nothing kills the process."""
+def live(life: Life, outside: Says, started: Callable[[], None]) -> None:
+    """Live it, and tell when its runtime has started. Returns only if nothing kills the process."""
     logging.disable(logging.CRITICAL)
     if life.mutant:
         MUTANTS[life.mutant].plant()
     if life.point:
         failpoints.listener = Killer(life.point, life.nth)
-    asyncio.run(_live(life, Outside(life.outside)))
+    asyncio.run(_live(life, outside, started))
 
 
-async def _live(life: Life, outside: Outside) -> None:
+async def _live(life: Life, outside: Says, started: Callable[[], None]) -> None:
     settings = Settings(**{**HOSTILE, **life.settings})
     runtime = Runtime(life.url, members(), settings, resources={"outside": outside})
     stopping = asyncio.Event()
@@ -100,8 +100,9 @@ async def _live(life: Life, outside: Outside) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     async with runtime:
-        fresh = () if life.heals else itertools.islice(_operations(life), life.quota)
-        clients = _Clients(runtime, outside, life, itertools.chain(_again(life), fresh))
+        started()
+        fresh = () if life.heals else itertools.islice(operations_of(life), life.quota)
+        clients = Clients(runtime, outside, life, itertools.chain(_again(life), fresh))
         if life.serves:
             await stopping.wait()
             clients.stop()
@@ -118,7 +119,7 @@ def _again(life: Life) -> Iterator[Op]:
     return (Op(*op) for op in life.ops)
 
 
-def _operations(life: Life) -> Iterator[Op]:
+def operations_of(life: Life) -> Iterator[Op]:
     """A life's operations, all of them new."""
     chance = random.Random(life.seed)
     for number in itertools.count():
@@ -128,7 +129,7 @@ def _operations(life: Life) -> Iterator[Op]:
                 after_ms = chance.choice((0, 1, 3, 10, 30))
                 yield Op(id, kind, str(chance.randrange(2)), after_ms)
             case "spoil":
-                yield Op(id, kind, "0", 0)
+                yield Op(id, kind, "0", chance.choice((1, ATTEMPTS)))
             case "trip":
                 yield Op(id, kind, id, chance.choice((0, 1, 2, 2, NEVER)))
             case "join":
@@ -138,11 +139,11 @@ def _operations(life: Life) -> Iterator[Op]:
                 yield Op(id, kind, id, chance.randrange(20))
 
 
-class _Clients:
+class Clients:
     """Some clients that share the operations; each sends one after another, at times twice."""
 
     def __init__(
-        self, runtime: Runtime, outside: Outside, life: Life, operations: Iterator[Op]
+        self, runtime: Runtime, outside: Says, life: Life, operations: Iterator[Op]
     ) -> None:
         self._runtime = runtime
         self._outside = outside

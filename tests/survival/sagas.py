@@ -34,9 +34,10 @@ from perdure import (
     workflow,
 )
 from perdure.core.saga import MissingPolicy
-from tests.survival.ledger import Outside
+from tests.survival.ledger import Says
 
 RETRY = Fixed(0.002, max_attempts=None)
+ATTEMPTS = 3
 STEPS = ("hotel", "train", "plane")
 FLOW = ("read", "check", "file")
 
@@ -111,6 +112,7 @@ class Count:
 class Spoil:
     counter: str
     op: str
+    at_once: bool
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Total:
 
 class Counter(ProcessManager[Total]):
     name = "Counter"
-    retry = Fixed(0.003, max_attempts=3)
+    retry = Fixed(0.003, max_attempts=ATTEMPTS)
 
     @starts(Count, by="counter")
     def count(self, state: Total, event: Count, do: Effects) -> None:
@@ -129,7 +131,7 @@ class Counter(ProcessManager[Total]):
     @starts(Spoil, by="counter")
     def spoil(self, state: Total, event: Spoil, do: Effects) -> None:
         do.publish(Noted("poison", event.op))
-        raise ValueError(event.op)
+        raise NonRetryable(event.op) if event.at_once else ValueError(event.op)
 
     @applies(Count)
     def counted(self, state: Total, event: Count) -> Total:
@@ -337,26 +339,26 @@ def work_queue() -> WorkQueue:
     queue = WorkQueue("work", concurrency=3, retry=RETRY)
 
     @queue.worker
-    async def charge(command: Charge, job: Job, outside: Outside) -> Charged:
+    async def charge(command: Charge, job: Job, outside: Says) -> Charged:
         outside.say("effect", job.key, "charge")
         if command.number % 5 == 0 and job.attempt == 1:
             raise ConnectionError("once more, please")
         return Charged(command.order)
 
     @queue.worker
-    async def pack(command: Pack, job: Job, outside: Outside) -> Packed:
+    async def pack(command: Pack, job: Job, outside: Says) -> Packed:
         if command.number % 4 == 0:
             raise NonRetryable("sold out")
         outside.say("effect", job.key, "pack")
         return Packed(command.order)
 
     @queue.worker
-    def refund(command: Refund, job: Job, outside: Outside) -> Refunded:
+    def refund(command: Refund, job: Job, outside: Says) -> Refunded:
         outside.say("effect", job.key, "refund")
         return Refunded(command.order)
 
     @queue.worker
-    async def ring(command: Ring, job: Job, outside: Outside) -> None:
+    async def ring(command: Ring, job: Job, outside: Says) -> None:
         outside.say("effect", job.key, f"ring {command.op}")
 
     return queue
@@ -372,7 +374,7 @@ def trips() -> OrderedSaga:
 
 def _booking(name: str, number: int) -> Any:
     @step(name=name)
-    async def book(trip: Trip, job: Job, outside: Outside) -> None:
+    async def book(trip: Trip, job: Job, outside: Says) -> None:
         if trip.fails_at == number:
             raise NonRetryable("full")
         outside.say("effect", job.key, "do")
@@ -381,7 +383,7 @@ def _booking(name: str, number: int) -> Any:
 
 
 def _undoing(name: str) -> Any:
-    async def undo(trip: Trip, job: Job, outside: Outside) -> None:
+    async def undo(trip: Trip, job: Job, outside: Says) -> None:
         outside.say("effect", job.key, "undo")
 
     undo.__name__ = f"no_{name}"
@@ -390,7 +392,7 @@ def _undoing(name: str) -> Any:
 
 def _stage(name: str) -> Any:
     @step(name=name, retry=RETRY)
-    async def perform(given: Any, job: Job, outside: Outside) -> str:
+    async def perform(given: Any, job: Job, outside: Says) -> str:
         outside.say("effect", job.key, "do")
         return name
 
@@ -413,7 +415,7 @@ def members() -> list[Any]:
 CONTENT: dict[str, Callable[[Op], Any]] = {
     "append": lambda op: Append(op.target, op.id),
     "count": lambda op: Count(op.target, op.id),
-    "spoil": lambda op: Spoil(op.target, op.id),
+    "spoil": lambda op: Spoil(op.target, op.id, op.number == 1),
     "set": lambda op: SetAlarm(op.target, op.id, op.number),
     "unset": lambda op: UnsetAlarm(op.target, op.id),
     "order": lambda op: Placed(op.target, op.number),

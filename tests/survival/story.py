@@ -44,7 +44,7 @@ def _asked(process: subprocess.Popen[str], line: str | None = None) -> str:
     assert process.stdout is not None
     answer = process.stdout.readline()
     if not answer:
-        raise RuntimeError(f"{process.args} has ended with {process.wait()}")
+        raise RuntimeError(f"{process.args!r} has ended with {process.wait()}")
     return answer
 
 

@@ -150,9 +150,9 @@ def published_by_a_failed_turn(world: World) -> None:
     world.states["Audit/poison"] = world.states["Audit/0"]
 
 
-def poison_given_up_early(world: World) -> None:
+def poison_tried_too_often(world: World) -> None:
     id = next(id for id, op in world.told.ops.items() if op.kind == "spoil")
-    world.tables.letters[id] = 2
+    world.tables.letters[id] += 1
 
 
 def _ring(world: World) -> tuple[dict[int, Turn], int]:
@@ -254,7 +254,7 @@ WRONG: list[tuple[Callable[[World], None], str]] = [
     (not_counted, "lost"),
     (answered_otherwise, "reordered"),
     (published_by_a_failed_turn, "ghost"),
-    (poison_given_up_early, "vanished"),
+    (poison_tried_too_often, "vanished"),
     (rung_early, "early_timer"),
     (never_rung, "lost_timer"),
     (ring_not_heard, "vanished"),

@@ -3,8 +3,9 @@
     python -m tests.survival.zygote        a JSON object per line in, one per line out
 
 A start of Python and its imports cost ten times what the first turns of a runtime do; a fork does
-not pay for them. ``kill_after_s`` sends the life ``signal`` (SIGKILL) from outside at that moment.
-Answers ``{"status": …}``: minus the signal, or the exit code; 99 for a life that hung.
+not pay for them. ``kill_after_s`` sends the life ``signal`` (SIGKILL) from outside so long after
+its birth, or, with ``when_ready``, after its runtime has started. Answers ``{"status": …}``: minus
+the signal, or the exit code; 99 for a life that hung.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import time
 import traceback
 
+from tests.survival.ledger import Outside
 from tests.survival.life import Life, live
 
 LIMIT_S = 60.0
@@ -29,19 +31,27 @@ def main() -> None:
     for line in sys.stdin:
         wanted = json.loads(line)
         kill_after_s = wanted.pop("kill_after_s", None)
+        when_ready = wanted.pop("when_ready", False)
         sent = wanted.pop("signal", signal.SIGKILL)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until a life listens to it
+        outside = Outside(wanted["outside"])  # so early that one that dies at once has an end
+        is_ready, tell = os.pipe()
         pid = os.fork()
         if not pid:
-            born(Life(**wanted))
+            born(Life(**wanted), outside, tell)
+        outside.close()
+        os.close(tell)
+        if when_ready:
+            os.read(is_ready, 1)  # or nothing, if it has ended before
         print(json.dumps({"status": ended(pid, kill_after_s, sent)}), flush=True)
+        os.close(is_ready)
 
 
-def born(life: Life) -> None:
+def born(life: Life, outside: Outside, tell: int) -> None:
     code = 1
     try:
         os.close(0)
-        live(life)
+        live(life, outside, lambda: os.close(tell))
         code = 0
     except BaseException:
         traceback.print_exc()
