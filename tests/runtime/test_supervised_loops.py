@@ -223,7 +223,7 @@ async def story(strike: Callable[[], None]) -> None:
         deadlines_in_flight_max=2,
         queue_window=2,
         write_attempts=50,
-        shutdown_timeout_s=1,
+        shutdown_timeout_s=0.02,
     )
 
     async def until(condition: Callable[[], Any]) -> None:

@@ -85,9 +85,11 @@ class Dispatcher:
         self._read_back = ReadBack(services, self._hand_out, self._tell_quiet)
         self._waiters: list[asyncio.Future[None]] = []
 
-    def pause(self, position: int, what: str, function: Callable[[], None]) -> None:
+    def pause(
+        self, position: int, what: str, function: Callable[[], None], failures: int = 1
+    ) -> None:
         """Call after the pause before a retry; until then the job waits for time to pass."""
-        self._pauses.begin(position, what, function)
+        self._pauses.begin(position, what, function, failures)
         self._tell_quiet()
 
     def _runner(self, policy: QueuePolicy) -> Runner:

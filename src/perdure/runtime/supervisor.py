@@ -29,17 +29,16 @@ from perdure.errors import Fenced, OutcomeUnknown, RuntimeNotRunning, StoreError
 from perdure.failpoints import Point
 from perdure.runtime.admission import Admission
 from perdure.runtime.clock import Wake
-from perdure.runtime.dead_letters import dead_letter
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.endings import Endings
 from perdure.runtime.freezing import Freezing
-from perdure.runtime.pending import Unattended
 from perdure.runtime.recorded import answer_recorded
 from perdure.runtime.rehydration import Rehydration
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import insist
+from perdure.runtime.told_letters import ToldLetters
 from perdure.runtime.wakeups import Wakeups
 
 __all__ = ["Supervisor"]
@@ -69,6 +68,7 @@ class Supervisor(Actor):
         self.dispatcher = dispatcher
         self.active: dict[str, SagaActor] = {}
         self.admission = Admission(services.clock, services.settings, self.deliver)
+        self._told_letters = ToldLetters(services, self.admission)
         self.snapshot_every = services.settings.snapshot_every
         self._policy = PassivationPolicy(
             services.settings.idle_after_s, services.settings.residents_max
@@ -208,6 +208,7 @@ class Supervisor(Actor):
     def drain(self) -> None:
         """The runtime stops: retries do not pause any more."""
         self._is_draining = True
+        self._told_letters.end_pauses()
         for successor, pause in list(self._pauses.values()):
             pause.cancel()
             self._retry(successor)
@@ -283,10 +284,9 @@ class Supervisor(Actor):
     def refuse(self, delivery: Delivery, error: BaseException) -> None:
         """Tell the sender; a told message, whose sender does not wait, becomes a dead letter."""
         if delivery.is_told:
-            logger.error("%s was told and not applied: %s", delivery.message.type, error)
-            letter = dead_letter(self.services, delivery, type(error).__name__, error)
-            self.services.commit.submit(Unattended(letter))
-        delivery.refuse(error)
+            self._told_letters.bury(delivery, error)
+        else:
+            delivery.refuse(error)
 
     def answer_from_journal(self, delivery: Delivery, sequence_nr: int) -> None:
         """The message was processed in that turn: answer as recorded there."""
@@ -312,6 +312,7 @@ class Supervisor(Actor):
                 self.refuse(delivery, stopped(delivery))
         self.active.clear()
         self.services.commit.withdraw_void()
+        self._told_letters.end_pauses()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 

@@ -66,6 +66,7 @@ from perdure.store.sql_write import write_entries
 from perdure.store.sqlite_connection import (
     DriverConnection,
     Synchronous,
+    ThreadDied,
     create_engine,
     prepare_reader,
     prepare_writer,
@@ -273,6 +274,12 @@ class SqlStore:
             raise StoreUnavailable(f"{self.path!r} is not open", remedy="open the store first")
         try:
             return await connection.run(function, *arguments)
+        except ThreadDied as error:
+            await self._replace(connection)
+            raise StoreUnavailable(
+                f"cannot use {self.path!r}: {error}, and another one is in its place",
+                remedy="nothing is to be done; what was under way is read back",
+            ) from error
         except (sqlite3.Error, UnicodeError) as error:
             # UnicodeError: sqlite3 trips over its own message about a damaged schema.
             failure = store_error(error, self.path)
@@ -280,7 +287,31 @@ class SqlStore:
                 # The kernel may have dropped the pages it could not write: a later sync that
                 # succeeds would prove nothing. Only opening the file again does.
                 self._failed_sync = failure
+                logger.critical(
+                    "%s; nothing more is written before the store is opened again: stop this "
+                    "runtime, see to the disk, and start it anew",
+                    failure,
+                )
             raise failure from error
+
+    async def _replace(self, dead: DriverConnection) -> None:
+        """Connect anew in the place of a connection whose thread has ended."""
+        engine = self._engine
+        is_writer = dead is self._writer
+        if engine is None or not (is_writer or dead is self._reader):
+            return  # closed, or replaced already
+        logger.error("the thread of a connection to %r has ended; connecting anew", self.path)
+        dead.bury()
+        try:
+            fresh = await DriverConnection.connect(engine)
+        except Exception as error:  # tried again by the next call
+            raise StoreUnavailable(f"cannot connect to {self.path!r}: {error}") from error
+        if is_writer:
+            self._writer = fresh
+            await self._call(fresh, prepare_writer, self._synchronous)
+        else:
+            self._reader = fresh
+            await self._call(fresh, prepare_reader)
 
 
 def _checkpoint(connection: sqlite3.Connection) -> None:

@@ -6,6 +6,7 @@ Knows nothing of what is read or written. Next to read: ``sql.py``.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from threading import Thread
@@ -18,7 +19,14 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from perdure.errors import StoreUnavailable
 
-__all__ = ["DriverConnection", "Synchronous", "create_engine", "prepare_reader", "prepare_writer"]
+__all__ = [
+    "DriverConnection",
+    "Synchronous",
+    "ThreadDied",
+    "create_engine",
+    "prepare_reader",
+    "prepare_writer",
+]
 
 Result = TypeVar("Result")
 
@@ -30,6 +38,7 @@ CHECKPOINT_PAGES = 4_000
 WAL_KEPT_BYTES = 67_108_864
 STATEMENTS_CACHED = 512
 JOIN_TIMEOUT_S = 10.0
+LOOK_S = 2.0
 
 
 def create_engine(path: str, *, read_only: bool) -> AsyncEngine:
@@ -68,6 +77,37 @@ def _thread_of(driver: Any) -> Thread:
     return thread
 
 
+class ThreadDied(Exception):
+    """The thread of a connection has ended: nobody answers what is asked of it."""
+
+
+_DIED = "the thread of the database connection has ended"
+
+
+class _Look:
+    """Looks now and then whether the thread still lives that somebody waits for."""
+
+    def __init__(
+        self,
+        connection: DriverConnection,
+        loop: asyncio.AbstractEventLoop,
+        limit: asyncio.Timeout,
+    ) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._limit = limit
+        self._wake = loop.call_later(LOOK_S, self._look)
+
+    def stop(self) -> None:
+        self._wake.cancel()
+
+    def _look(self) -> None:
+        if self._connection.is_alive:
+            self._wake = self._loop.call_later(LOOK_S, self._look)
+        else:
+            self._limit.reschedule(self._loop.time())
+
+
 class DriverConnection:
     """The driver's connection of a pooled one: runs whole functions on the driver's thread.
 
@@ -93,8 +133,35 @@ class DriverConnection:
 
         Cancelling the caller abandons the answer and never the call: it was handed over whole.
         """
-        result: Result = await self._driver._execute(function, self._driver._conn, *arguments)
-        return result
+        if not self.is_alive:
+            raise ThreadDied(_DIED)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as limit:
+                look = _Look(self, loop, limit)
+                try:
+                    result: Result = await self._driver._execute(
+                        function, self._driver._conn, *arguments
+                    )
+                finally:
+                    look.stop()
+                return result
+        except TimeoutError:
+            raise ThreadDied(_DIED) from None
+
+    @property
+    def is_alive(self) -> bool:
+        """Somebody answers what is asked of it."""
+        return _thread_of(self._driver).is_alive()
+
+    def bury(self) -> None:
+        """Its thread has ended: close what is left of it, and with it the transaction it was in."""
+        if self._driver._running:
+            self._pooled.detach()
+        connection, self._driver._connection = self._driver._connection, None
+        self._driver._running = False
+        if connection is not None:
+            connection.close()
 
     def give_back(self) -> None:
         """Back to the pool; the engine closes it when it is disposed of."""
