@@ -140,6 +140,8 @@ class Dispatcher:
             await runner.close()
         await self._timer.stop()
         await self._read_back.stop()
+        for workers in self.workers.values():
+            workers.start_no_more()
         self._pauses.end_all()
         try:
             async with asyncio.timeout_at(until_s):
@@ -150,7 +152,7 @@ class Dispatcher:
             for workers in self.workers.values():
                 await workers.abandon()
         for workers in self.workers.values():
-            workers.close()  # also to what still waits for its claim to be written
+            workers.close()
         self._threads.close()
 
     @property

@@ -312,7 +312,7 @@ class Supervisor(Actor):
                 self.refuse(delivery, stopped(delivery))
         self.active.clear()
         self.services.commit.withdraw_void()
-        self._told_letters.end_pauses()
+        self._told_letters.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 

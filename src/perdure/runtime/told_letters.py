@@ -29,6 +29,7 @@ class ToldLetters:
         self.services = services
         self.admission = admission
         self._pausing: dict[_Letter, Wake] = {}
+        self._is_closed = False
 
     def bury(self, delivery: Delivery, error: BaseException) -> None:
         """Make it a dead letter, then refuse it."""
@@ -36,8 +37,11 @@ class ToldLetters:
         letter = dead_letter(self.services, delivery, type(error).__name__, error)
         self.services.commit.submit(_Letter(self, delivery, letter, error))
 
-    def later(self, letter: _Letter) -> None:
+    def later(self, letter: _Letter, error: StoreError) -> None:
         """It could not be written now."""
+        if self._is_closed:
+            letter.left_out(error)
+            return
 
         def again() -> None:
             if self._pausing.pop(letter, None) is not None:
@@ -47,6 +51,11 @@ class ToldLetters:
         self.admission.pause(letter.delivery.key)
         what = f"the dead letter of {letter.delivery.message.type}"
         self._pausing[letter] = self.services.pause(what, again, letter.failures)
+
+    def close(self) -> None:
+        """The runtime has stopped: those that pause are tried for the last time."""
+        self._is_closed = True
+        self.end_pauses()
 
     def end_pauses(self) -> None:
         """The runtime stops: those that pause are tried once more."""
@@ -87,4 +96,4 @@ class _Letter:
 
     def unknown(self, error: StoreError) -> None:
         self.failures += 1
-        self._letters.later(self)
+        self._letters.later(self, error)
