@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from perdure import (
+    DeadlineReached,
     Effects,
     Fixed,
     MemoryStore,
@@ -117,14 +118,15 @@ class Busy(ProcessManager[BusyState]):
     @on_deadline("d")
     def due(self, state: BusyState, do: Effects) -> None: ...
 
-    def apply(self, state: BusyState, event: Any) -> BusyState:
+    @applies(Added, Done, Shaky, DeadlineReached)
+    def fold(self, state: BusyState, event: Any) -> BusyState:
         if isinstance(event, Added):
             return replace(state, added=(*state.added, event.n))
         if isinstance(event, Done):
             return replace(state, done=state.done | {event.n})
         if isinstance(event, Shaky):
             return replace(state, shaken=state.shaken + 1)
-        return replace(state, fired=state.fired + 1) if hasattr(event, "due_at") else state
+        return replace(state, fired=state.fired + 1)
 
 
 class LooseClock(SimulatedClock):
@@ -319,3 +321,105 @@ async def test_a_loop_that_is_struck_goes_on(loop, how, monkeypatch, caplog):
     striking = Striking(error, times)
     await story(lambda: striking.into(monkeypatch, *LOOPS[loop]))
     assert striking.struck == times
+
+
+# The mechanism
+
+
+def failing_work(failures: int, done: list[int]) -> Callable[[], Any]:
+    async def work() -> None:
+        done.append(1)
+        if len(done) <= failures:
+            raise ZeroDivisionError
+
+    return work
+
+
+@quickly
+async def test_pauses_double_up_to_a_limit_and_begin_anew_after_a_success():
+    clock, done = SimulatedClock(), list[int]()
+    background = Background(clock, 0.1, "counting", failing_work(9, done))
+    background.start()
+    at_s: list[float] = []
+    for _ in range(9):
+        await rounds(3)
+        before = len(done)
+        began_s = clock.monotonic_s()
+        while len(done) == before:
+            await clock.advance(timedelta(milliseconds=100))
+            await rounds(3)
+        at_s.append(round(clock.monotonic_s() - began_s, 1))
+    assert at_s == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 6.4, 6.4]
+    assert not background.is_running
+    assert [growing_s(0.1, n) for n in (1, 2)] == [0.1, 0.2]
+
+
+@quickly
+async def test_work_that_is_cancelled_by_a_stranger_is_taken_up_again():
+    clock, begun = SimulatedClock(), list[int]()
+
+    async def work() -> None:
+        begun.append(1)
+        await asyncio.Event().wait()
+
+    background = Background(clock, 0.1, "waiting", work)
+    background.start()
+    for n in (1, 2):  # before its first step, and in the midst of it
+        assert background._task is not None
+        background._task.cancel()
+        await rounds(5)
+        assert not background.is_running
+        await clock.advance(timedelta(seconds=1))
+        await rounds(5)
+        assert len(begun) == n
+    await background.stop()
+    await clock.advance(timedelta(seconds=10))
+    await rounds(5)
+    assert len(begun) == 2
+
+
+@quickly
+async def test_work_that_pauses_is_not_begun_before_its_time_nor_after_the_stop():
+    clock, done = SimulatedClock(), list[int]()
+    background = Background(clock, 10, "counting", failing_work(9, done))
+    background.start()
+    await rounds(3)
+    background.start()
+    await rounds(3)
+    assert len(done) == 1
+    await background.stop()
+    await clock.advance(timedelta(seconds=100))
+    background.start()
+    await rounds(3)
+    assert len(done) == 1
+
+
+@quickly
+async def test_a_call_that_fails_is_made_again_and_told_with_its_traceback(caplog):
+    clock, calls = SimulatedClock(), list[int]()
+
+    def call() -> None:
+        calls.append(1)
+        if len(calls) < 4:
+            raise ZeroDivisionError
+
+    insist(clock, 0.1, "the call", call)()
+    await clock.advance(timedelta(seconds=0.65))
+    assert len(calls) == 3
+    await clock.advance(timedelta(seconds=0.1))
+    assert len(calls) == 4
+    assert caplog.text.count("Traceback") == 3
+    assert "the call failed, and is tried again in 0.4 s" in caplog.text
+
+
+@quickly
+async def test_what_comes_from_a_thread_is_answered_also_if_it_cannot_be_let_in(monkeypatch):
+    async with Runtime(MemoryStore(), [Busy, queue(LooseClock(), asyncio.Event())]) as runtime:
+        admission = parts(runtime).supervisor.admission
+        ref = runtime.ref(Busy, "b-0")
+        striking = Striking(ZeroDivisionError, 1)
+        striking.into(monkeypatch, type(admission), "enter")
+        with pytest.raises(PerdureError, match="struck"):
+            await asyncio.to_thread(lambda: ref.ask(Begun("b-0"), timeout=5))
+        await asyncio.to_thread(lambda: ref.ask(Begun("b-0"), timeout=5))
+        assert admission.accepted == 0

@@ -37,6 +37,7 @@ from perdure.errors import (
     StoreUnavailable,
 )
 from perdure.failpoints import Point
+from perdure.store.forks import REMEDY, generation
 from perdure.store.lock import FileLock
 from perdure.store.protocol import LoadedInstance
 from perdure.store.read_statements import (
@@ -113,6 +114,7 @@ class SqlStore:
         self._writer: DriverConnection | None = None
         self._reader: DriverConnection | None = None
         self._epoch = 0
+        self._generation = 0
         self._failed_sync: StoreError | None = None
         self._damage_named: set[str] = set()
 
@@ -122,6 +124,7 @@ class SqlStore:
             raise StoreLocked(f"{self.path!r} is open in this very store", remedy="close it first")
         if not self._read_only:
             self._lock.acquire()
+        self._generation = generation()
         self._engine = create_engine(self.path, read_only=self._read_only)
         try:
             self._epoch = await self._connect(self._engine)
@@ -147,6 +150,10 @@ class SqlStore:
             return await self._call(self._reader, read_epoch) if self._read_only else epoch
         except sqlite3.Error as error:
             raise store_error(error, self.path) from error
+        except RuntimeError as error:
+            raise StoreUnavailable(
+                f"cannot use {self.path!r}: {error}", remedy="a store needs two threads: find them"
+            ) from error
         except DBAPIError as error:
             original = error.orig if isinstance(error.orig, Exception) else error
             raise store_error(original, self.path) from original
@@ -272,6 +279,8 @@ class SqlStore:
         """Run a function on the connection's thread, its errors in our words."""
         if connection is None:
             raise StoreUnavailable(f"{self.path!r} is not open", remedy="open the store first")
+        if generation() != self._generation:
+            raise StoreUnavailable(f"{self.path!r} was opened before this fork", remedy=REMEDY)
         try:
             return await connection.run(function, *arguments)
         except ThreadDied as error:

@@ -61,7 +61,8 @@ def create_engine(path: str, *, read_only: bool) -> AsyncEngine:
             return await connecting
         except BaseException:
             # The driver's thread ends by telling the loop, which may be closed a moment later.
-            thread.join(JOIN_TIMEOUT_S)
+            if thread.ident is not None:  # else the system gave none
+                thread.join(JOIN_TIMEOUT_S)
             raise
 
     return create_async_engine(
