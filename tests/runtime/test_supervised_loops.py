@@ -49,7 +49,8 @@ from perdure.runtime.wakeups import Wakeups
 from perdure.runtime.workers import Workers
 from perdure.store.group_commit import GroupCommit
 from perdure.testing import FaultyStore, SimulatedClock
-from tests.runtime.support import in_loop, parts, quickly, rounds
+from tests.runtime.support import in_loop, ledgers, parts, quickly, rounds
+from tests.sagas import Ledger, Opened
 
 IDS = [f"b-{n}" for n in range(3)]
 
@@ -415,13 +416,15 @@ async def test_a_call_that_fails_is_made_again_and_told_with_its_traceback(caplo
 
 
 @quickly
-async def test_what_comes_from_a_thread_is_answered_also_if_it_cannot_be_let_in(monkeypatch):
-    async with Runtime(MemoryStore(), [Busy, queue(LooseClock(), asyncio.Event())]) as runtime:
+async def test_what_comes_from_a_thread_is_answered_also_if_it_cannot_be_let_in(
+    memory, monkeypatch
+):
+    async with ledgers(memory) as runtime:
         admission = parts(runtime).supervisor.admission
-        ref = runtime.ref(Busy, "b-0")
+        ref = runtime.ref(Ledger, "x")
         striking = Striking(ZeroDivisionError, 1)
         striking.into(monkeypatch, type(admission), "enter")
         with pytest.raises(PerdureError, match="struck"):
-            await asyncio.to_thread(lambda: ref.ask(Begun("b-0"), timeout=5))
-        await asyncio.to_thread(lambda: ref.ask(Begun("b-0"), timeout=5))
+            await asyncio.to_thread(lambda: ref.ask(Opened("x"), timeout=5))
+        await asyncio.to_thread(lambda: ref.ask(Opened("x"), timeout=5))
         assert admission.accepted == 0

@@ -70,6 +70,7 @@ class Dispatcher:
             runner.start = workers.start
             self.workers[queue.name] = workers
         mail = self._runner(QueuePolicy(name=SAGAS, concurrency=MAIL_AT_ONCE, retry=Fixed(1.0)))
+        mail.delivers = True
         mail.start = SagaMail(services, routing, self.settling, self._release(mail)).start
         settings = services.settings
         self._timer: Timer[OutboxRow] = Timer(
