@@ -241,7 +241,7 @@ async def story(strike: Callable[[], None]) -> None:
         return Runtime(store, [Busy, queue(clock, hung)], settings, clock=clock)
 
     async with runtime() as first:
-        await until_done(clock, [insisting_sender(first, Begun(id), id) for id in IDS])
+        await until_done(clock, [insisting_sender(first, Begun(id), id) for id in IDS[:2]])
         made = first._message(Added(IDS[0], 3), "waits", None, None, None)
         body = parts(first).services.journal.encode_waiting(made, VerdictKind.CONTINUE, False)
     await store.inner.open()
@@ -249,7 +249,8 @@ async def story(strike: Callable[[], None]) -> None:
     await store.inner.close()
     async with runtime() as second:
         strike()
-        store.fail_writes(after_commit=True)
+        store.fail_writes(after_commit=True)  # are its commands there?
+        await until_done(clock, [insisting_sender(second, Begun(IDS[2]), IDS[2])])
         sending = [insisting_sender(second, Added(id, 1), f"{id}/1") for id in IDS]
         sending += [insisting_sender(second, Added(id, 3), f"{id}/3") for id in IDS[1:]]
         sending += [insisting_sender(second, Shaky(id), f"{id}/s") for id in IDS]
@@ -295,7 +296,7 @@ LOOPS: dict[str, tuple[type, str]] = {
     "a waiting message that is woken": (Wakeups, "_wake"),
     "a queue's reading": (QueueState, "begin_refill"),
     "a queue's start of a job": (Workers, "_may_have_begun"),
-    "the reading back of doubts": (ReadBack, "_read"),
+    "the reading back of doubts": (ReadBack, "_read_doubts_at"),
     "the reading of followers": (ReadBack, "_read_followers_of"),
     "the sweep": (Supervisor, "passivate_due"),
     "a lost incarnation's retry": (Supervisor, "_retry"),
