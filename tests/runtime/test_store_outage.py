@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 import sqlite3
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -246,6 +247,13 @@ async def test_a_failed_sync_is_the_end_and_said_so(tmp_path, monkeypatch, caplo
         assert await items(again, again.ref(Ledger, "x")) == [1, 4]
 
 
+async def sent_until_applied(runtime: Runtime, ref: Any) -> None:
+    while True:
+        with contextlib.suppress(StoreError, SendError):
+            await runtime.send(ref, Added("x", 2), message_id="m-2")
+            return
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("which", ["_writer", "_reader"])
 @pytest.mark.parametrize("when", ["idle", "under way"])
@@ -259,13 +267,21 @@ async def test_a_connection_whose_thread_dies_is_replaced(tmp_path, monkeypatch,
         ref.stop(block=False)
         connection = getattr(store, which)
         thread = sqlite_connection._thread_of(connection._driver)
+        gate = threading.Event()
+        holding = asyncio.create_task(connection.run(lambda _: gate.wait()))
+        await rounds(3)
         connection._driver._tx.put_nowait(("no", "such", "call"))  # it cannot take this apart
+        sending = asyncio.create_task(sent_until_applied(runtime, ref))
+        if when == "idle":
+            sending.cancel()
+        else:
+            await rounds(20)
+        gate.set()
+        await holding
         if when == "idle":
             thread.join()
-        for _ in range(100):
-            with contextlib.suppress(StoreError, SendError):
-                await runtime.send(ref, Added("x", 2), message_id="m-2")
-                break
+            sending = asyncio.create_task(sent_until_applied(runtime, ref))
+        await sending
         assert not thread.is_alive()
         await add(runtime, ref, 3)
         assert await items(runtime, ref) == [1, 2, 3]

@@ -41,7 +41,6 @@ from perdure.runtime.attempt import Attempt
 from perdure.runtime.read_back import ReadBack
 from perdure.runtime.rehydration import Rehydration
 from perdure.runtime.saga_actor import SagaActor
-from perdure.runtime.settling import Settling
 from perdure.runtime.supervised import Background, growing_s, insist
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.timers import Timer
@@ -249,7 +248,7 @@ async def story(strike: Callable[[], None]) -> None:
     await store.inner.close()
     async with runtime() as second:
         strike()
-        store.fail_writes(after_commit=True)  # are its commands there?
+        store.fail_writes(after_commit=True, instance=f"Busy/{IDS[2]}")  # are its commands there?
         await until_done(clock, [insisting_sender(second, Begun(IDS[2]), IDS[2])])
         sending = [insisting_sender(second, Added(id, 1), f"{id}/1") for id in IDS]
         sending += [insisting_sender(second, Added(id, 3), f"{id}/3") for id in IDS[1:]]
@@ -301,7 +300,6 @@ LOOPS: dict[str, tuple[type, str]] = {
     "the sweep": (Supervisor, "passivate_due"),
     "a lost incarnation's retry": (Supervisor, "_retry"),
     "a lease that ends": (Attempt, "on_lease"),
-    "the retry of a write about a job": (Settling, "_submit"),
 }
 
 STRIKES = {
