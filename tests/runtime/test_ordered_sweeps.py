@@ -33,7 +33,6 @@ from perdure.errors import StoreError
 from perdure.store.protocol import Store
 from tests.runtime.mortal import FATES, MortalStore, again, live
 from tests.runtime.passing import PassingClock
-from tests.runtime.test_job_histories import ImpatientClock
 
 FAR = timedelta(hours=12)
 WRITES_MAX = 60
@@ -158,8 +157,6 @@ DONE = {
 def told(inner: Store, what: str, fate: Any, at: int) -> tuple[Story, int]:
     """The story over this store, with one misfortune; and how many writes its first life had."""
     story = Story(MortalStore(inner, fate, at), MAKERS[what])
-    if fate.startswith("fails"):  # an attempt that is to be written first waits for time to pass
-        story.clock = ImpatientClock()
     is_whole = story.live()
     writes = story.store.writes
     if not is_whole:

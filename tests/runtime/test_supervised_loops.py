@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from perdure import (
+    DeadlineReached,
     Effects,
     Fixed,
     MemoryStore,
@@ -40,13 +41,15 @@ from perdure.runtime.read_back import ReadBack
 from perdure.runtime.rehydration import Rehydration
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.settling import Settling
+from perdure.runtime.supervised import Background, growing_s, insist
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.timers import Timer
 from perdure.runtime.wakeups import Wakeups
 from perdure.runtime.workers import Workers
 from perdure.store.group_commit import GroupCommit
 from perdure.testing import FaultyStore, SimulatedClock
-from tests.runtime.support import in_loop, parts, quickly, rounds
+from tests.runtime.support import in_loop, ledgers, parts, quickly, rounds
+from tests.sagas import Ledger, Opened
 
 IDS = [f"b-{n}" for n in range(3)]
 
@@ -117,14 +120,15 @@ class Busy(ProcessManager[BusyState]):
     @on_deadline("d")
     def due(self, state: BusyState, do: Effects) -> None: ...
 
-    def apply(self, state: BusyState, event: Any) -> BusyState:
+    @applies(Added, Done, Shaky, DeadlineReached)
+    def fold(self, state: BusyState, event: Any) -> BusyState:
         if isinstance(event, Added):
             return replace(state, added=(*state.added, event.n))
         if isinstance(event, Done):
             return replace(state, done=state.done | {event.n})
         if isinstance(event, Shaky):
             return replace(state, shaken=state.shaken + 1)
-        return replace(state, fired=state.fired + 1) if hasattr(event, "due_at") else state
+        return replace(state, fired=state.fired + 1)
 
 
 class LooseClock(SimulatedClock):
@@ -221,7 +225,7 @@ async def story(strike: Callable[[], None]) -> None:
         deadlines_in_flight_max=2,
         queue_window=2,
         write_attempts=50,
-        shutdown_timeout_s=1,
+        shutdown_timeout_s=0.02,
     )
 
     async def until(condition: Callable[[], Any]) -> None:
@@ -236,7 +240,7 @@ async def story(strike: Callable[[], None]) -> None:
         return Runtime(store, [Busy, queue(clock, hung)], settings, clock=clock)
 
     async with runtime() as first:
-        await until_done(clock, [insisting_sender(first, Begun(id), id) for id in IDS])
+        await until_done(clock, [insisting_sender(first, Begun(id), id) for id in IDS[:2]])
         made = first._message(Added(IDS[0], 3), "waits", None, None, None)
         body = parts(first).services.journal.encode_waiting(made, VerdictKind.CONTINUE, False)
     await store.inner.open()
@@ -244,7 +248,8 @@ async def story(strike: Callable[[], None]) -> None:
     await store.inner.close()
     async with runtime() as second:
         strike()
-        store.fail_writes(after_commit=True)
+        store.fail_writes(after_commit=True, instance=f"Busy/{IDS[2]}")  # are its commands there?
+        await until_done(clock, [insisting_sender(second, Begun(IDS[2]), IDS[2])])
         sending = [insisting_sender(second, Added(id, 1), f"{id}/1") for id in IDS]
         sending += [insisting_sender(second, Added(id, 3), f"{id}/3") for id in IDS[1:]]
         sending += [insisting_sender(second, Shaky(id), f"{id}/s") for id in IDS]
@@ -290,12 +295,11 @@ LOOPS: dict[str, tuple[type, str]] = {
     "a waiting message that is woken": (Wakeups, "_wake"),
     "a queue's reading": (QueueState, "begin_refill"),
     "a queue's start of a job": (Workers, "_may_have_begun"),
-    "the reading back of doubts": (ReadBack, "_read"),
+    "the reading back of doubts": (ReadBack, "_read_doubts_at"),
     "the reading of followers": (ReadBack, "_read_followers_of"),
     "the sweep": (Supervisor, "passivate_due"),
     "a lost incarnation's retry": (Supervisor, "_retry"),
     "a lease that ends": (Attempt, "on_lease"),
-    "the retry of a write about a job": (Settling, "_submit"),
 }
 
 STRIKES = {
@@ -319,3 +323,107 @@ async def test_a_loop_that_is_struck_goes_on(loop, how, monkeypatch, caplog):
     striking = Striking(error, times)
     await story(lambda: striking.into(monkeypatch, *LOOPS[loop]))
     assert striking.struck == times
+
+
+# The mechanism
+
+
+def failing_work(failures: int, done: list[int]) -> Callable[[], Any]:
+    async def work() -> None:
+        done.append(1)
+        if len(done) <= failures:
+            raise ZeroDivisionError
+
+    return work
+
+
+@quickly
+async def test_pauses_double_up_to_a_limit_and_begin_anew_after_a_success():
+    clock, done = SimulatedClock(), list[int]()
+    background = Background(clock, 0.1, "counting", failing_work(9, done))
+    background.start()
+    at_s: list[float] = []
+    for _ in range(9):
+        await rounds(3)
+        before = len(done)
+        began_s = clock.monotonic_s()
+        while len(done) == before:
+            await clock.advance(timedelta(milliseconds=100))
+            await rounds(3)
+        at_s.append(round(clock.monotonic_s() - began_s, 1))
+    assert at_s == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 6.4, 6.4]
+    assert not background.is_running
+    assert [growing_s(0.1, n) for n in (1, 2)] == [0.1, 0.2]
+
+
+@quickly
+async def test_work_that_is_cancelled_by_a_stranger_is_taken_up_again():
+    clock, begun = SimulatedClock(), list[int]()
+
+    async def work() -> None:
+        begun.append(1)
+        await asyncio.Event().wait()
+
+    background = Background(clock, 0.1, "waiting", work)
+    background.start()
+    for n in (1, 2):  # before its first step, and in the midst of it
+        assert background._task is not None
+        background._task.cancel()
+        await rounds(5)
+        assert not background.is_running
+        await clock.advance(timedelta(seconds=1))
+        await rounds(5)
+        assert len(begun) == n
+    await background.stop()
+    await clock.advance(timedelta(seconds=10))
+    await rounds(5)
+    assert len(begun) == 2
+
+
+@quickly
+async def test_work_that_pauses_is_not_begun_before_its_time_nor_after_the_stop():
+    clock, done = SimulatedClock(), list[int]()
+    background = Background(clock, 10, "counting", failing_work(9, done))
+    background.start()
+    await rounds(3)
+    background.start()
+    await rounds(3)
+    assert len(done) == 1
+    await background.stop()
+    await clock.advance(timedelta(seconds=100))
+    background.start()
+    await rounds(3)
+    assert len(done) == 1
+
+
+@quickly
+async def test_a_call_that_fails_is_made_again_and_told_with_its_traceback(caplog):
+    clock, calls = SimulatedClock(), list[int]()
+
+    def call() -> None:
+        calls.append(1)
+        if len(calls) < 4:
+            raise ZeroDivisionError
+
+    insist(clock, 0.1, "the call", call)()
+    await clock.advance(timedelta(seconds=0.65))
+    assert len(calls) == 3
+    await clock.advance(timedelta(seconds=0.1))
+    assert len(calls) == 4
+    assert caplog.text.count("Traceback") == 3
+    assert "the call failed, and is tried again in 0.4 s" in caplog.text
+
+
+@quickly
+async def test_what_comes_from_a_thread_is_answered_also_if_it_cannot_be_let_in(
+    memory, monkeypatch
+):
+    async with ledgers(memory) as runtime:
+        admission = parts(runtime).supervisor.admission
+        ref = runtime.ref(Ledger, "x")
+        striking = Striking(ZeroDivisionError, 1)
+        striking.into(monkeypatch, type(admission), "enter")
+        with pytest.raises(PerdureError, match="struck"):
+            await asyncio.to_thread(lambda: ref.ask(Opened("x"), timeout=5))
+        await asyncio.to_thread(lambda: ref.ask(Opened("x"), timeout=5))
+        assert admission.accepted == 0

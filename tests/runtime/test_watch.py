@@ -1,4 +1,4 @@
-"""User code that blocks the loop is noticed from outside it; a turn that took too long is fenced."""
+"""User code that blocks the loop is noticed from outside; a turn that took too long is fenced."""
 
 from __future__ import annotations
 

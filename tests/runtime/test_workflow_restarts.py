@@ -6,10 +6,8 @@ limit of 30 days that passes, a sleep of 90; a child; a published event; a loop 
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -167,19 +165,10 @@ async def test_a_restart_after_every_message_makes_no_difference(store, clock, s
     story.check(lives=1)
 
 
-class ImpatientClock(PassingClock):
-    """Passes on when nothing happens: mail that could not be delivered waits for a pause here."""
-
-    async def settle(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await super().settle()
-
-
 class Lives(Story):
     """The same told to mortal stores: whoever does not know how far it went says it again."""
 
-    clock: ImpatientClock
+    clock: PassingClock
 
     async def tell(self, runtime: Runtime) -> None:
         clock = self.clock
@@ -202,7 +191,7 @@ class Lives(Story):
 
 def told(inner: Store, fate: Any, at: int) -> int:
     """The story with one misfortune; how many writes its first life had."""
-    story, store = Lives(ImpatientClock()), MortalStore(inner, fate, at)
+    story, store = Lives(PassingClock()), MortalStore(inner, fate, at)
     is_whole = story.live(store)
     if not is_whole:
         assert story.live(again(store))
@@ -235,7 +224,7 @@ def test_a_process_that_ends_again_and_again_comes_to_the_end_all_the_same(kind,
     inner: Store = MemoryStore()
     if kind == "sqlite":
         inner = SqlStore(f"sqlite+aiosqlite:///{tmp_path}/store.db", synchronous="NORMAL")
-    story, store, lives = Lives(ImpatientClock()), MortalStore(inner, FATES[3], 4), 1
+    story, store, lives = Lives(PassingClock()), MortalStore(inner, FATES[3], 4), 1
     while not story.live(store):
         store, lives = again(store, FATES[3], 4), lives + 1
         assert lives < 200

@@ -8,7 +8,7 @@ Counts only; knows no actor. Next to read: ``supervisor.py``.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import partial
 
@@ -51,7 +51,7 @@ class Admission:
         self._at_instance: dict[str, OrderedDict[Waiting, None]] = {}
         self._at_common: OrderedDict[Waiting, None] = OrderedDict()
         self._emptied: list[asyncio.Future[None]] = []
-        self._paused: set[str] = set()
+        self._paused: Counter[str] = Counter()
         self.accepted = 0
 
     def enter(self, delivery: Delivery) -> bool:
@@ -126,12 +126,14 @@ class Admission:
 
     def pause(self, key: str) -> None:
         """What is accepted for the instance now waits for time to pass, before a retry."""
-        self._paused.add(key)
+        self._paused[key] += 1
         self._tell_emptied()
 
     def resume(self, key: str) -> None:
         """The pause is over."""
-        self._paused.discard(key)
+        self._paused[key] -= 1
+        if not self._paused[key]:
+            del self._paused[key]
 
     def close(self) -> None:
         """Refuse whoever waits for room: the runtime stops."""

@@ -71,6 +71,7 @@ class Dispatcher:
             runner.start = workers.start
             self.workers[queue.name] = workers
         mail = self._runner(QueuePolicy(name=SAGAS, concurrency=MAIL_AT_ONCE, retry=Fixed(1.0)))
+        mail.delivers = True
         mail.start = SagaMail(services, routing, self.settling, self._release(mail)).start
         settings = services.settings
         self._timer: Timer[OutboxRow] = Timer(
@@ -86,9 +87,11 @@ class Dispatcher:
         self._read_back = ReadBack(services, self._hand_out, self._tell_quiet)
         self._waiters: list[asyncio.Future[None]] = []
 
-    def pause(self, position: int, what: str, function: Callable[[], None]) -> None:
+    def pause(
+        self, position: int, what: str, function: Callable[[], None], failures: int = 1
+    ) -> None:
         """Call after the pause before a retry; until then the job waits for time to pass."""
-        self._pauses.begin(position, what, function)
+        self._pauses.begin(position, what, function, failures)
         self._tell_quiet()
 
     def _runner(self, policy: QueuePolicy) -> Runner:
@@ -139,6 +142,8 @@ class Dispatcher:
             await runner.close()
         await self._timer.stop()
         await self._read_back.stop()
+        for workers in self.workers.values():
+            workers.start_no_more()
         self._pauses.end_all()
         try:
             async with asyncio.timeout_at(until_s):
@@ -149,7 +154,7 @@ class Dispatcher:
             for workers in self.workers.values():
                 await workers.abandon()
         for workers in self.workers.values():
-            workers.close()  # also to what still waits for its claim to be written
+            workers.close()
         self._threads.close()
 
     @property

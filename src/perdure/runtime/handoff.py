@@ -26,8 +26,9 @@ from perdure.runtime.services import Services
 from perdure.runtime.supervised import UNEXPECTED
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.told import mistaken
+from perdure.store.forks import REMEDY, generation
 
-__all__ = ["Handoff"]
+__all__ = ["Handoff", "forked"]
 
 logger = logging.getLogger("perdure")
 
@@ -45,6 +46,7 @@ class Handoff:
         self._routing = routing
         self._supervisor = supervisor
         self._loop = asyncio.get_running_loop()
+        self._generation = generation()
         self._changed = threading.Condition()
         self._arrivals: deque[Delivery] = deque()
         self._outstanding = 0
@@ -54,6 +56,8 @@ class Handoff:
 
     def put(self, ref: SagaRef, envelope: Envelope[Any]) -> None:
         """Send on an envelope. Raises the errors of a bad message, and ``MailboxFull``."""
+        if generation() != self._generation:
+            raise forked()
         if self._loop.is_closed():
             raise RuntimeNotRunning("the runtime's event loop is closed", remedy="start it again")
         on_loop = asyncio._get_running_loop() is self._loop
@@ -188,6 +192,13 @@ class Handoff:
         else:
             with contextlib.suppress(RuntimeNotRunning):  # it left memory with its runtime
                 self._call(passivate)
+
+
+def forked() -> RuntimeNotRunning:
+    """The error for whoever uses a runtime that was started before its process was forked."""
+    return RuntimeNotRunning(
+        "the runtime runs in the process from which this one was forked", remedy=REMEDY
+    )
 
 
 def _closed(delivery: Delivery) -> RuntimeNotRunning:

@@ -49,7 +49,9 @@ class Jobs(Protocol):
     def abandoned(self, row: OutboxRow) -> None:
         """The job stays in the store as it is, and is not done by this runtime any more."""
 
-    def pause(self, position: int, what: str, function: Callable[[], None]) -> None:
+    def pause(
+        self, position: int, what: str, function: Callable[[], None], failures: int = 1
+    ) -> None:
         """Call after the pause before a retry; until then the job waits for time to pass."""
 
 
@@ -59,6 +61,7 @@ class JobTicket:
     def __init__(self, settling: Settling, entry: Entry) -> None:
         self.settling = settling
         self.entry = entry
+        self.failures = 0
 
     @property
     def position(self) -> int:
@@ -84,6 +87,7 @@ class JobTicket:
 
     def unknown(self, error: StoreError) -> None:
         """Perhaps written: the condition on the job tells at the next try."""
+        self.failures += 1
         self.settling.submit_again(self)
 
     def gone(self) -> None:

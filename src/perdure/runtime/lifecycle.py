@@ -18,10 +18,12 @@ from perdure.queue import WorkQueue
 from perdure.runtime.blueprint import Blueprint, blueprint_of
 from perdure.runtime.clock import Clock, SystemClock
 from perdure.runtime.definitions import Saga
+from perdure.runtime.handoff import forked
 from perdure.runtime.ids import unique_ids, unique_random
 from perdure.runtime.running import Running
 from perdure.runtime.threads import SystemThreads, Threads
 from perdure.settings import Settings
+from perdure.store.forks import generation
 from perdure.store.protocol import Store
 from perdure.store.urls import store_of
 
@@ -111,6 +113,8 @@ class Lifecycle:
 
         May be called twice. After ``shutdown_timeout_s`` the rest is refused to its senders.
         """
+        if self._running is not None and self._running.generation != generation():
+            self._running = self._stopping = None  # the parent's: it goes on there
         self._begin_to_stop()
         if self._stopping is not None:
             await asyncio.shield(self._stopping)
@@ -158,6 +162,8 @@ class Lifecycle:
             raise RuntimeNotRunning(
                 "the runtime is not running", remedy="use it inside `async with Runtime(…)`"
             )
+        if running.generation != generation():
+            raise forked()
         return running
 
     def _message(

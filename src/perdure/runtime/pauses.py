@@ -26,11 +26,13 @@ class Pauses:
         """Whether the job waits for time to pass."""
         return position in self._waiting
 
-    def begin(self, position: int, what: str, function: Callable[[], None]) -> None:
-        """Call after the pause before a retry, and again if that raises."""
+    def begin(
+        self, position: int, what: str, function: Callable[[], None], failures: int = 1
+    ) -> None:
+        """Call after the pause before a retry, which grows with the failures."""
         pause = _Pause(self, position, function)
         self._waiting.setdefault(position, []).append(pause)
-        pause.wake = self._services.pause(what, pause.go_on)
+        pause.wake = self._services.pause(what, pause.go_on, failures)
 
     def end_all(self) -> None:
         """The runtime stops: do not wait for time any more."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -250,26 +250,19 @@ class PendingExpiry(Pending):
 
 
 class Unattended:
-    """An entry no sender waits for, such as a snapshot; ``on_end``: it is written, or given up."""
+    """An entry nobody waits for: a snapshot."""
 
-    __slots__ = ("_on_end", "entry")
+    __slots__ = ("entry",)
 
     is_void = False
 
-    def __init__(
-        self, entry: SnapshotRow | DeadLetterRow, on_end: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, entry: SnapshotRow) -> None:
         self.entry = entry
-        self._on_end = on_end
 
     def written(self) -> None:
-        if self._on_end is not None:
-            self._on_end()
+        """Nothing follows."""
 
     def left_out(self, error: StoreError) -> None:
-        kind = type(self.entry).__name__
-        logger.warning("%s of %s was not written: %s", kind, self.entry.instance, error)
-        if self._on_end is not None:
-            self._on_end()
+        logger.warning("a snapshot of %s was not written: %s", self.entry.instance, error)
 
     unknown = left_out

@@ -83,9 +83,12 @@ class ReadBack:
     async def _read_doubts(self) -> None:
         while self._doubts:
             positions = sorted(self._doubts)
-            for row in await self._read(partial(self._services.store.jobs_at, positions)):
-                self._hand_out(row)
+            await self._read_doubts_at(positions)
             self._doubts.difference_update(positions)
+
+    async def _read_doubts_at(self, positions: list[int]) -> None:
+        for row in await self._read(partial(self._services.store.jobs_at, positions)):
+            self._hand_out(row)
 
     async def _read_followers(self) -> None:
         while self._released:

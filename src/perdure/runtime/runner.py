@@ -40,6 +40,8 @@ class Runner:
         self.name = policy.name
         self.state = QueueState(policy, services.settings.queue_window, is_partial=True)
         self.start: Callable[[OutboxRow], None]
+        self.delivers = False
+        """Its jobs are deliveries to instances: whoever waits for those waits for the jobs."""
         self._services = services
         self._pauses = pauses
         self._reading = Background(
@@ -98,8 +100,9 @@ class Runner:
     @property
     def is_quiet(self) -> bool:
         """No worker is at work and nothing is read; what waits, waits for time or a release."""
-        is_at_work = not all(position in self._pauses for position in self.state.running)
-        return not is_at_work and not self._reading.is_running
+        if self._reading.is_running:
+            return False
+        return self.delivers or all(position in self._pauses for position in self.state.running)
 
     def _start(self, row: OutboxRow) -> None:
         try:

@@ -12,7 +12,7 @@ from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.core.outcome import Encoder
 from perdure.runtime.clock import Clock, Wake
-from perdure.runtime.supervised import insist
+from perdure.runtime.supervised import growing_s, insist
 from perdure.settings import Settings
 from perdure.store.group_commit import GroupCommit
 from perdure.store.protocol import Store
@@ -36,7 +36,11 @@ class Services:
     next_position: Callable[[], int]
     random: Callable[[], float]
 
-    def pause(self, what: str, function: Callable[[], None]) -> Wake:
-        """Call after the pause before a retry, and again if that raises."""
+    def pause(self, what: str, function: Callable[[], None], failures: int = 1) -> Wake:
+        """Call after the pause before a retry, and again if that raises.
+
+        The pause doubles with ``failures``, those in a row so far.
+        """
         clock, pause_s = self.clock, self.settings.retry_pause_s
-        return clock.call_later(pause_s, insist(clock, pause_s, what, function))
+        call = insist(clock, pause_s, what, function)
+        return clock.call_later(growing_s(pause_s, failures), call)

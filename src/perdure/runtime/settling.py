@@ -147,7 +147,7 @@ class Settling:
                 self._submit(ticket)
 
         what = f"writing a {type(ticket.entry).__name__}"
-        self.jobs.pause(ticket.position, what, submit)
+        self.jobs.pause(ticket.position, what, submit, ticket.failures)
 
     def _submit(self, ticket: JobTicket) -> None:
         self._services.commit.submit(ticket)

@@ -30,13 +30,11 @@ from perdure.errors import Escalated, Fenced
 from perdure.failpoints import Point
 from perdure.runtime.admission import Admission
 from perdure.runtime.clock import Wake
-from perdure.runtime.dead_letters import dead_letter
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.endings import Endings
 from perdure.runtime.freezing import Freezing
 from perdure.runtime.leaving import Lifting
-from perdure.runtime.pending import Unattended
 from perdure.runtime.quarantine import Quarantine
 from perdure.runtime.recorded import answer_recorded
 from perdure.runtime.rehydration import Rehydration
@@ -44,6 +42,7 @@ from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import insist
 from perdure.runtime.told import stopped, why_not
+from perdure.runtime.told_letters import ToldLetters
 from perdure.runtime.wakeups import Wakeups
 
 __all__ = ["Supervisor"]
@@ -73,6 +72,7 @@ class Supervisor(Actor):
         self.dispatcher = dispatcher
         self.active: dict[str, SagaActor] = {}
         self.admission = Admission(services.clock, services.settings, self.deliver)
+        self._told_letters = ToldLetters(services, self.admission)
         self.snapshot_every = services.settings.snapshot_every
         self._policy = PassivationPolicy(
             services.settings.idle_after_s, services.settings.residents_max
@@ -243,6 +243,7 @@ class Supervisor(Actor):
         """The runtime stops: retries do not pause any more."""
         self.is_draining = True
         self.quarantine.resume()
+        self._told_letters.end_pauses()
         for successor, pause in list(self._pauses.values()):
             pause.cancel()
             self._retry(successor)
@@ -309,17 +310,11 @@ class Supervisor(Actor):
         return None if actor is None else actor.committed
 
     def refuse(self, delivery: Delivery, error: BaseException) -> None:
-        """Tell the sender; a told message, whose sender does not wait, becomes a dead letter.
-
-        It keeps its room until that is written: else tellers would fill memory with letters while
-        the store stands still.
-        """
-        if not delivery.is_told:
+        """Tell the sender; a told message, whose sender does not wait, becomes a dead letter."""
+        if delivery.is_told:
+            self._told_letters.bury(delivery, error)
+        else:
             delivery.refuse(error)
-            return
-        logger.error("%s was told and not applied: %s", delivery.message.type, error)
-        letter = dead_letter(self.services, delivery, type(error).__name__, error)
-        self.services.commit.submit(Unattended(letter, lambda: delivery.refuse(error)))
 
     def answer_from_journal(self, delivery: Delivery, sequence_nr: int) -> None:
         """The message was processed in that turn: answer as recorded there."""
@@ -346,6 +341,7 @@ class Supervisor(Actor):
         self.active.clear()
         self.quarantine.close()
         self.services.commit.withdraw_void()
+        self._told_letters.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 

@@ -157,9 +157,12 @@ class Workers:
         attempt.take_away(LeaseLost("the job was cancelled"))
         return True
 
+    def start_no_more(self) -> None:
+        """The runtime stops: what was claimed and has not begun is given back."""
+        self._is_stopping = True
+
     async def abandon(self) -> None:
         """The runtime stops: take the jobs from their workers; the next runtime does them again."""
-        self._is_stopping = True
         attempts = list(self.attempts.values())
         for attempt in attempts:
             attempt.take_away(LeaseLost("the runtime stopped"))
@@ -168,8 +171,7 @@ class Workers:
             await asyncio.wait(tasks, timeout=CLEANING_UP_S)
 
     def close(self) -> None:
-        """Nobody is at work any more, and nobody begins."""
-        self._is_stopping = True
+        """Nobody is at work any more."""
         self._leases.close()
 
     def cancel_waiting(self, row: OutboxRow) -> None:

@@ -37,6 +37,7 @@ from perdure.errors import (
     StoreUnavailable,
 )
 from perdure.failpoints import Point
+from perdure.store.forks import REMEDY, generation
 from perdure.store.lock import FileLock
 from perdure.store.protocol import LoadedInstance
 from perdure.store.read_statements import (
@@ -69,6 +70,7 @@ from perdure.store.sqlite_connection import (
     Connection,
     Driver,
     Synchronous,
+    ThreadDied,
     ThreadedDriver,
     prepare_reader,
     prepare_writer,
@@ -122,6 +124,7 @@ class SqlStore:
         self._writer: Connection | None = None
         self._reader: Connection | None = None
         self._epoch = 0
+        self._generation = 0
         self._failed_sync: StoreError | None = None
         self._damage_named: set[str] = set()
 
@@ -131,6 +134,7 @@ class SqlStore:
             raise StoreLocked(f"{self.path!r} is open in this very store", remedy="close it first")
         if not self._read_only:
             self._lock.acquire()
+        self._generation = generation()
         self._driver = self._new_driver(self.path, self._read_only)
         try:
             self._epoch = await self._connect(self._driver)
@@ -158,6 +162,10 @@ class SqlStore:
             return await self._call(self._reader, read_epoch) if self._read_only else epoch
         except sqlite3.Error as error:
             raise store_error(error, self.path) from error
+        except RuntimeError as error:
+            raise StoreUnavailable(
+                f"cannot use {self.path!r}: {error}", remedy="a store needs two threads: find them"
+            ) from error
         except DBAPIError as error:
             original = error.orig if isinstance(error.orig, Exception) else error
             raise store_error(original, self.path) from original
@@ -291,8 +299,16 @@ class SqlStore:
         """Run a function on the connection's thread, its errors in our words."""
         if connection is None:
             raise StoreUnavailable(f"{self.path!r} is not open", remedy="open the store first")
+        if generation() != self._generation:
+            raise StoreUnavailable(f"{self.path!r} was opened before this fork", remedy=REMEDY)
         try:
             return await connection.run(function, *arguments)
+        except ThreadDied as error:
+            await self._replace(connection)
+            raise StoreUnavailable(
+                f"cannot use {self.path!r}: {error}, and another one is in its place",
+                remedy="nothing is to be done; what was under way is read back",
+            ) from error
         except (sqlite3.Error, UnicodeError) as error:
             # UnicodeError: sqlite3 trips over its own message about a damaged schema.
             failure = store_error(error, self.path)
@@ -300,7 +316,31 @@ class SqlStore:
                 # The kernel may have dropped the pages it could not write: a later sync that
                 # succeeds would prove nothing. Only opening the file again does.
                 self._failed_sync = failure
+                logger.critical(
+                    "%s; nothing more is written before the store is opened again: stop this "
+                    "runtime, see to the disk, and start it anew",
+                    failure,
+                )
             raise failure from error
+
+    async def _replace(self, dead: Connection) -> None:
+        """Connect anew in the place of a connection whose thread has ended."""
+        driver = self._driver
+        is_writer = dead is self._writer
+        if driver is None or not (is_writer or dead is self._reader):
+            return  # closed, or replaced already
+        logger.error("the thread of a connection to %r has ended; connecting anew", self.path)
+        dead.bury()
+        try:
+            fresh = await driver.connect()
+        except Exception as error:  # tried again by the next call
+            raise StoreUnavailable(f"cannot connect to {self.path!r}: {error}") from error
+        if is_writer:
+            self._writer = fresh
+            await self._call(fresh, prepare_writer, self._synchronous)
+        else:
+            self._reader = fresh
+            await self._call(fresh, prepare_reader)
 
 
 def _checkpoint(connection: sqlite3.Connection) -> None:

@@ -6,6 +6,7 @@ Knows nothing of what is read or written. Next to read: ``sql.py``.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from threading import Thread
@@ -23,6 +24,7 @@ __all__ = [
     "Driver",
     "DriverConnection",
     "Synchronous",
+    "ThreadDied",
     "ThreadedDriver",
     "prepare_reader",
     "prepare_writer",
@@ -38,6 +40,7 @@ CHECKPOINT_PAGES = 4_000
 WAL_KEPT_BYTES = 67_108_864
 STATEMENTS_CACHED = 512
 JOIN_TIMEOUT_S = 10.0
+LOOK_S = 2.0
 
 
 class Connection(Protocol):
@@ -48,6 +51,10 @@ class Connection(Protocol):
 
         Cancelling the caller abandons the answer and never the call.
         """
+        ...
+
+    def bury(self) -> None:
+        """Nobody answers any more (``ThreadDied``): close what is left of it."""
         ...
 
     def give_back(self) -> None:
@@ -106,7 +113,8 @@ def create_engine(path: str, *, read_only: bool) -> AsyncEngine:
             return await connecting
         except BaseException:
             # The driver's thread ends by telling the loop, which may be closed a moment later.
-            thread.join(JOIN_TIMEOUT_S)
+            if thread.ident is not None:  # else the system gave none
+                thread.join(JOIN_TIMEOUT_S)
             raise
 
     return create_async_engine(
@@ -120,6 +128,37 @@ def create_engine(path: str, *, read_only: bool) -> AsyncEngine:
 def _thread_of(driver: Any) -> Thread:
     thread: Thread = getattr(driver, "_thread", driver)  # before 0.22 it was the thread itself
     return thread
+
+
+class ThreadDied(Exception):
+    """The thread of a connection has ended: nobody answers what is asked of it."""
+
+
+_DIED = "the thread of the database connection has ended"
+
+
+class _Look:
+    """Looks now and then whether the thread still lives that somebody waits for."""
+
+    def __init__(
+        self,
+        connection: DriverConnection,
+        loop: asyncio.AbstractEventLoop,
+        limit: asyncio.Timeout,
+    ) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._limit = limit
+        self._wake = loop.call_later(LOOK_S, self._look)
+
+    def stop(self) -> None:
+        self._wake.cancel()
+
+    def _look(self) -> None:
+        if self._connection.is_alive:
+            self._wake = self._loop.call_later(LOOK_S, self._look)
+        else:
+            self._limit.reschedule(self._loop.time())
 
 
 class DriverConnection:
@@ -142,8 +181,35 @@ class DriverConnection:
 
         Cancelling the caller abandons the answer and never the call: it was handed over whole.
         """
-        result: Result = await self._driver._execute(function, self._driver._conn, *arguments)
-        return result
+        if not self.is_alive:
+            raise ThreadDied(_DIED)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as limit:
+                look = _Look(self, loop, limit)
+                try:
+                    result: Result = await self._driver._execute(
+                        function, self._driver._conn, *arguments
+                    )
+                finally:
+                    look.stop()
+                return result
+        except TimeoutError:
+            raise ThreadDied(_DIED) from None
+
+    @property
+    def is_alive(self) -> bool:
+        """Somebody answers what is asked of it."""
+        return _thread_of(self._driver).is_alive()
+
+    def bury(self) -> None:
+        """Its thread has ended: close what is left of it, and with it the transaction it was in."""
+        if self._driver._running:
+            self._pooled.detach()
+        connection, self._driver._connection = self._driver._connection, None
+        self._driver._running = False
+        if connection is not None:
+            connection.close()
 
     def give_back(self) -> None:
         """Back to the pool; the engine closes it when it is disposed of."""

@@ -132,6 +132,9 @@ class InlineConnection:
         self._loop.call_at_ns(self._carried_out_ns, self._carry_out, answer, function, operation)
         return await answer
 
+    def bury(self) -> None:
+        """See ``Connection.bury``; there is no thread that could end."""
+
     def give_back(self) -> None:
         """See ``Connection.give_back``."""
 
