@@ -148,7 +148,7 @@ class Views:
         while True:
             rows = await self._services.store.journal(key, after, PAGE)
             for row in rows:
-                if last and row.sequence_nr != last + 1:
+                if row.sequence_nr != last + 1:
                     raise _missing_turn(key, last + 1)
                 yield self._entry(row)
                 last = row.sequence_nr
