@@ -215,8 +215,9 @@ async def test_a_runtime_that_was_overtaken_stops_and_says_so(tmp_path, caplog):
             await add(first, ref, 2)
         assert "stop this runtime" in str(caught.value)
         assert "another runtime has taken the store" in caplog.text
-        with pytest.raises(RuntimeNotRunning):
-            await add(first, ref, 3)  # it stops by itself
+        with pytest.raises((Fenced, RuntimeNotRunning)):
+            await add(first, ref, 3)
+        assert first._stopping is not None  # it stops by itself
         await first.stop()
         await add(second, second.ref(Ledger, "x"), 4)
         assert await items(second, second.ref(Ledger, "x")) == [1, 4]
