@@ -27,7 +27,7 @@ from pathlib import Path
 from tests.damage.damages import Damage, damages_of
 from tests.damage.filled import fill
 from tests.damage.judging import Judgement, Verdict, judge
-from tests.damage.using import Seen, look
+from tests.damage.using import look
 
 __all__ = ["Sweep", "sweep"]
 

@@ -52,7 +52,12 @@ def record(directory: Path, synchronous: str, turns: int = TURNS) -> list[Event]
     directory.mkdir()
     file = directory.resolve() / "cut.db"
     return trace(
-        directory.resolve(), "tests.disk.turns_child", str(file), str(turns), synchronous, str(PAGES)
+        directory.resolve(),
+        "tests.disk.turns_child",
+        str(file),
+        str(turns),
+        synchronous,
+        str(PAGES),
     )
 
 

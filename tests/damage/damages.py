@@ -227,9 +227,7 @@ def _delete(table: str, number: int, path: Path) -> frozenset[str] | None:
         return frozenset({_subject(table, values)})
 
 
-def _duplicate(
-    table: str, columns: list[str], number: int, path: Path
-) -> frozenset[str] | None:
+def _duplicate(table: str, columns: list[str], number: int, path: Path) -> frozenset[str] | None:
     """Under the next number wherever a unique key wants one."""
     with closing(_edit(path)) as connection:
         values, _, _ = _row(connection, table, number)
@@ -297,7 +295,9 @@ def _of_file(path: Path) -> Iterator[Damage]:
         yield Damage("file", f"truncate to {length}", partial(_truncate, length))
     for byte in range(100):
         for bit in (0, 7):
-            yield Damage("file header", f"flip bit {bit} of byte {byte}", partial(_flip_raw, byte, bit))
+            yield Damage(
+                "file header", f"flip bit {bit} of byte {byte}", partial(_flip_raw, byte, bit)
+            )
     for page in range(1, size // 4096):
         for byte in (*range(12), 13, 15):
             yield Damage(
@@ -307,7 +307,9 @@ def _of_file(path: Path) -> Iterator[Damage]:
             )
     for _ in range(600):
         place = chance.randrange(size)
-        yield Damage("file", f"flip a bit at {place}", partial(_flip_raw, place, chance.randrange(8)))
+        yield Damage(
+            "file", f"flip a bit at {place}", partial(_flip_raw, place, chance.randrange(8))
+        )
     for page in range(1, size // 4096):
         yield Damage("file", f"page {page + 1} is zeros", partial(_blank, page * 4096))
     yield from _of_log(Path(f"{path}.live-wal").stat().st_size, chance)

@@ -142,9 +142,7 @@ async def _use(path: Path, seen: Seen) -> None:
     clock = _Restless(FILLED_AT + timedelta(seconds=1))
     store = SqlStore(f"sqlite+aiosqlite:///{path}", synchronous="NORMAL")
     chance = random.Random(1)
-    runtime = Runtime(
-        store, members(performed), settings(), clock=clock, random=chance.random
-    )
+    runtime = Runtime(store, members(performed), settings(), clock=clock, random=chance.random)
     if await _tried(seen, "*", "start", runtime.start()) is _FAILED:
         return
     try:

@@ -67,7 +67,9 @@ def cut(events: Sequence[Event], directory: Path, chance: random.Random | None) 
             (directory / name).write_bytes(file.synced)
 
 
-def _apply(content: bytearray, events: Sequence[Event], chance: random.Random | None = None) -> None:
+def _apply(
+    content: bytearray, events: Sequence[Event], chance: random.Random | None = None
+) -> None:
     for event in events:
         if event.kind == "truncate":
             if chance is None or chance.random() < 0.5:

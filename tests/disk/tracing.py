@@ -55,7 +55,7 @@ def trace(directory: Path, module: str, *arguments: str) -> list[Event]:
 _BEGUN = re.compile(r"^(\d+) +(.*) <unfinished \.\.\.>$")
 _RESUMED = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>(.*)$")
 _WHOLE = re.compile(r"^\d+ +(.*)$")
-_FILE_CALL = re.compile(r'^(\w+)\(\d+<((?:\\x[0-9a-f]{2}|[^>])*)>(?:, (.*))?\) += (-?\d+)')
+_FILE_CALL = re.compile(r"^(\w+)\(\d+<((?:\\x[0-9a-f]{2}|[^>])*)>(?:, (.*))?\) += (-?\d+)")
 _PATH_CALL = re.compile(r'^(openat|unlink)\((?:[^"]*, )?"((?:\\x[0-9a-f]{2})*)"(.*)\) += (-?\d+)')
 
 

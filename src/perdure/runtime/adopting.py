@@ -75,8 +75,10 @@ class Adoption:
     def _may_adopt(self, name: str) -> bool:
         """Whether it is worth reading the jobs: without queues their target is their type's name,
         and they may be many, kept here for somebody else."""
-        return _is_text(name) and not self.knows(name) and (
-            bool(self._outbound.queues) or self._taker(name) is not None
+        return (
+            _is_text(name)
+            and not self.knows(name)
+            and (bool(self._outbound.queues) or self._taker(name) is not None)
         )
 
     async def _adopt(self, name: str, queues: dict[str, QueueRow]) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from perdure.codec.wire import MISSHAPEN, misshapen
 from perdure.core.commit import HeadRow, JournalRow, OutboxKind, Status
 from perdure.core.correlation import split_key
 from perdure.core.instance import Instance
@@ -150,7 +151,7 @@ class Views:
             for row in rows:
                 if row.sequence_nr != last + 1:
                     raise _missing_turn(key, last + 1)
-                yield self._entry(row)
+                yield self._entry_of(row)
                 last = row.sequence_nr
             if len(rows) < PAGE:
                 return
@@ -187,6 +188,12 @@ class Views:
             self._services.codec.decode_value(detail) if isinstance(detail, bytes) else None,
             detail if isinstance(detail, str) else None,
         )
+
+    def _entry_of(self, row: JournalRow) -> HistoryEntry:
+        try:
+            return self._entry(row)
+        except MISSHAPEN as error:
+            raise misshapen("a journal entry", error).about(*split_key(row.instance)) from error
 
     def _entry(self, row: JournalRow) -> HistoryEntry:
         journal = self._services.journal

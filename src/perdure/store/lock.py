@@ -90,7 +90,6 @@ class FileLock:
         if descriptor is not None:
             os.close(descriptor)
 
-
     def _refuse_two_names(self) -> None:
         """SQLite looks for the log beside the name it is given: each name would have its own."""
         with suppress(OSError):
