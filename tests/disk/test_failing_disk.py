@@ -1,4 +1,4 @@
-"""A disk that is full, or fails at one call: what was acknowledged is there, and no more is said."""
+"""A disk that is full, or fails at one call: what was acknowledged is there."""
 
 from __future__ import annotations
 

@@ -98,7 +98,8 @@ def test_a_second_runtime_waits_for_the_death_of_the_first_also_while_that_is_pa
             acknowledged = int(line(first))
             if is_paused:
                 first.send_signal(signal.SIGSTOP)
-                os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WNOWAIT)
+                stopped = os.WSTOPPED | os.WNOWAIT
+                await asyncio.to_thread(os.waitid, os.P_PID, first.pid, stopped)
             for _ in range(3):
                 with pytest.raises(StoreLocked, match=f"pid {first.pid} on ") as caught:
                     await Runtime(url, [Ledger]).start()
