@@ -145,6 +145,10 @@ def _change(
         if column == "instance" and isinstance(changed, str | _Text):  # whom it names now, too
             named = changed if isinstance(changed, str) else changed.decode("utf-8", "replace")
             concerned |= {named}
+        if (table, column) == ("outbox", "position"):  # a letter whose job had this place
+            at_place = "SELECT CAST(instance AS TEXT) FROM dead_letters WHERE job = ?"
+            found = connection.execute(at_place, [changed]).fetchall()
+            concerned |= {name.decode() for (name,) in found}
         if not any(row[0] == before for row in rows):
             return concerned
         # SQLite's affinity may have turned it back into what it was.

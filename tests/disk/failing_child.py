@@ -49,4 +49,4 @@ async def run(url: str, turns: int, bytes_max: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(f"sqlite:///{sys.argv[1]}", int(sys.argv[2]), int([*sys.argv, 0][3])))
+    asyncio.run(run(f"sqlite:///{sys.argv[1]}", int(sys.argv[2]), int([*sys.argv, "0"][3])))

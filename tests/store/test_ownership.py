@@ -133,7 +133,7 @@ def epochs_in(path: Path) -> list[int]:
 def test_of_two_processes_that_open_at_once_exactly_one_wins(tmp_path):
     rounds = 20
     with process(RACER) as one, process(RACER) as other:
-        last = {}
+        last: dict[str, int] = {}
         for number in range(rounds):
             path = f"{tmp_path}/{number % 5}.db"
             tell(one, path)
