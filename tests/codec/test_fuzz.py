@@ -64,7 +64,7 @@ def test_valid_bytes_are_read_where_they_belong() -> None:
 
 @pytest.mark.parametrize(
     "bomb",
-    [b"\xdd\x00\x98\x96\x80" + b"\x90" * 10_000_000, b"\x91" * 70_000 + b"\xc0"],
+    [b"\xdd\x00\x98\x96\x80" + b"\x90" * 10_000_000, b"\x91" * 300_000 + b"\xc0"],
     ids=["10 M empty arrays", "deep"],
 )
 def test_a_large_row_is_looked_over_before_anything_is_built(bomb: bytes) -> None:

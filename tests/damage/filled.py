@@ -106,7 +106,7 @@ class Parcel(ProcessManager[ParcelState]):
         return replace(state, carried=(*state.carried, event.n))
 
 
-INSTANCES = [
+INSTANCES: list[tuple[Any, str]] = [
     *((Ledger, id) for id in ("a", "b", "c", "later")),
     *((Alarm, id) for id in ("a", "b", "c")),
     *((Flaky, id) for id in ("a", "b")),

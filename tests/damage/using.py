@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,7 @@ async def _look_at_instances(runtime: Runtime, seen: Seen, when: str) -> None:
         if view is not _FAILED:
             seen.put(ref.key, f"state {when}", _of_view(view))
     for saga in dict.fromkeys(saga for saga, _ in INSTANCES):
-        listed = _all(lambda saga=saga: runtime.instances(saga))
+        listed = _all(partial(runtime.instances, saga))
         views = await _tried(seen, "*", f"listing {saga.name} {when}", listed)
         for view in views if views is not _FAILED else ():
             key, found = f"{saga.name}/{view.correlation_id}", _of_view(view)
@@ -270,7 +271,7 @@ async def _redrive(runtime: Runtime, seen: Seen, clock: _Restless) -> None:
 async def _look_at_histories(runtime: Runtime, seen: Seen) -> None:
     for saga, id in INSTANCES:
         ref = runtime.ref(saga, id)
-        turns = await _tried(seen, ref.key, "history", _all(lambda ref=ref: runtime.history(ref)))
+        turns = await _tried(seen, ref.key, "history", _all(partial(runtime.history, ref)))
         if turns is not _FAILED:
             seen.put(ref.key, "history", [_of_turn(turn) for turn in turns])
 

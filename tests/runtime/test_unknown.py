@@ -112,7 +112,7 @@ class Code:
         return self
 
     def runtime(self, store: Any, clock: Any, *, without_saga: bool = False) -> Runtime:
-        members = [self.queue] if without_saga else [self.saga, self.queue]
+        members: list[Any] = [self.queue] if without_saga else [self.saga, self.queue]
         return Runtime(store, members, clock=clock)
 
 
@@ -165,7 +165,7 @@ async def test_code_that_cannot_read_an_instance_leaves_it_to_code_that_can(stor
     middle = reopened(store)
     with released(bad):
         async with bad.runtime(middle, clock) as runtime:
-            turns = await middle.journal("Trip/x")
+            before = await middle.journal("Trip/x")
             for _ in range(2):
                 with pytest.raises(errors.InstanceQuarantined) as caught:
                     await runtime.publish(bad.leg("x", 2))
@@ -175,7 +175,7 @@ async def test_code_that_cannot_read_an_instance_leaves_it_to_code_that_can(stor
             assert (await runtime.state(runtime.ref(bad.saga, "y"))).state.late
             with pytest.raises(errors.InstanceQuarantined):
                 await runtime.state(runtime.ref(bad.saga, "x"))
-            assert await middle.journal("Trip/x") == turns
+            assert await middle.journal("Trip/x") == before
     with released(again(good)):
         async with good.runtime(reopened(store), clock) as runtime:
             await clock.settle()
@@ -206,9 +206,9 @@ async def test_a_saga_that_was_removed_is_kept_and_goes_on_when_it_is_back(store
             await runtime.settled()
         middle = reopened(store)
         async with code.runtime(middle, clock, without_saga=True):
-            turns = await middle.journal("Trip/x")
+            before = await middle.journal("Trip/x")
             await clock.advance(timedelta(minutes=10))
-            assert await middle.journal("Trip/x") == turns
+            assert await middle.journal("Trip/x") == before
         assert "does not run it" in caplog.text
         async with code.runtime(reopened(store), clock) as runtime:
             await clock.advance(timedelta(minutes=1))

@@ -93,7 +93,7 @@ def unpack_row(data: bytes) -> Any:
     return value
 
 
-_ROW_BYTES_UNSCANNED = 65_536
+_ROW_BYTES_UNSCANNED = 262_144
 _ROW_LIMITS = Limits(bytes_max=2**31, elements_max=4_000_000, depth_max=16)
 """A turn may have many messages, each of which is opaque bytes here; nothing in a row is deep."""
 
