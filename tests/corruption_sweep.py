@@ -123,7 +123,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     given = parser.parse_args()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as directory:
+    in_memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(dir=in_memory) as directory:
         sample = None if given.all or given.only else SAMPLE
         done = sweep(Path(directory), sample, given.only, given.seed)
     print(done.table())

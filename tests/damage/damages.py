@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def damages_of(path: Path) -> Iterator[Damage]:
             for column in columns:
                 yield from _of_value(table, column, key)
             yield from _of_row(table, columns, key)
-        for one, other in zip(keys, keys[1:], strict=False):
+        for one, other in pairwise(keys):
             for column in columns:
                 yield from _of_two(table, (column,), one, other, f"swap {column}")
             if "body" in columns:
@@ -140,13 +141,21 @@ def _change(
         connection.text_factory = bytes
         rows = connection.execute(f"SELECT {column} FROM {table}").fetchall()
         before = value.encode() if isinstance(value, str) else value
+        concerned = frozenset({_subject(table, values)})
+        if column == "instance" and isinstance(changed, str | _Text):  # whom it names now, too
+            named = changed if isinstance(changed, str) else changed.decode("utf-8", "replace")
+            concerned |= {named}
+        if (table, column) == ("outbox", "position"):  # a letter whose job had this place
+            at_place = "SELECT CAST(instance AS TEXT) FROM dead_letters WHERE job = ?"
+            found = connection.execute(at_place, [changed]).fetchall()
+            concerned |= {name.decode() for (name,) in found}
         if not any(row[0] == before for row in rows):
-            return frozenset({_subject(table, values)})
+            return concerned
         # SQLite's affinity may have turned it back into what it was.
         after, *_ = connection.execute(
             f"SELECT count(*) FROM {table} WHERE {where} AND {column} IS ?", [*key, value]
         ).fetchone()
-        return None if after else frozenset({_subject(table, values)})
+        return None if after else concerned
 
 
 class _Text(bytes):
@@ -205,7 +214,7 @@ _CHANGES: dict[str, Callable[[Any], Any]] = {
     "empty bytes": partial(_of_kind, bytes, lambda value: b""),
     "shorter": partial(_of_kind, bytes, lambda value: value[:-1]),
     "longer": partial(_of_kind, bytes, lambda value: value + b"\0"),
-    "a pickle": partial(_of_kind, bytes, lambda value: pickle.dumps(value)),
+    "a pickle": partial(_of_kind, bytes, pickle.dumps),
     "huge bytes": partial(_of_kind, bytes, lambda value: value + bytes(HUGE)),
     "text for bytes": partial(_of_kind, bytes, lambda value: "text"),
 }

@@ -9,6 +9,7 @@ of both kinds, a paused queue. Next to read: ``using.py``.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,7 +30,7 @@ from perdure import (
 )
 from perdure.core.commit import InboxReason, InboxRow
 from perdure.core.correlation import VerdictKind
-from perdure.errors import NonRetryable
+from perdure.errors import HandlerFailed, NonRetryable
 from perdure.testing import SimulatedClock
 from tests.runtime.support import parts
 from tests.sagas import (
@@ -105,7 +106,7 @@ class Parcel(ProcessManager[ParcelState]):
         return replace(state, carried=(*state.carried, event.n))
 
 
-INSTANCES = [
+INSTANCES: list[tuple[Any, str]] = [
     *((Ledger, id) for id in ("a", "b", "c", "later")),
     *((Alarm, id) for id in ("a", "b", "c")),
     *((Flaky, id) for id in ("a", "b")),
@@ -162,10 +163,8 @@ async def fill(path: Path) -> None:
         for n, fails in ((1, 1), (2, 0)):
             await runtime.publish(Shaky("a", n, fails), message_id=f"shake-{n}")
         await runtime.send(runtime.ref(Ledger, "later"), Added("later", 1), message_id="parked")
-        try:
+        with suppress(HandlerFailed):  # now it is a dead letter
             await runtime.publish(Struck("b", "error"), message_id="struck")
-        except Exception as error:
-            assert "struck" in str(error)  # now it is a dead letter
         for id, queue in (("a", "parcels"), ("b", "parcels"), ("c", "breaking"), ("d", "paused")):
             count = 0 if queue == "breaking" else 2
             sent = SentOut(id, queue, count)

@@ -79,28 +79,28 @@ def judge(damage: Damage, concerned: frozenset[str], truth: Seen, seen: Seen) ->
     noticed = _NAMING.search(_new_words(truth, seen)) is not None
     started = ("*", "start") not in seen.found
     whole = "*" in concerned
-    if not started:
-        if not whole:
-            return Judgement(Verdict.DOWN, seen.refusals[0].error)
-        return Judgement(Verdict.DETECTED if noticed else Verdict.SILENT, seen.noticed)
+    if not started and not whole:
+        return Judgement(Verdict.DOWN, seen.refusals[0].error)
     wrong = _differences(truth, seen)
     if not wrong:
         return Judgement(Verdict.HEALED if noticed else Verdict.HARMLESS)
-    if not whole:
-        strangers = [key for key in wrong if key[0] not in concerned]
-        if strangers:
-            return Judgement(Verdict.NEIGHBOUR, _shown(strangers[0], truth, seen))
+    strangers = [key for key in wrong if not whole and key[0] not in concerned]
+    if strangers:
+        return Judgement(Verdict.NEIGHBOUR, _shown(strangers[0], truth, seen))
     if noticed:
         return Judgement(Verdict.DETECTED)
+    return _unnoticed(damage, _shown(wrong[0], truth, seen))
+
+
+def _unnoticed(damage: Damage, shown: str) -> Judgement:
     if damage.where.startswith("log"):
-        return Judgement(Verdict.EARLIER, _shown(wrong[0], truth, seen))
+        return Judgement(Verdict.EARLIER, shown)
     table = damage.where.partition(",")[0]
-    if (table, damage.how) in _STATED:
-        return Judgement(Verdict.STATED, _STATED[table, damage.how])
     column = damage.where.partition(" of ")[0]
-    if column in _STATED_COLUMNS:
-        return Judgement(Verdict.STATED, _STATED_COLUMNS[column])
-    return Judgement(Verdict.SILENT, _shown(wrong[0], truth, seen))
+    stated = _STATED.get((table, damage.how)) or _STATED_COLUMNS.get(column)
+    if stated:
+        return Judgement(Verdict.STATED, stated)
+    return Judgement(Verdict.SILENT, shown)
 
 
 def _new_words(truth: Seen, seen: Seen) -> str:

@@ -353,3 +353,18 @@ async def test_a_long_history_is_read_page_by_page(store):
         await add(runtime, ref, -1)
         assert (await view_of(runtime, ref)).sequence_nr == 2_502
         assert len([turn async for turn in runtime.history(ref)]) == 2_502
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@quickly
+async def test_a_history_with_a_gap_is_not_shown_as_if_it_were_whole(store, number):
+    async with ledgers(store, snapshot_every=2) as runtime:
+        await add(runtime, await open_ledger(runtime), 1, 2, 3, 4)
+    drop_journal(store, "Ledger/x", number)
+    async with ledgers(reopened(store)) as runtime:
+        seen = []
+        with pytest.raises(errors.CorruptRecord, match=f"row {number} is missing") as caught:
+            async for turn in runtime.history(runtime.ref(Ledger, "x")):
+                seen.append(turn.sequence_nr)
+        assert seen == [*range(1, number)]
+        assert (caught.value.saga, caught.value.correlation_id) == ("Ledger", "x")

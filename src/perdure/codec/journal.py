@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from perdure.codec.codec import Codec
+from perdure.codec.wire import MISSHAPEN, misshapen, unpack_row
 from perdure.core.commit import OutboxKind, Status
 from perdure.core.correlation import split_key
 from perdure.core.family import ChildEnded, Family, ToInstance
@@ -137,8 +138,14 @@ class JournalCodec:
 
     def read_turn(self, body: bytes) -> TurnBody:
         """The fields of a turn's body. Raises ``DecodeError`` if it is of another format."""
-        fields = _unpack(body)
-        if not isinstance(fields, list) or len(fields) != len(TurnBody._fields):
+        fields = unpack_row(body)
+        if (
+            not isinstance(fields, list)
+            or len(fields) != len(TurnBody._fields)
+            or fields[0] != FORMAT
+            or type(fields[1]) is not int
+            or fields[1] not in _OUTCOME_OF
+        ):
             raise DecodeError(
                 f"a journal entry of an unknown format ({_format_of(fields)})",
                 remedy="run the version of perdure that wrote it",
@@ -153,8 +160,24 @@ class JournalCodec:
         message_id: str,
         body: bytes,
     ) -> JournalEntry:
-        """A journal row as ``replay`` folds it; decodes only what ``apply`` will look at."""
+        """A journal row as ``replay`` folds it; decodes only what ``apply`` will look at.
+
+        Raises ``CodecError``.
+        """
         turn = self.read_turn(body)
+        try:
+            return self._entry(definition, instance, sequence_nr, message_id, turn)
+        except MISSHAPEN as error:
+            raise misshapen("a journal entry", error) from error
+
+    def _entry(
+        self,
+        definition: Definition,
+        instance: Instance,
+        sequence_nr: int,
+        message_id: str,
+        turn: TurnBody,
+    ) -> JournalEntry:
         outcome = _OUTCOME_OF[turn.outcome]
         metadata = Metadata(
             message_id,
@@ -230,6 +253,14 @@ class JournalCodec:
     ) -> Instance:
         """The instance of a snapshot; its known message ids are added to ``processed``."""
         read = self.read_snapshot(body)
+        try:
+            return self._instance(key, sequence_nr, read, processed)
+        except MISSHAPEN as error:
+            raise misshapen("a snapshot", error) from error
+
+    def _instance(
+        self, key: str, sequence_nr: int, read: SnapshotBody, processed: ProcessedMessages
+    ) -> Instance:
         deadlines = {name: Armed(due_at_ms, number) for name, due_at_ms, number in read.armed}
         decoded = self.codec.decode(*read.state)
         for message_id, number in read.known:
@@ -250,7 +281,7 @@ class JournalCodec:
 
     def read_snapshot(self, body: bytes) -> SnapshotBody:
         """The fields of a snapshot's body. Raises ``DecodeError`` if it is of another format."""
-        fields = _unpack(body)
+        fields = unpack_row(body)
         is_known = isinstance(fields, list) and len(fields) == len(SnapshotBody._fields)
         if not is_known or fields[0] != FORMAT:
             raise DecodeError(f"a snapshot of an unknown format ({_format_of(fields)})")
@@ -284,7 +315,8 @@ class JournalCodec:
 
     def headers_of(self, body: bytes) -> dict[str, str]:
         """The headers of an inbox row's or dead letter's message. Raises ``DecodeError``."""
-        return dict(_waiting_fields(body)[7] or {})
+        headers: dict[str, str] | None = _waiting_fields(body)[7]
+        return headers or {}
 
     def decode_waiting(self, message_id: str, body: bytes) -> WaitingMessage:
         """The message of an inbox row or dead letter. Raises ``DecodeError``."""
@@ -306,9 +338,11 @@ class JournalCodec:
 
 
 def _waiting_fields(body: bytes) -> list[Any]:
-    fields = _unpack(body)
+    fields = unpack_row(body)
     if not isinstance(fields, list) or len(fields) != 8 or fields[0] != FORMAT:
         raise DecodeError(f"a waiting message of an unknown format ({_format_of(fields)})")
+    if not isinstance(fields[1], int) or not isinstance(fields[7], dict | None):
+        raise DecodeError("a waiting message without a verdict, or with headers that are none")
     return fields
 
 
@@ -319,12 +353,7 @@ def _stored_in(fields: list[Any]) -> Stored:
     return stored[0], stored[1], stored[2]
 
 
-def _unpack(body: bytes) -> Any:
-    try:
-        return msgpack.unpackb(body, raw=False, strict_map_key=False)
-    except Exception as error:
-        raise DecodeError(f"bytes that are no msgpack: {error}") from error
-
-
 def _format_of(fields: Any) -> str:
-    return f"format {fields[0]!r}" if isinstance(fields, list) and fields else "no format"
+    if isinstance(fields, list) and fields and isinstance(fields[0], int):
+        return f"format {fields[0]}"
+    return "no format"

@@ -9,10 +9,11 @@ Knows rows, no store. Next to read: ``runtime/dispatcher.py``, which hands jobs 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgpack
 
+from perdure.codec.wire import unpack_row
 from perdure.core.commit import OutboxKind, OutboxRow
 from perdure.errors import DecodeError
 
@@ -53,8 +54,8 @@ def unpack_context(packed: bytes) -> Context:
     """The context of a row. Raises ``DecodeError``."""
     if not packed:
         return Context()
-    fields = _unpack(packed)
-    if not isinstance(fields, list) or len(fields) != 3:
+    fields = unpack_row(packed)
+    if not isinstance(fields, list) or len(fields) != 3 or not isinstance(fields[2], dict | None):
         raise DecodeError("the context of a job is of an unknown format")
     return Context(fields[0], fields[1], fields[2] or None)
 
@@ -81,8 +82,13 @@ def pack_job(row: OutboxRow) -> bytes:
 
 def unpack_job(instance: str, queue: str, type_name: str, position: int, body: bytes) -> OutboxRow:
     """The job of a command's dead letter, as new: no attempts yet. Raises ``DecodeError``."""
-    fields = _unpack(body)
-    if not isinstance(fields, list) or len(fields) != 11 or fields[0] != FORMAT:
+    fields = unpack_row(body)
+    if (
+        not isinstance(fields, list)
+        or len(fields) != 11
+        or fields[0] != FORMAT
+        or fields[3] not in (1, 2)
+    ):
         raise DecodeError("the dead letter of a command is of an unknown format")
     (
         _,
@@ -113,10 +119,3 @@ def unpack_job(instance: str, queue: str, type_name: str, position: int, body: b
         leads=leads,
         after=after,
     )
-
-
-def _unpack(packed: bytes) -> Any:
-    try:
-        return msgpack.unpackb(packed, raw=False)
-    except Exception as error:
-        raise DecodeError(f"bytes that are no msgpack: {error}") from error

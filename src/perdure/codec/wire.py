@@ -14,7 +14,10 @@ from typing import Any
 
 import msgpack
 
-__all__ = ["ext", "pack", "unpack"]
+from perdure.codec.limits import Limits, check_limits
+from perdure.errors import DecodeError
+
+__all__ = ["MISSHAPEN", "ext", "misshapen", "pack", "unpack", "unpack_row"]
 
 ext: Callable[[tuple[int, bytes]], object] = partial(tuple.__new__, msgpack.ExtType)
 """An ext element of (code, data); without msgpack's own slow checks, as both are ours."""
@@ -71,3 +74,38 @@ def _holds_timestamp(value: object) -> bool:
             left += value
             left += value.values()
     return False
+
+
+def unpack_row(data: bytes) -> Any:
+    """The plain objects of a row's own bytes, in which there are no ext elements.
+
+    Raises ``DecodeError`` for everything else, and before anything large is built of bytes that
+    claim or nest too much (``LimitExceeded``).
+    """
+    if len(data) > _ROW_BYTES_UNSCANNED:
+        check_limits(data, _ROW_LIMITS)
+    try:
+        value = _unpackb(data, raw=False, strict_map_key=False, ext_hook=_no_ext)
+    except Exception as error:
+        raise DecodeError(f"bytes that are no msgpack: {error}") from error
+    if b"\xff" in data and _MAYBE_TIMESTAMP.search(data) and _holds_timestamp(value):
+        raise DecodeError("a msgpack timestamp, which perdure never writes")
+    return value
+
+
+_ROW_BYTES_UNSCANNED = 262_144
+_ROW_LIMITS = Limits(bytes_max=2**31, elements_max=4_000_000, depth_max=16)
+"""A turn may have many messages, each of which is opaque bytes here; nothing in a row is deep."""
+
+
+def _no_ext(code: int, data: bytes) -> object:
+    raise ValueError(f"an ext element of code {code}, which perdure does not write there")
+
+
+MISSHAPEN = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError)
+"""What is raised where a field of a row is of another kind than the one that was written."""
+
+
+def misshapen(what: str, error: Exception) -> DecodeError:
+    """The error for a row whose fields are not what they should be."""
+    return DecodeError(f"{what} whose fields are not of their kinds: {error!r:.200}")

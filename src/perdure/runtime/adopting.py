@@ -56,7 +56,9 @@ class Adoption:
         store = self._services.store
         queues = {row.name: row for row in await store.queues()}
         for name, count in (await store.queue_depths()).items():
-            if name not in self._performed:
+            if not _is_text(name):
+                logger.error("%d jobs of a queue whose name is damaged, %r, are kept", count, name)
+            elif name not in self._performed:
                 left = count - (await self._adopt(name, queues) if self._may_adopt(name) else 0)
                 if left:
                     self.warn(name, f"; {left} of them wait")
@@ -75,10 +77,8 @@ class Adoption:
     def _may_adopt(self, name: str) -> bool:
         """Whether it is worth reading the jobs: without queues their target is their type's name,
         and they may be many, kept here for somebody else."""
-        return (
-            _is_text(name)
-            and not self.knows(name)
-            and (bool(self._outbound.queues) or self._taker(name) is not None)
+        return not self.knows(name) and (
+            bool(self._outbound.queues) or self._taker(name) is not None
         )
 
     async def _adopt(self, name: str, queues: dict[str, QueueRow]) -> int:
@@ -138,10 +138,9 @@ class Adoption:
         return taker
 
 
-def _is_text(name: str) -> bool:
+def _is_text(name: object) -> bool:
     """Not the remains of a damaged one, by which no row can be asked for."""
     try:
-        name.encode()
+        return isinstance(name, str) and name.encode() is not None
     except UnicodeEncodeError:
         return False
-    return True

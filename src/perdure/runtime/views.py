@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from perdure.codec.wire import MISSHAPEN, misshapen
 from perdure.core.commit import HeadRow, JournalRow, OutboxKind, Status
 from perdure.core.correlation import split_key
 from perdure.core.instance import Instance
@@ -148,9 +149,9 @@ class Views:
         while True:
             rows = await self._services.store.journal(key, after, PAGE)
             for row in rows:
-                if last and row.sequence_nr != last + 1:
+                if row.sequence_nr != last + 1:
                     raise _missing_turn(key, last + 1)
-                yield self._entry(row)
+                yield self._entry_of(row)
                 last = row.sequence_nr
             if len(rows) < PAGE:
                 return
@@ -189,6 +190,12 @@ class Views:
             detail if isinstance(detail, str) else None,
             None if quarantined is None else quarantined.problem,
         )
+
+    def _entry_of(self, row: JournalRow) -> HistoryEntry:
+        try:
+            return self._entry(row)
+        except MISSHAPEN as error:
+            raise misshapen("a journal entry", error).about(*split_key(row.instance)) from error
 
     def _entry(self, row: JournalRow) -> HistoryEntry:
         journal = self._services.journal

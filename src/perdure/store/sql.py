@@ -288,8 +288,8 @@ class SqlStore:
         """The sound rows that a read finds; each damaged one is named in the log, once."""
         rows, damaged = await self._call(self._reader, read, *arguments)
         for damage in damaged:
-            if damage.problem not in self._damage_named:
-                self._damage_named.add(damage.problem)
+            if str(damage) not in self._damage_named:
+                self._damage_named.add(str(damage))
                 logger.error("passed over in %r: %s", self.path, damage)
         return rows
 
