@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from perdure import MemoryStore, SqlStore
+from perdure.core.described import storable
 from perdure.store.protocol import Store
 from perdure.testing import FaultyStore, SimulatedClock
 
@@ -15,6 +17,14 @@ from perdure.testing import FaultyStore, SimulatedClock
 # busy machine is slow: neither is a failure.
 settings.register_profile("perdure", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("perdure")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A log may hold half a character, on purpose; pytest-xdist could not send it on."""
+    report = yield
+    report.sections = [(name, storable(text)) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -22,18 +22,16 @@ def test_items_are_oldest_first_and_only_up_to_a_turn():
     assert known.items(4) == [(f"m-{n}", n) for n in range(1, 5)]
 
 
-def test_the_first_due_deadline_is_by_time_then_by_name_as_the_timer_fires_them():
+def test_due_deadlines_come_by_time_then_by_name_as_the_timer_fires_them():
     deadlines = {"b": Armed(5, 1), "c": Armed(5, 1), "a": Armed(5, 2), "z": Armed(4, 3)}
     instance = Instance("k", "k", None, deadlines=deadlines, next_due_ms=next_due(deadlines))
-    assert instance.due_deadline(3, 9) is None
-    assert instance.due_deadline(5, 9) == ("z", Armed(4, 3))
-    assert instance.due_deadline(5, 2) == ("a", Armed(5, 2))
-    assert instance.due_deadline(5, 2, lambda name, armed: name == "a") == ("b", Armed(5, 1))
+    assert instance.due_deadlines(3, 9) == []
+    assert [name for name, _ in instance.due_deadlines(4, 9)] == ["z"]
+    assert instance.due_deadlines(5, 2)[0] == ("a", Armed(5, 2))
+    assert instance.due_deadlines(5, 2, lambda name, armed: name == "a")[0] == ("b", Armed(5, 1))
     queue: DueQueue[DeadlineRow] = DueQueue(lambda row: (row.instance, row.name), 10)
     for name, armed in deadlines.items():
         queue.set(DeadlineRow("k", name, armed.sequence_nr, armed.due_at_ms))
     fired = [row.name for _ in deadlines if (row := queue.pop_due(9)) is not None]
-    taken = []
-    while (due := instance.due_deadline(9, 9, lambda name, armed: name in taken)) is not None:
-        taken.append(due[0])
+    taken = [name for name, _ in instance.due_deadlines(9, 9)]
     assert taken == fired == ["z", "a", "b", "c"]

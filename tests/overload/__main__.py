@@ -41,7 +41,7 @@ SCENARIOS: dict[str, Scenario] = {
         poison.Stubborn, poison.FULL if full else poison.Sizes()
     ),
     "receiver-down": lambda path, full: backlog.receiver_down(
-        path, backlog.FULL if full else backlog.Sizes()
+        path, backlog.FULL_DOWN if full else backlog.Sizes()
     ),
     "start": lambda path, full: backlog.start_over_backlog(
         path, backlog.FULL if full else backlog.Sizes()

@@ -31,7 +31,8 @@ class Sizes:
     hours: int = 4
 
 
-FULL = Sizes(jobs=100_000, window=1_000, hours=8)
+FULL = Sizes(jobs=100_000, window=1_000)
+FULL_DOWN = Sizes(jobs=10_000, window=1_000, hours=8)
 
 RETRY = Exponential(60, max_s=3_600, max_attempts=None)
 

@@ -230,6 +230,10 @@ class Draft:
         if finished:
             self.deadlines, self.set = {}, _NO_DEADLINES
             return list(before)
+        if self.fired in before and not self.set and self.deadlines is before:
+            self.deadlines = before.copy()  # quick, also where very many are armed
+            del self.deadlines[self.fired]
+            return [self.fired]
         if self.fired is not None and self.fired not in self.set:
             self.deadlines = {k: v for k, v in self.deadlines.items() if k != self.fired}
         if self.set:

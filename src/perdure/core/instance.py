@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from perdure.core.commit import Status
@@ -54,32 +55,32 @@ class Instance:
         """At least one turn was taken."""
         return self.sequence_nr > 0
 
-    def due_deadline(
+    def due_deadlines(
         self, now_ms: int, armed_by: int, is_awaited: Callable[[str, Armed], bool] = _no
-    ) -> tuple[str, Armed] | None:
-        """The first deadline due at ``now_ms``, in the order of (due, name), or None.
+    ) -> list[tuple[str, Armed]]:
+        """The deadlines due at ``now_ms``, in the order of (due, name).
 
         Only those that were armed by turn ``armed_by`` or before count, and whose firing is not
         ``is_awaited`` already.
         """
         if self.next_due_ms is None or self.next_due_ms > now_ms:
-            return None
-        return min(
-            (
-                item
-                for item in self.deadlines.items()
-                if item[1].due_at_ms <= now_ms
-                and item[1].sequence_nr <= armed_by
-                and not is_awaited(*item)
-            ),
-            key=lambda item: (item[1].due_at_ms, item[0]),
-            default=None,
-        )
+            return []
+        due = [
+            item
+            for item in self.deadlines.items()
+            if item[1].due_at_ms <= now_ms
+            and item[1].sequence_nr <= armed_by
+            and not is_awaited(*item)
+        ]
+        return sorted(due, key=lambda item: (item[1].due_at_ms, item[0]))
+
+
+_due_at_ms = attrgetter("due_at_ms")
 
 
 def next_due(deadlines: dict[str, Armed]) -> int | None:
     """The earliest moment any of the deadlines is due (ms), or None."""
-    return min((armed.due_at_ms for armed in deadlines.values()), default=None)
+    return min(map(_due_at_ms, deadlines.values()), default=None)
 
 
 class ProcessedMessages:

@@ -152,12 +152,12 @@ class SagaActor(Actor):
 
     def _take_due(self, now_ms: int) -> None:
         """Deadlines that are due come before the message. Those armed meanwhile have to wait."""
-        last = self.head.sequence_nr
-        while (
-            not self.is_leaving
-            and (due := self.head.due_deadline(now_ms, last, self._is_awaited)) is not None
-        ):
-            name, armed = due
+        head = self.head
+        for name, armed in head.due_deadlines(now_ms, head.sequence_nr, self._is_awaited):
+            if self.is_leaving:
+                return
+            if self.head.deadlines.get(name) != armed:
+                continue  # one before it has cancelled it, or set it anew
             row = DeadlineRow(self.key, name, armed.sequence_nr, armed.due_at_ms)
             self.take(self.supervisor.wakeups.deadline(self.definition, row), now_ms)
 
