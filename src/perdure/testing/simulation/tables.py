@@ -43,14 +43,17 @@ class Tables:
         return rows[0][0] if rows else None
 
     def has_job(self, key: str) -> bool:
-        """Whoever may perform this job: a committed turn sent it, or it is in the outbox."""
-        instance, _, numbers = key.rpartition("/")
-        instance, _, sequence_nr = instance.rpartition("/")
-        if numbers.isdecimal() and sequence_nr.isdecimal():
+        """Somebody committed asked for this job: a turn, or who enqueued it.
+
+        "order/o-1/3/0" is a command of a turn, "trip/t-1/hotel" a step of an instance.
+        """
+        instance, numbers = "/".join(key.split("/")[:2]), key.split("/")[2:]
+        if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
             sql = "SELECT 1 FROM journal WHERE instance = ? AND sequence_nr = ?"
-            if self.one(sql, instance, int(sequence_nr)):
-                return True
-        return bool(self.one("SELECT 1 FROM outbox WHERE given_id = ?", key))
+            return bool(self.one(sql, instance, int(numbers[0])))
+        if self.one("SELECT 1 FROM outbox WHERE given_id = ?", key):
+            return True
+        return bool(numbers and self.one("SELECT 1 FROM journal WHERE instance = ?", instance))
 
     def next_deadline_ms(self) -> int | None:
         """The wall time at which the next deadline is due."""
