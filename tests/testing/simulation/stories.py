@@ -327,7 +327,7 @@ def write(text: str, job: Job, effects: Ledger) -> None:
     effects.note(job.key, text)
 
 
-@step(retry=Fixed(60, max_attempts=3))
+@step(retry=Fixed(60, max_attempts=None))
 async def charge(account: str, job: Job, effects: Ledger) -> int:
     if job.attempt == 1:
         raise RetryLater("not now", after_s=3600)

@@ -85,7 +85,7 @@ def run_once(spec: Spec, seed: int, plan_of: PlanOf | None = None) -> Outcome:
             counts = world.counted()
             world.bury()
     counts.wall_s = wall_s()
-    boundaries = plan.occasions("crash K")
+    boundaries = plan.chances("crash K")
     return Outcome(seed, error, plan.struck, boundaries, world.machine.trace, counts)
 
 
