@@ -45,6 +45,10 @@ class Plan:
             plan._exactly.setdefault(kind, set()).add(int(number))
         return plan
 
+    def may(self, kind: str, rate: float) -> bool:
+        """Can it strike in this run at all? Who asks for each callback looks here first."""
+        return bool(rate) if self._exactly is None else kind in self._exactly
+
     def strikes(self, kind: str, rate: float) -> Choices | None:
         """Does it happen on this occasion? If so, the choices for its details."""
         number = self._occasions.get(kind, 0) + 1

@@ -26,7 +26,7 @@ from perdure.testing.simulation.faults import Faults
 from perdure.testing.simulation.plan import Plan
 from perdure.testing.simulation.report import failed
 from perdure.testing.simulation.run import Outcome, run_once
-from perdure.testing.simulation.shrink import ddmin
+from perdure.testing.simulation.shrink import ddmin, earlier
 from perdure.testing.simulation.spec import Spec
 from perdure.testing.simulation.world import World
 
@@ -132,7 +132,7 @@ class Simulation:
 
         if not fails(names):  # should not be: then as it was
             return failed(outcome, len(names), self._replay(seed, None))
-        needed = ddmin(names, fails, SHRINKING_RUNS_MAX)
+        needed = earlier(ddmin(names, fails, SHRINKING_RUNS_MAX), fails)
         return failed(self._with(seed, needed), len(names), self._replay(seed, needed))
 
     def _replay(self, seed: int, names: Sequence[str] | None) -> str:
