@@ -38,6 +38,7 @@ class Machine:
         self.before_batch: Callable[[SimProcess], None] = _nothing
         self.before_wait: Callable[[int], None] = _nothing
         self.batches = 0
+        self.broken: list[str] = []
         self._waits_until_ns = -1
         self._events: list[tuple[int, float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
@@ -116,8 +117,9 @@ class Machine:
             process.step()
         finally:
             self.current = None
-        if process.broken:
-            raise Violation("nothing breaks inside", process.broken[0])
+        self.broken += process.broken
+        if self.broken:
+            raise Violation("nothing breaks inside", self.broken[0])
 
     def _next(self) -> tuple[int | None, SimProcess | None]:
         """Who is next, and when; no process: an event."""
