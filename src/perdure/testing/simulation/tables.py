@@ -47,13 +47,16 @@ class Tables:
 
         "order/o-1/3/0" is a command of a turn, "trip/t-1/hotel" a step of an instance.
         """
-        instance, numbers = "/".join(key.split("/")[:2]), key.split("/")[2:]
-        if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
+        parts = key.split("/")
+        if len(parts) >= 4 and parts[-1].isdecimal() and parts[-2].isdecimal():
             sql = "SELECT 1 FROM journal WHERE instance = ? AND sequence_nr = ?"
-            return bool(self.one(sql, instance, int(numbers[0])))
+            return bool(self.one(sql, "/".join(parts[:-2]), int(parts[-2])))
         if self.one("SELECT 1 FROM outbox WHERE given_id = ?", key):
             return True
-        return bool(numbers and self.one("SELECT 1 FROM journal WHERE instance = ?", instance))
+        prefixes = ["/".join(parts[:count]) for count in range(2, len(parts))]
+        marks = ", ".join("?" * len(prefixes))
+        sql = f"SELECT 1 FROM journal WHERE instance IN ({marks})"
+        return bool(self.one(sql, *prefixes))
 
     def next_deadline_ms(self) -> int | None:
         """The wall time at which the next deadline is due."""

@@ -55,16 +55,16 @@ class World:
         self.counts = Counts(runs=1)
         self.machine = Machine(choices)
         self.plan = plan
-        self.tables = Tables(path)
         self.effects = Ledger(self._noted, lambda: self.machine.now_ns / 1e9)
+        resources = spec.resources_of(self)
+        spec.blueprint(resources)  # what is declared wrongly is said here
+        self.tables = Tables(path)
         self._violation: Violation | None = None
         self._receipts: list[Receipt] = []
         self._repeated: list[tuple[Call, Call]] = []
         self._sends = 0
         self._enqueued: set[str] = set()
         self.calls = Calls(self.machine, self.counts, self._pick, self._answered)
-        resources = spec.resources_of(self)
-        spec.blueprint(resources)  # what is declared wrongly is said here
         self.nemesis = Nemesis(
             spec, self.machine, plan, path, resources, self.calls.up, self.calls.down
         )
