@@ -1,4 +1,4 @@
-"""Deterministic simulation: the real runtime over real SQL; time, order and faults from one seed.
+"""Deterministic simulation: the real runtime over real SQL; time, order and faults from a seed.
 
 A message's way through it: ``world.py`` (what the test does) → ``calls.py`` (a client that repeats)
 → ``machine.py`` (whose turn it is) → ``process.py`` (a process: its loop and its death) → the

@@ -38,6 +38,7 @@ class Machine:
         self.before_batch: Callable[[SimProcess], None] = _nothing
         self.before_wait: Callable[[int], None] = _nothing
         self.batches = 0
+        self.broken: list[str] = []
         self._waits_until_ns = -1
         self._events: list[tuple[int, float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
@@ -116,25 +117,30 @@ class Machine:
             process.step()
         finally:
             self.current = None
-        if process.broken:
-            raise Violation("nothing breaks inside", process.broken[0])
+        self.broken += process.broken
+        if self.broken:
+            raise Violation("nothing breaks inside", self.broken[0])
 
     def _next(self) -> tuple[int | None, SimProcess | None]:
         """Who is next, and when; no process: an event."""
-        found: list[tuple[int, SimProcess | None]] = []
+        now_ns, first_ns = self.now_ns, None
+        first: list[SimProcess | None] = []
         if self._events:
-            found.append((max(self._events[0][0], self.now_ns), None))
+            first_ns = self._events[0][0]
+            first.append(None)
         for process in self.processes:
             next_ns = process.next_ns
-            if next_ns is not None:
-                found.append((max(next_ns, self.now_ns), process))
-        if not found:
+            if next_ns is None:
+                continue
+            next_ns = max(next_ns, now_ns)
+            if first_ns is None or next_ns < first_ns:
+                first_ns = next_ns
+                first = [process]
+            elif next_ns == first_ns:
+                first.append(process)
+        if not first:
             return None, None
-        if len(found) == 1:
-            return found[0]
-        first_ns = min(at_ns for at_ns, _ in found)
-        first = [entry for entry in found if entry[0] == first_ns]
-        return first[0] if len(first) == 1 else self.choices.pick("who is next", first)
+        return first_ns, first[0] if len(first) == 1 else self.choices.pick("who is next", first)
 
 
 def _nothing(_: object) -> None: ...

@@ -59,7 +59,8 @@ class Nemesis:
         self._on_end = on_end
         self._clocks: dict[SimProcess, ProcessClock] = {}
         self._newest: SimProcess | None = None
-        machine.before_batch = self._before_batch
+        if self._disturbs_batches:
+            machine.before_batch = self._before_batch
         machine.before_wait = self._before_wait
         if self.settings != spec.settings:
             machine.note("settings", ", ".join(_differing(spec.settings, self.settings)))
@@ -184,6 +185,12 @@ class Nemesis:
         if details is not None:
             self._pause(process, details)
             process.leave()
+
+    @property
+    def _disturbs_batches(self) -> bool:
+        plan, faults = self._plan, self._plan.faults
+        rates = {"crash": faults.crash_at_random, "pause": faults.pause, "stop": faults.stop}
+        return any(plan.may(kind, rate) for kind, rate in rates.items())
 
     def _before_batch(self, process: SimProcess) -> None:
         plan, faults = self._plan, self._plan.faults

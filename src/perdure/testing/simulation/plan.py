@@ -28,6 +28,7 @@ class Plan:
         self.is_calm = False
         self._choices = choices
         self._occasions: dict[str, int] = {}
+        self._chances: dict[str, list[int]] = {}
         self._exactly: dict[str, set[int]] | None = None
 
     @classmethod
@@ -44,10 +45,16 @@ class Plan:
             plan._exactly.setdefault(kind, set()).add(int(number))
         return plan
 
+    def may(self, kind: str, rate: float) -> bool:
+        """Can it strike in this run at all? Who asks for each callback looks here first."""
+        return bool(rate) if self._exactly is None else kind in self._exactly
+
     def strikes(self, kind: str, rate: float) -> Choices | None:
         """Does it happen on this occasion? If so, the choices for its details."""
         number = self._occasions.get(kind, 0) + 1
         self._occasions[kind] = number
+        if not self.is_calm:
+            self._chances.setdefault(kind, []).append(number)
         if self._exactly is not None:
             if number not in self._exactly.get(kind, ()):
                 return None
@@ -59,11 +66,11 @@ class Plan:
         self.struck.append(name)
         return self._choices.apart(name)
 
-    def occasions(self, prefix: str) -> list[str]:
-        """All occasions so far of the kinds that begin so, by name."""
+    def chances(self, prefix: str) -> list[str]:
+        """All occasions so far on which a fault of the kinds that begin so could have struck."""
         return [
             f"{kind}#{number}"
-            for kind, count in self._occasions.items()
+            for kind, numbers in self._chances.items()
             if kind.startswith(prefix)
-            for number in range(1, count + 1)
+            for number in numbers
         ]

@@ -85,7 +85,7 @@ class SimProcess:
         asyncio._set_running_loop(self.loop)
         try:
             self.loop.abandon()
-            if self._greenlet:
+            while self._greenlet:  # what is thrown may be caught inside
                 self._greenlet.throw(GreenletExit)
             self._close_tasks()
             self.loop.abandon()
@@ -113,8 +113,10 @@ class SimProcess:
         self._is_left = False
 
     def _live(self) -> None:
-        while self.is_alive:
+        while True:
             self.loop.run_batch()
+            if not self.is_alive:  # thrown at, somewhere inside, by ``bury``
+                return
             self._outside.switch()
 
     def _begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

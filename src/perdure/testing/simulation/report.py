@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from perdure.testing.simulation.run import Outcome
 
-__all__ = ["SimulationFailed", "failed"]
+__all__ = ["SimulationFailed", "failed", "not_repeated"]
 
 
 class SimulationFailed(AssertionError):
@@ -45,3 +45,22 @@ def failed(outcome: Outcome, faults_at_first: int, replay: str) -> SimulationFai
     error = SimulationFailed(message, outcome.seed, outcome.reason, outcome.faults, replay)
     error.__cause__ = outcome.error
     return error
+
+
+def not_repeated(first: Outcome, again: Outcome, replay: str) -> SimulationFailed:
+    """The error for a seed under which two runs differ."""
+    one, other = first.trace.lines(is_full=True), again.trace.lines(is_full=True)
+    pairs = list(zip(one + ["the end"], other + ["the end"], strict=False))
+    at = next((index for index, (a, b) in enumerate(pairs) if a != b), len(pairs) - 1)
+    reason = "the same seed gave another run"
+    message = "\n".join(
+        [
+            f"seed {first.seed}: {reason}. Something in the sagas, workers or the scenario depends"
+            " on what the seed does not decide: the system's clock, random or uuid, a module's"
+            " variable, the order of a set. The runs part here:",
+            *[line for line, _ in pairs[max(0, at - 5) : at]],
+            f"first:  {pairs[at][0]}",
+            f"second: {pairs[at][1]}",
+        ]
+    )
+    return SimulationFailed(message, first.seed, reason, first.faults, replay)

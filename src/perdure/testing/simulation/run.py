@@ -85,12 +85,28 @@ def run_once(spec: Spec, seed: int, plan_of: PlanOf | None = None) -> Outcome:
             counts = world.counted()
             world.bury()
     counts.wall_s = wall_s()
-    boundaries = plan.occasions("crash K")
+    boundaries = plan.chances("crash K")
     return Outcome(seed, error, plan.struck, boundaries, world.machine.trace, counts)
 
 
 def _seeds_own(faults: Faults) -> PlanOf:
     return lambda choices: Plan(choices, faults)
+
+
+_NEVER_LOGGED = (
+    "could not be processed",
+    "telling what became of an entry failed",
+    "broke out of its turn and is not run again",
+    "a worker's thread raised",
+    "What another thread posted failed",
+    "Done callback %r failed",
+)
+"""How perdure says that it has made a mistake, not its user."""
+
+
+def _raised(record: logging.LogRecord) -> str:
+    error = record.exc_info[1] if record.exc_info else None
+    return f": {error!r}" if error is not None else ""
 
 
 class _Log(logging.Handler):
@@ -101,6 +117,8 @@ class _Log(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if self.machine is not None:
             self.machine.note("logs", f"{record.levelname} {record.msg}")
+            if str(record.msg).endswith(_NEVER_LOGGED):
+                self.machine.broken.append(record.getMessage() + _raised(record))
 
 
 @contextmanager

@@ -24,9 +24,9 @@ from perdure.settings import Settings
 from perdure.testing.simulation.counts import Counts
 from perdure.testing.simulation.faults import Faults
 from perdure.testing.simulation.plan import Plan
-from perdure.testing.simulation.report import failed
+from perdure.testing.simulation.report import failed, not_repeated
 from perdure.testing.simulation.run import Outcome, run_once
-from perdure.testing.simulation.shrink import ddmin
+from perdure.testing.simulation.shrink import ddmin, earlier
 from perdure.testing.simulation.spec import Spec
 from perdure.testing.simulation.world import World
 
@@ -78,18 +78,24 @@ class Simulation:
     def run(self, seeds: int | Iterable[int] = 100) -> Counts:
         """Play it once per seed (a number: from 0 up to it). What was done, in figures.
 
+        The first one is played twice: what differs then is not decided by the seed.
+
         Raises ``SimulationFailed`` for the first run that fails, shrunk to the faults it needs.
         """
         total = Counts()
-        for seed in range(seeds) if isinstance(seeds, int) else seeds:
+        for number, seed in enumerate(range(seeds) if isinstance(seeds, int) else seeds):
             outcome = run_once(self.spec, seed)
             total += outcome.counts
             if outcome.error is not None:
                 raise self._shrunk(outcome)
+            if number == 0:
+                self._check_repeats(outcome)
         return total
 
-    def crash_everywhere(self, seed: int = 0) -> Counts:
+    def crash_everywhere(self, seed: int = 0, *, every: int = 1) -> Counts:
         """Play it once per boundary that it passes, and kill the process there.
+
+        ``every=10``: only at each tenth one, for scenarios that pass thousands.
 
         Raises ``SimulationFailed``, also if it fails without a crash.
         """
@@ -97,7 +103,7 @@ class Simulation:
         total = quiet.counts
         if quiet.error is not None:
             raise failed(quiet, 0, self._replay(seed, ()))
-        for boundary in quiet.boundaries:
+        for boundary in quiet.boundaries[::every]:
             outcome = self._with(seed, [boundary])
             total += outcome.counts
             if outcome.error is not None:
@@ -119,6 +125,11 @@ class Simulation:
         """What comes of one run; with only these of its faults, if they are given."""
         return run_once(self.spec, seed) if faults is None else self._with(seed, faults)
 
+    def _check_repeats(self, outcome: Outcome) -> None:
+        again = run_once(self.spec, outcome.seed)
+        if again.trace.digest() != outcome.trace.digest():
+            raise not_repeated(outcome, again, self._replay(outcome.seed, None))
+
     def _with(self, seed: int, names: Sequence[str]) -> Outcome:
         lengths = self.spec.faults
         return run_once(self.spec, seed, lambda choices: Plan.of(choices, names, lengths))
@@ -132,7 +143,7 @@ class Simulation:
 
         if not fails(names):  # should not be: then as it was
             return failed(outcome, len(names), self._replay(seed, None))
-        needed = ddmin(names, fails, SHRINKING_RUNS_MAX)
+        needed = earlier(ddmin(names, fails, SHRINKING_RUNS_MAX), fails)
         return failed(self._with(seed, needed), len(names), self._replay(seed, needed))
 
     def _replay(self, seed: int, names: Sequence[str] | None) -> str:

@@ -43,14 +43,20 @@ class Tables:
         return rows[0][0] if rows else None
 
     def has_job(self, key: str) -> bool:
-        """Whoever may perform this job: a committed turn sent it, or it is in the outbox."""
-        instance, _, numbers = key.rpartition("/")
-        instance, _, sequence_nr = instance.rpartition("/")
-        if numbers.isdecimal() and sequence_nr.isdecimal():
+        """Somebody committed asked for this job: a turn, or who enqueued it.
+
+        "order/o-1/3/0" is a command of a turn, "trip/t-1/hotel" a step of an instance.
+        """
+        parts = key.split("/")
+        if len(parts) >= 4 and parts[-1].isdecimal() and parts[-2].isdecimal():
             sql = "SELECT 1 FROM journal WHERE instance = ? AND sequence_nr = ?"
-            if self.one(sql, instance, int(sequence_nr)):
-                return True
-        return bool(self.one("SELECT 1 FROM outbox WHERE given_id = ?", key))
+            return bool(self.one(sql, "/".join(parts[:-2]), int(parts[-2])))
+        if self.one("SELECT 1 FROM outbox WHERE given_id = ?", key):
+            return True
+        prefixes = ["/".join(parts[:count]) for count in range(2, len(parts))]
+        marks = ", ".join("?" * len(prefixes))
+        sql = f"SELECT 1 FROM journal WHERE instance IN ({marks})"
+        return bool(self.one(sql, *prefixes))
 
     def next_deadline_ms(self) -> int | None:
         """The wall time at which the next deadline is due."""

@@ -55,15 +55,16 @@ class World:
         self.counts = Counts(runs=1)
         self.machine = Machine(choices)
         self.plan = plan
-        self.tables = Tables(path)
         self.effects = Ledger(self._noted, lambda: self.machine.now_ns / 1e9)
+        resources = spec.resources_of(self)
+        spec.blueprint(resources)  # what is declared wrongly is said here
+        self.tables = Tables(path)
         self._violation: Violation | None = None
         self._receipts: list[Receipt] = []
         self._repeated: list[tuple[Call, Call]] = []
         self._sends = 0
+        self._enqueued: set[str] = set()
         self.calls = Calls(self.machine, self.counts, self._pick, self._answered)
-        resources = spec.resources_of(self)
-        spec.blueprint(resources)  # what is declared wrongly is said here
         self.nemesis = Nemesis(
             spec, self.machine, plan, path, resources, self.calls.up, self.calls.down
         )
@@ -117,6 +118,7 @@ class World:
     def enqueue(self, command: Any, *, queue: str | None = None, job_id: str | None = None) -> str:
         """Have a worker perform a command; its job's id. Raises as ``Runtime.enqueue``."""
         name = job_id or self._next_id()
+        self._enqueued.add(name)
 
         async def ask(runtime: Runtime) -> list[Receipt]:
             await runtime.enqueue(command, queue=queue, job_id=name)
@@ -296,7 +298,8 @@ class World:
 
     def _noted(self, effect: Effect) -> None:
         self.machine.note("effect", f"{effect.key} {effect.what}")
-        if self._violation is None and not self.tables.has_job(effect.key):
+        is_asked_for = effect.key in self._enqueued or self.tables.has_job(effect.key)
+        if self._violation is None and not is_asked_for:
             self._violation = Violation(
                 "nothing is done that no committed turn asked for",
                 f"{effect.key}, {effect.what!r}",
