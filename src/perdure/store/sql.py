@@ -8,13 +8,11 @@ neither waits for the other. Knows rows, never sagas. Next to read: ``sql_write.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 
 import perdure.failpoints as failpoints
 from perdure.core.commit import (
@@ -54,6 +52,7 @@ from perdure.store.read_statements import (
 )
 from perdure.store.sql_errors import is_failed_sync, store_error
 from perdure.store.sql_open import open_schema, read_epoch
+from perdure.store.sql_path import path_of
 from perdure.store.sql_read import (
     load_instances,
     read_depths,
@@ -113,7 +112,7 @@ class SqlStore:
             raise DefinitionError(
                 f"synchronous={synchronous!r} is not supported", remedy='use "FULL" or "NORMAL"'
             )
-        self.path = _path_of(url)
+        self.path = path_of(url)
         durability = "read only" if read_only else f"synchronous={synchronous}"
         self.name = f"sqlite {sqlite3.sqlite_version} wal {durability}"
         self._synchronous: Synchronous = synchronous
@@ -350,22 +349,3 @@ def _checkpoint(connection: sqlite3.Connection) -> None:
     except sqlite3.Error as error:
         logger.info("the write-ahead log stays as it is: %s", error)
     failpoints.reach(Point.CHECKPOINT)
-
-
-def _path_of(url: str) -> str:
-    """The file's path. Raises DefinitionError."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise DefinitionError(f"{url!r} is no URL", remedy=_SUPPORTED) from error
-    if parsed.drivername not in ("sqlite+aiosqlite", "sqlite") or parsed.query:
-        raise DefinitionError(f"{url!r} is not supported", remedy=_SUPPORTED)
-    path = parsed.database or ""
-    if path in ("", ":memory:") or path.startswith("file:"):
-        raise DefinitionError(
-            f"{url!r} names no file that would outlive its connection", remedy=_SUPPORTED
-        )
-    return os.path.abspath(path)
-
-
-_SUPPORTED = 'use "sqlite+aiosqlite:///path/to/file.db", or "memory://" to keep nothing'
