@@ -20,7 +20,7 @@ from perdure.core.family import own_headers
 from perdure.core.outcome import Encoder, Outcome
 from perdure.core.saga import Definition
 from perdure.core.sharing import Sharing
-from perdure.errors import Escalated, PublishFailed, StoreError
+from perdure.errors import Escalated, OutcomeUnknown, PublishFailed, StoreError
 from perdure.failpoints import Point
 from perdure.member import Opening
 from perdure.messages import Message, Metadata
@@ -127,7 +127,14 @@ class Running:
             services.new_id,
             services.clock.now_ms(),
         )
-        await self.deliver(self._routing.delivery_to(definition, opening.correlation_id, message))
+        try:
+            await self.deliver(
+                self._routing.delivery_to(definition, opening.correlation_id, message)
+            )
+        except OutcomeUnknown as error:
+            # Whoever starts a runtime sends nothing: it is the store that failed, and a next start
+            # sends this again.
+            raise error.__cause__ or error from error
 
     async def deliver_all(self, message: Message, deliveries: list[Delivery]) -> list[Receipt]:
         """Deliver to several instances. Raises ``PublishFailed`` if some did not take it."""

@@ -317,6 +317,7 @@ class LoggedIn:
     id: str
 
 
+@step(retry=AGAIN)
 async def create(user: SignedUp, job: Job, effects: Ledger) -> str:
     effects.note(job.key, "create")
     return f"account of {user.id}"

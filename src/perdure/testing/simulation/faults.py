@@ -111,7 +111,7 @@ _SWARM = {
     "stop": 0.01,
     "pause": 0.01,
     "pause_at_boundary": 0.02,
-    "takeover": 0.2,
+    "takeover": 0.5,
     "write_fails": 0.2,
     "answer_lost": 0.2,
     "read_fails": 0.2,

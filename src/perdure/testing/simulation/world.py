@@ -70,6 +70,9 @@ class World:
         )
         self.nemesis.start()
 
+    def __repr__(self) -> str:
+        return "world"
+
     @property
     def now(self) -> datetime:
         """What the wall clock shows (aware, UTC)."""
