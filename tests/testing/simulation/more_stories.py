@@ -291,7 +291,8 @@ class Wishes(ProcessManager[CartState]):
         return replace(state, abandoned=(*state.abandoned, event.touches))
 
 
-first_audience, second_audience = WorkQueue("sim.first"), WorkQueue("sim.second")
+first_audience = WorkQueue("sim.first", retry=Fixed(1, max_attempts=None))
+second_audience = WorkQueue("sim.second", retry=Fixed(1, max_attempts=None))
 
 
 @first_audience.subscriber

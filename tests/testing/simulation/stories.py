@@ -117,7 +117,7 @@ class Order(ProcessManager[OrderState]):
 class Reminded: ...
 
 
-shipping = WorkQueue("sim.shipping")
+shipping = WorkQueue("sim.shipping", retry=Fixed(1, max_attempts=None))  # through all crashes
 
 
 @shipping.worker
