@@ -35,6 +35,7 @@ from perdure import (
 )
 from perdure.errors import StepFailed
 from perdure.testing import Faults, Ledger, Simulation, World, simulate
+from perdure.testing.simulation.ledger import Effect
 
 DAY = timedelta(days=1)
 
@@ -288,11 +289,11 @@ def trips_end_whole_or_undone(world: World) -> None:
     for fails_at in ("", "hotel", "car", "insurance"):
         view = world.instance(trip, fails_at or "good")
         assert view is not None
-        done = [
-            effect.what
-            for key, effect in {e.key: e for e in reversed(world.effects.all)}.items()
-            if key.startswith(f"sim.trip/{fails_at or 'good'}/")
-        ][::-1]
+        first: dict[str, Effect] = {}  # a process that was overtaken may do something again
+        for effect in world.effects.all:
+            first.setdefault(effect.key, effect)
+        instance = f"sim.trip/{fails_at or 'good'}/"
+        done = [effect.what for key, effect in first.items() if key.startswith(instance)]
         if not fails_at:
             assert view.status == "completed", view
             assert set(done) == {"hotel", "flight", "car", "insurance"}, done
@@ -472,7 +473,8 @@ def runs_fail_and_are_undone(world: World) -> None:
     world.advance(hours=4, minutes=30)
 
     runs = [what for what in world.effects.once() if what.startswith("run-")]
-    assert len(runs) == 4, runs
+    was_set_back = world.machine.offset_ms < 0  # before the beginning, perhaps: one hour more
+    assert len(runs) == 4 or (was_set_back and len(runs) == 5), runs
     for run in runs:
         assert world.state(Errand, run) == ErrandState(1)
 
