@@ -288,11 +288,11 @@ def trips_end_whole_or_undone(world: World) -> None:
     for fails_at in ("", "hotel", "car", "insurance"):
         view = world.instance(trip, fails_at or "good")
         assert view is not None
-        done = [
-            effect.what
-            for key, effect in {e.key: e for e in reversed(world.effects.all)}.items()
-            if key.startswith(f"sim.trip/{fails_at or 'good'}/")
-        ][::-1]
+        first: dict[str, str] = {}
+        for effect in world.effects.all:
+            first.setdefault(effect.key, effect.what)
+        mine = f"sim.trip/{fails_at or 'good'}/"
+        done = [what for key, what in first.items() if key.startswith(mine)]
         if not fails_at:
             assert view.status == "completed", view
             assert set(done) == {"hotel", "flight", "car", "insurance"}, done
