@@ -372,13 +372,13 @@ def climb(hike: Hike, job: Job, effects: Ledger) -> None:
     effects.note(job.key, "climb")
 
 
-watching = WorkQueue("sim.watching", retry=Fixed(0.1, max_attempts=2))
+watching = WorkQueue("sim.watching", retry=Fixed(0.1, max_attempts=None))
 
 
 @watching.worker
 async def watch(command: Work, job: Job, effects: Ledger, weather: Weather) -> None:
     if not weather.is_good:
-        raise OSError("cannot see")
+        raise NonRetryable("cannot see")
     effects.note(job.key, command.id)
 
 

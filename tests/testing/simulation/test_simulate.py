@@ -150,6 +150,11 @@ FOUND = {
         37,
         ["answer lost#1", "open fails#9"],
     ),
+    "a resume whose process ends has its dead letters discarded when it is repeated": (
+        "repair",
+        2,
+        ["crash K5#15"],
+    ),
 }
 
 
