@@ -471,8 +471,11 @@ hourly = Schedule(
 def runs_fail_and_are_undone(world: World) -> None:
     world.advance(hours=4, minutes=30)
 
-    runs = [what for what in world.effects.once() if what.startswith("run-")]
-    assert len(runs) == 4, runs
+    runs = world.effects.once()
+    hours = [run.partition("T")[2][:5] for run in runs]
+    if "00:00" in hours:  # the wall clock was set back across the beginning
+        hours.remove("00:00")
+    assert sorted(hours) == ["01:00", "02:00", "03:00", "04:00"], runs
     for run in runs:
         assert world.state(Errand, run) == ErrandState(1)
 
