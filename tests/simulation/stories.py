@@ -1,4 +1,4 @@
-"""Scenarios in which every mistake shows: counters, order within a batch, queries, attempts, alarms.
+"""Scenarios in which every mistake shows: counters, order, queries, attempts, alarms.
 
 What a saga may look like is in ``tests/testing/simulation/stories.py``; these are about what must
 not happen to one. ``EVERY`` holds all of both. Nothing of a saga here is idempotent.

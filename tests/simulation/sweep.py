@@ -6,11 +6,11 @@
     python -m tests.simulation --mutants
     python -m tests.simulation --seeds 200 --mutants --json
 
-``--faults`` gives every story other faults than its own: only crashes, only pauses (with takeovers),
-only writes that fail, only answers that are lost. ``before`` are store operations that failed and
-were not carried out, ``after`` writes that were, and failed nevertheless. ``at points`` are the
-crashes at K1 to K20, of ``kills``. A mutant counts as caught by a seed if the run fails with it and
-not without it. Ends with 1 if a run fails, or a mutant gets away.
+``--faults`` gives every story other faults than its own: only crashes, only pauses (with
+takeovers), only writes that fail, only answers that are lost. ``before`` are store operations that
+failed and were not carried out, ``after`` writes that were, and failed nevertheless. ``at points``
+are the crashes at K1 to K20, of ``kills``. A mutant counts as caught by a seed if the run fails
+with it and not without it. Ends with 1 if a run fails, or a mutant gets away.
 """
 
 from __future__ import annotations

@@ -23,13 +23,14 @@ from perdure.core.sharing import Sharing
 from perdure.errors import Escalated, OutcomeUnknown, PublishFailed, StoreError
 from perdure.failpoints import Point
 from perdure.member import Opening
-from perdure.messages import Message, Metadata
+from perdure.messages import Message, Metadata, datetime_of
 from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.clock import SystemClock
 from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.handoff import Handoff
 from perdure.runtime.ids import positions
+from perdure.runtime.letters import DeadLetter
 from perdure.runtime.loop_watch import LoopWatch
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.queues import Queues
@@ -182,15 +183,25 @@ class Running:
         instance = await self.views.committed(self._routing.definition(ref.saga), ref.key)
         letters = [] if instance.status is not Status.STUCK else await self._letters_of(ref)
         receipt = await self.tell(ref.key, message)
-        if receipt.outcome is Outcome.APPLIED and not receipt.duplicate:
-            for letter_id in letters:
-                await self.letters.discard(letter_id)
+        if receipt.outcome is Outcome.APPLIED:
+            if receipt.duplicate:  # whoever was told at first may have ended before this was done
+                letters = await self._letters_before(ref, receipt.sequence_nr or 0)
+            for letter in letters:
+                await self.letters.discard(letter.id)
         return receipt
 
-    async def _letters_of(self, ref: SagaRef) -> list[int]:
+    async def _letters_before(self, ref: SagaRef, sequence_nr: int) -> list[DeadLetter]:
+        """The steps that were dead letters before this turn."""
+        services = self.services
+        rows = await services.store.journal(ref.key, sequence_nr - 1, 1)
+        at_ms = services.journal.read_turn(rows[0].body).at_ms if rows else 0
+        letters = await self._letters_of(ref)
+        return [letter for letter in letters if letter.at < datetime_of(at_ms)]
+
+    async def _letters_of(self, ref: SagaRef) -> list[DeadLetter]:
         """The steps of this instance that are dead letters."""
         return [
-            letter.id
+            letter
             async for letter in self.letters.list(saga=ref.saga)
             if letter.correlation_id == ref.correlation_id
             and letter.queue.startswith(f"{ref.saga}.")
