@@ -56,8 +56,9 @@ class Mutant(NamedTuple):
 
 
 _ANSWER = (
-    "delivery.future and delivery.future.set_result(delivery._receipt("
-    "pending.turn.outcome, pending.turn.after.sequence_nr, pending.turn.reply_value, False)); "
+    "delivery.future and not delivery.future.done() and delivery.future.set_result("
+    "delivery._receipt(pending.turn.outcome, pending.turn.after.sequence_nr,"
+    " pending.turn.reply_value, False)); "
 )
 _FORGET = (
     "import sqlite3; db = sqlite3.connect(self._services.store.path, isolation_level=None);"
