@@ -18,7 +18,6 @@ from perdure import (
     Effects,
     Fixed,
     Job,
-    NonRetryable,
     Outcome,
     ProcessManager,
     Receipt,
@@ -35,63 +34,14 @@ from perdure import (
 from perdure.errors import HandlerFailed
 from perdure.testing import Faults, Ledger, Simulation, World, simulate
 from perdure.testing.simulation.calls import Call
+from tests.simulation.repairs import REPAIRS
+from tests.simulation.sagas import BROKEN, FAILURES, AskFor, Begin, Count, Counting, CountState
 from tests.testing.simulation.more_stories import more_stories
 from tests.testing.simulation.stories import stories
 
 __all__ = ["every"]
 
 SMALL = Settings(snapshot_every=3, idle_after_s=2)
-
-
-@message(name="sim.begin")
-class Begin:
-    id: str
-
-
-@message(name="sim.count")
-class Count:
-    id: str
-    number: int
-    fails: int = 0
-
-
-@dataclass(frozen=True)
-class CountState:
-    numbers: tuple[int, ...] = ()
-
-
-class Counting(ProcessManager[CountState]):
-    """Notes what it gets; its answer is how much it has."""
-
-    name = "sim.counting"
-
-    @starts(Begin, by="id")
-    def begins(self, state: CountState, event: Begin, do: Effects) -> None: ...
-
-    @continues(Count, by="id")
-    def counted(self, state: CountState, event: Count, do: Effects) -> None:
-        shake(event)
-        do.reply(len(state.numbers))
-
-    @applies(Count)
-    def fold_counted(self, state: CountState, event: Count) -> CountState:
-        return CountState((*state.numbers, event.number))
-
-
-FAILURES: Counter[str] = Counter()
-"""How often each message has failed so far, whatever process that was in."""
-
-BROKEN = 1_000_000
-
-
-def shake(event: Count) -> None:
-    """Fail as often as the message says; a negative number: for ever."""
-    name = f"{event.id}/{event.number}"
-    if event.fails < 0:
-        raise NonRetryable("poison")
-    if FAILURES[name] < event.fails:
-        FAILURES[name] += 1
-        raise ValueError("not yet")
 
 
 def together(world: World, saga: Any, messages: Sequence[Count]) -> bool:
@@ -210,12 +160,6 @@ def attempts_have_a_limit(world: World) -> None:
 
 
 # Results, under settings with which every failed write is told to whoever has sent something
-
-
-@message(name="sim.ask-for")
-class AskFor:
-    id: str
-    number: int
 
 
 class Answers(Counting):
@@ -416,6 +360,7 @@ def every(faults: Faults | None = None) -> dict[str, Simulation]:
         "restart": (restarted_in_order, [Restarted], SMALL),
         "poison": (poison_is_set_apart, [Patient], SMALL),
     }
+    mine |= {name: (*repair, SMALL) for name, repair in REPAIRS.items()}
     made = {
         name: simulate(scenario, members, settings=settings, faults=faults)
         for name, (scenario, members, settings) in mine.items()
