@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from perdure import (
@@ -54,6 +55,10 @@ async def mend(command: AskFor, job: Job, effects: Ledger) -> Count:
     return Count(command.id, command.number)
 
 
+async def redrive(letter_id: int, runtime: Runtime) -> bool:
+    return await runtime.dead_letters.redrive(letter_id)
+
+
 def dead_letters_come_to_life(world: World) -> None:
     FAILURES.clear()
     world.publish(Begin("d-1"))
@@ -67,7 +72,7 @@ def dead_letters_come_to_life(world: World) -> None:
     FAILURES["mended"] = FAILURES["d-1/2"] = BROKEN
     for _ in range(8):  # both attempts may die with their processes: then it is one again
         for letter in letters:
-            world.ask(lambda runtime, id_=letter.id: runtime.dead_letters.redrive(id_))
+            world.ask(partial(redrive, letter.id))
         world.advance(minutes=1)
         # Of a message that was sent anew meanwhile nothing is to be done, and the letter says so.
         letters = [one for one in world.dead_letters() if one.reason != "duplicate"]

@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import islice
 from multiprocessing import get_context
 from typing import Any
 
@@ -120,8 +121,7 @@ def find(most: int, name: str) -> dict[str, Any]:
     story = every()[planted.story]
     found = list(caught(planted, story, range(most)))
     if not found:
-        found = list(zip(range(1), caught(planted, story, range(most, SEEDS_MAX)), strict=False))
-        found = [outcome for _, outcome in found]
+        found = list(islice(caught(planted, story, range(most, SEEDS_MAX)), 1))
     first = found[0] if found else None
     return {
         "mutant": name,
