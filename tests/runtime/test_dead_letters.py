@@ -21,6 +21,7 @@ from perdure import (
 from perdure.errors import (
     DefinitionError,
     HandlerFailed,
+    StoreError,
     UnknownMessageType,
     UnknownQueue,
     UnknownSaga,
@@ -277,6 +278,32 @@ async def test_a_redriven_message_is_applied_once(store):
         entries = [entry async for entry in runtime.history(ref)]
         assert [entry.message_id for entry in entries].count("m-1") == 1
         assert await store.inner.inbox() == []
+        assert await letters(runtime) == []
+
+
+@quickly
+async def test_a_redrive_whose_answer_is_lost_is_read_back_until_the_store_answers(store):
+    """Found by the simulation: after one failed read it lay in the inbox till a restart."""
+
+    def fail(state):
+        raise ValueError("not yet")
+
+    STRIKES["redriven"] = fail
+    async with ledgers(store) as runtime:
+        ref = await open_ledger(runtime)
+        with pytest.raises(HandlerFailed):
+            await runtime.send(ref, Struck("x", "redriven"), message_id="m-1")
+        (letter,) = await letters(runtime)
+        STRIKES["redriven"] = lambda state: None
+        store.fail_writes(1, after_commit=True)
+        store.fail_loads(3)
+        with pytest.raises(StoreError):
+            await runtime.dead_letters.redrive(letter.id)
+        async with asyncio.timeout(10):
+            while await store.inner.inbox():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        entries = [entry async for entry in runtime.history(ref)]
+        assert [entry.message_id for entry in entries].count("m-1") == 1
         assert await letters(runtime) == []
 
 

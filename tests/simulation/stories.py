@@ -31,7 +31,7 @@ from perdure import (
     on_deadline,
     starts,
 )
-from perdure.errors import HandlerFailed
+from perdure.errors import HandlerFailed, PerdureError
 from perdure.testing import Faults, Ledger, Simulation, World, simulate
 from perdure.testing.simulation.calls import Call
 from tests.simulation.repairs import REPAIRS
@@ -46,18 +46,20 @@ SMALL = Settings(snapshot_every=3, idle_after_s=2)
 
 def together(world: World, saga: Any, messages: Sequence[Count]) -> bool:
     """Send at once, in this order. False if one was refused for now, so that they may be mixed."""
-    refused: list[BaseException] = []
+    refused: list[PerdureError] = []
+
+    async def send(runtime: Runtime, one: Count) -> Receipt:
+        ref = runtime.ref(saga, one.id)
+        try:
+            return await runtime.send(ref, one, message_id=f"{one.id}/{one.number}")
+        except PerdureError as error:
+            refused.append(error)  # at once: the process may die before the others are answered
+            raise
 
     async def ask(runtime: Runtime) -> list[Receipt]:
-        outcomes = await asyncio.gather(
-            *(
-                runtime.send(runtime.ref(saga, one.id), one, message_id=f"{one.id}/{one.number}")
-                for one in messages
-            ),
-            return_exceptions=True,
-        )
+        sends = [send(runtime, one) for one in messages]
+        outcomes = await asyncio.gather(*sends, return_exceptions=True)
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        refused.extend(errors)
         if errors:
             raise errors[0]
         return [outcome for outcome in outcomes if isinstance(outcome, Receipt)]

@@ -21,7 +21,6 @@ from perdure.core.correlation import VerdictKind, split_key
 from perdure.errors import (
     CodecError,
     DefinitionError,
-    StoreError,
     UnknownMessageType,
     UnknownQueue,
     UnknownType,
@@ -35,6 +34,7 @@ from perdure.runtime.job_tickets import Awaited, nothing
 from perdure.runtime.letters import DeadLetter, Sought
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
+from perdure.runtime.supervised import Background
 
 __all__ = ["DeadLetters"]
 
@@ -57,6 +57,13 @@ class DeadLetters:
         self._routing = routing
         self._dispatcher = dispatcher
         self._admit = admit
+        self._in_doubt: dict[tuple[str, str], Callable[[], None]] = {}
+        self._reading = Background(
+            services.clock,
+            services.settings.retry_pause_s,
+            "reading what became of redriven messages",
+            self._read_back,
+        )
 
     async def list(
         self,
@@ -215,13 +222,24 @@ class DeadLetters:
                 delivery.waits = True
                 self._admit(delivery)
 
-        try:
-            return await self._move(settlement, deliver)
-        except StoreError:
-            (loaded,) = await services.store.load([row.instance])
-            if any(one.message_id == row.message_id for one in loaded.inbox):
+        def read_back() -> None:
+            self._in_doubt[row.instance, row.message_id] = deliver
+            self._reading.start()
+
+        return await self._move(settlement, deliver, read_back)
+
+    async def _read_back(self) -> None:
+        """Of redriven messages whose write failed: those that wait now are delivered."""
+        while self._in_doubt:
+            (key, message_id), deliver = next(iter(self._in_doubt.items()))
+            (loaded,) = await self._services.store.load([key])
+            del self._in_doubt[key, message_id]
+            if any(one.message_id == message_id for one in loaded.inbox):
                 deliver()  # it was written; only the answer was lost
-            raise
+
+    async def stop(self) -> None:
+        """Read nothing more: the next runtime looks over the inbox."""
+        await self._reading.stop()
 
     async def _move(
         self,

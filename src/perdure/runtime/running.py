@@ -225,6 +225,7 @@ class Running:
         self.supervisor.admission.close()
         failpoints.reach(Point.STOPPING)
         await self.supervisor.wakeups.stop()
+        await self.letters.stop()
         self.supervisor.drain()
         limit_s = services.settings.shutdown_timeout_s
         until_s = self.loop.time() + limit_s
