@@ -27,6 +27,7 @@ from perdure import (
     Send,
     Settings,
     WorkQueue,
+    applies,
     continues,
     message,
     on_deadline,
@@ -40,7 +41,6 @@ from perdure.runtime.attempt import Attempt
 from perdure.runtime.read_back import ReadBack
 from perdure.runtime.rehydration import Rehydration
 from perdure.runtime.saga_actor import SagaActor
-from perdure.runtime.settling import Settling
 from perdure.runtime.supervised import Background, growing_s, insist
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.timers import Timer
