@@ -255,7 +255,7 @@ async def sent_until_applied(runtime: Runtime, ref: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("which", ["_writer", "_reader"])
+@pytest.mark.parametrize("which", ["writer", "reader"])
 @pytest.mark.parametrize("when", ["idle", "under way"])
 @in_loop(20)
 async def test_a_connection_whose_thread_dies_is_replaced(tmp_path, monkeypatch, which, when):
@@ -265,7 +265,7 @@ async def test_a_connection_whose_thread_dies_is_replaced(tmp_path, monkeypatch,
         ref = await open_ledger(runtime)
         await add(runtime, ref, 1)
         ref.stop(block=False)
-        connection = getattr(store, which)
+        connection = getattr(store._open, which)
         thread = sqlite_connection._thread_of(connection._driver)
         gate = threading.Event()
         holding = asyncio.create_task(connection.run(lambda _: gate.wait()))
@@ -285,7 +285,7 @@ async def test_a_connection_whose_thread_dies_is_replaced(tmp_path, monkeypatch,
         assert not thread.is_alive()
         await add(runtime, ref, 3)
         assert await items(runtime, ref) == [1, 2, 3]
-        assert getattr(store, which) is not connection
+        assert getattr(store._open, which) is not connection
 
 
 # Cancellations

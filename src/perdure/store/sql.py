@@ -49,10 +49,10 @@ from perdure.store.read_statements import (
 )
 from perdure.store.sql_connections import Connections
 from perdure.store.sql_errors import store_error
+from perdure.store.sql_load import load_instances
 from perdure.store.sql_open import open_schema, read_epoch
 from perdure.store.sql_path import path_of
 from perdure.store.sql_read import (
-    load_instances,
     read_depths,
     read_heads,
     read_inbox_sizes,

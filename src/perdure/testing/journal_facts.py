@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import TypeAlias
 
+from perdure.codec.bodies import Outgoing
 from perdure.codec.codec import Codec
-from perdure.codec.journal import JournalCodec, Outgoing
+from perdure.codec.journal import JournalCodec
 from perdure.codec.registry import TypeRegistry
 from perdure.core.commit import DeadlineRow, HeadRow, InboxRow, JournalRow, OutboxRow, SnapshotRow
 from perdure.core.correlation import split_key
