@@ -16,6 +16,7 @@ from perdure import (
     ProcessManager,
     Runtime,
     Settings,
+    SqlStore,
     Status,
     applies,
     continues,
@@ -186,6 +187,24 @@ async def test_a_damaged_journal_quarantines_its_instance_only(store, number, ha
         assert await items(runtime, other) == [1, 2, 3, 4, 5]
         # That it is quarantined, twice; two messages; nothing of the instance itself.
         assert again.instances_written == {"Ledger/x": 4, "Ledger/y": 1}
+
+
+@quickly
+async def test_an_instance_whose_whole_journal_is_gone_is_not_taken_for_a_new_one(tmp_path):
+    path = tmp_path / "store.db"
+    async with ledgers(SqlStore(f"sqlite:///{path}")) as runtime:
+        for id in ("x", "y"):
+            await add(runtime, await open_ledger(runtime, id), 1)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM journal WHERE instance = 'Ledger/x'")
+    async with ledgers(SqlStore(f"sqlite:///{path}")) as runtime:
+        (receipt,) = await add(runtime, runtime.ref(Ledger, "x"), 2)
+        assert receipt.outcome is Outcome.HELD
+        (aside,) = [one async for one in runtime.quarantined()]
+        assert (aside.correlation_id, aside.reason) == ("x", "corrupt")
+        assert "no journal" in aside.error
+        (receipt,) = await add(runtime, runtime.ref(Ledger, "y"), 2)
+        assert receipt.outcome is Outcome.APPLIED
 
 
 @message(name="runtime-test.forgotten")

@@ -16,6 +16,7 @@ from perdure.errors import CorruptRecord
 from perdure.store.protocol import LoadedInstance
 from perdure.store.read_statements import (
     ANY_TURN,
+    FIND_HEADS,
     INBOX_OF,
     JOURNAL_RANGES,
     NEWEST_SNAPSHOTS,
@@ -73,6 +74,7 @@ def _load(
         tails[stored.asked].append(stored)
     for instance, tail in zip(asked, tails, strict=True):
         _add_turns(connection, instance, tail, turns_max)
+    _miss_journals(connection, asked)
     waiting = read_stored(connection, INBOX_OF, keys)
     waiting.sort(key=lambda stored: stored.position)
     for stored in waiting:
@@ -82,6 +84,16 @@ def _load(
             problem = "an inbox row fails its checksum"
             instance = asked[stored.asked]
             instance.corrupt = instance.corrupt or corrupt_record(problem, instance.instance)
+
+
+def _miss_journals(connection: sqlite3.Connection, asked: list[LoadedInstance]) -> None:
+    """An instance of which there is nothing may have been lost: then its head is still there."""
+    nothing = [one for one in asked if not (one.turns or one.snapshot or one.corrupt)]
+    for sql, values in FIND_HEADS.rounds([one.instance for one in nothing]):
+        with_head = {instance for (instance,) in connection.execute(sql, values)}
+        for one in nothing:
+            if one.instance in with_head:
+                one.corrupt = corrupt_record("it has a head and no journal", one.instance)
 
 
 def _base(instance: LoadedInstance) -> int:
