@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.corruption_sweep import sweep
 from tests.damage.judging import Verdict
 
@@ -13,10 +11,3 @@ def test_damage_is_harmless_healed_or_named_and_concerns_nobody_else(tmp_path):
     assert not done.bad, "\n".join(done.bad)
     assert done.total(Verdict.DETECTED) > 40
     assert done.total(Verdict.HEALED) > 5
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_every_damage(tmp_path):
-    done = sweep(tmp_path)
-    assert not done.bad, "\n".join(done.bad)
