@@ -40,6 +40,8 @@ class Endings:
 
     def forget(self, key: str, waiter: asyncio.Future[None]) -> None:
         """Nobody waits any more."""
+        if waiter.done() and not waiter.cancelled():
+            waiter.exception()  # set by a stop after the end was found otherwise: not of interest
         waiters = self._waiting.get(key, [])
         if waiter in waiters:
             waiters.remove(waiter)

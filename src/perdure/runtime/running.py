@@ -20,16 +20,17 @@ from perdure.core.family import own_headers
 from perdure.core.outcome import Encoder, Outcome
 from perdure.core.saga import Definition
 from perdure.core.sharing import Sharing
-from perdure.errors import Escalated, PublishFailed, StoreError
+from perdure.errors import Escalated, OutcomeUnknown, PublishFailed, StoreError
 from perdure.failpoints import Point
 from perdure.member import Opening
-from perdure.messages import Message, Metadata
+from perdure.messages import Message, Metadata, datetime_of
 from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.clock import SystemClock
 from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.handoff import Handoff
 from perdure.runtime.ids import positions
+from perdure.runtime.letters import DeadLetter
 from perdure.runtime.loop_watch import LoopWatch
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.queues import Queues
@@ -127,7 +128,13 @@ class Running:
             services.new_id,
             services.clock.now_ms(),
         )
-        await self.deliver(self._routing.delivery_to(definition, opening.correlation_id, message))
+        delivery = self._routing.delivery_to(definition, opening.correlation_id, message)
+        try:
+            await self.deliver(delivery)
+        except OutcomeUnknown as error:
+            # Whoever starts a runtime sends nothing: it is the store that failed, and a next start
+            # sends this again.
+            raise error.__cause__ or error from error
 
     async def deliver_all(self, message: Message, deliveries: list[Delivery]) -> list[Receipt]:
         """Deliver to several instances. Raises ``PublishFailed`` if some did not take it."""
@@ -175,15 +182,25 @@ class Running:
         instance = await self.views.committed(self._routing.definition(ref.saga), ref.key)
         letters = [] if instance.status is not Status.STUCK else await self._letters_of(ref)
         receipt = await self.tell(ref.key, message)
-        if receipt.outcome is Outcome.APPLIED and not receipt.duplicate:
-            for letter_id in letters:
-                await self.letters.discard(letter_id)
+        if receipt.outcome is Outcome.APPLIED:
+            if receipt.duplicate:  # whoever was told at first may have ended before this was done
+                letters = await self._letters_before(ref, receipt.sequence_nr or 0)
+            for letter in letters:
+                await self.letters.discard(letter.id)
         return receipt
 
-    async def _letters_of(self, ref: SagaRef) -> list[int]:
+    async def _letters_before(self, ref: SagaRef, sequence_nr: int) -> list[DeadLetter]:
+        """The steps that were dead letters before this turn."""
+        services = self.services
+        rows = await services.store.journal(ref.key, sequence_nr - 1, 1)
+        at_ms = services.journal.read_turn(rows[0].body).at_ms if rows else 0
+        letters = await self._letters_of(ref)
+        return [letter for letter in letters if letter.at < datetime_of(at_ms)]
+
+    async def _letters_of(self, ref: SagaRef) -> list[DeadLetter]:
         """The steps of this instance that are dead letters."""
         return [
-            letter.id
+            letter
             async for letter in self.letters.list(saga=ref.saga)
             if letter.correlation_id == ref.correlation_id
             and letter.queue.startswith(f"{ref.saga}.")

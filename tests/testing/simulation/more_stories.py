@@ -14,6 +14,8 @@ from perdure import (
     Effects,
     Fixed,
     Job,
+    NonRetryable,
+    OrderedSaga,
     ProcessManager,
     Settings,
     WorkQueue,
@@ -291,7 +293,8 @@ class Wishes(ProcessManager[CartState]):
         return replace(state, abandoned=(*state.abandoned, event.touches))
 
 
-first_audience, second_audience = WorkQueue("sim.first"), WorkQueue("sim.second")
+first_audience = WorkQueue("sim.first", retry=Fixed(1, max_attempts=None))
+second_audience = WorkQueue("sim.second", retry=Fixed(1, max_attempts=None))
 
 
 @first_audience.subscriber
@@ -322,6 +325,86 @@ def carts_are_abandoned(world: World) -> None:
             assert sorted(heard) == sorted(state.abandoned), (audience, heard, state)
 
 
+# Repair: what is stuck is resumed, dead letters are redriven, one is cancelled, an end is awaited
+
+
+@message(name="sim.hike")
+class Hike:
+    id: str
+    fails: bool = False
+
+
+@dataclass
+class Weather:
+    """The outside: it is bad until somebody says otherwise."""
+
+    is_good: bool = False
+
+
+WEATHER: list[Weather] = []
+"""That of the run."""
+
+
+def weather_of(world: World) -> dict[str, Weather]:
+    WEATHER[:] = [Weather()]
+    return {"weather": WEATHER[0]}
+
+
+hike = OrderedSaga("sim.hike", Hike, by="id")
+
+
+@hike.step(retry=Fixed(0.2, max_attempts=None))
+async def hut(hike: Hike, job: Job, effects: Ledger) -> None:
+    effects.note(job.key, "hut")
+
+
+@hike.compensates(hut, retry=Fixed(0.2, max_attempts=None))
+async def cancel_hut(hike: Hike, job: Job, effects: Ledger, weather: Weather) -> None:
+    if not weather.is_good:
+        raise NonRetryable("the line is dead")
+    effects.note(job.key, "cancel hut")
+
+
+@hike.step(retry=Fixed(0.2, max_attempts=None), nothing_to_undo=True)
+def climb(hike: Hike, job: Job, effects: Ledger) -> None:
+    if hike.fails:
+        raise NonRetryable("too steep")
+    effects.note(job.key, "climb")
+
+
+watching = WorkQueue("sim.watching", retry=Fixed(0.1, max_attempts=None))
+
+
+@watching.worker
+async def watch(command: Work, job: Job, effects: Ledger, weather: Weather) -> None:
+    if not weather.is_good:
+        raise NonRetryable("cannot see")
+    effects.note(job.key, command.id)
+
+
+def somebody_sees_to_it(world: World) -> None:
+    world.any_order(Hike("up"), Hike("down", fails=True))
+    jobs = {world.enqueue(Work(f"w-{number}")) for number in range(3)}
+    world.advance(minutes=5)
+    stuck = world.instance(hike, "down")
+    assert stuck is not None
+    assert stuck.status == "stuck", stuck
+    assert {letter.queue for letter in world.dead_letters()} >= {"sim.watching"}
+    WEATHER[0].is_good = True
+    world.ask(lambda runtime: runtime.resume(runtime.ref(hike, "down"), message_id="go on"))
+    world.ask(lambda runtime: runtime.dead_letters.redrive_all(queue=watching))
+    world.ask(lambda runtime: runtime.dead_letters.redrive_all(queue=watching))
+    world.advance(minutes=5)
+    up, down = world.instance(hike, "up"), world.instance(hike, "down")
+    assert up is not None
+    assert down is not None
+    assert (up.status, down.status) == ("completed", "failed"), (up, down)
+    assert world.ask(lambda runtime: runtime.result(runtime.ref(hike, "up"))) == Hike("up")
+    assert set(world.effects.once()) == {"hut", "climb", "cancel hut", "w-0", "w-1", "w-2"}
+    assert jobs <= set(world.effects.count())
+    assert not world.dead_letters()
+
+
 SMALL = Settings(snapshot_every=2, idle_after_s=3)
 
 
@@ -332,5 +415,8 @@ def more_stories(faults: Faults | None = None) -> dict[str, Simulation]:
         "children": simulate(children_end_once, [Parent, Child, working], faults=faults),
         "sequential": simulate(one_after_another, [OneByOne, in_order], faults=faults),
         "once": simulate(paid_once_or_nobody_knows, [Once, paying], faults=faults),
+        "repair": simulate(
+            somebody_sees_to_it, [hike, watching], resources=weather_of, faults=faults
+        ),
         "carts": simulate(carts_are_abandoned, carts, settings=SMALL, faults=faults),
     }

@@ -117,7 +117,7 @@ class Order(ProcessManager[OrderState]):
 class Reminded: ...
 
 
-shipping = WorkQueue("sim.shipping")
+shipping = WorkQueue("sim.shipping", retry=Fixed(1, max_attempts=None))  # through all crashes
 
 
 @shipping.worker
@@ -288,11 +288,11 @@ def trips_end_whole_or_undone(world: World) -> None:
     for fails_at in ("", "hotel", "car", "insurance"):
         view = world.instance(trip, fails_at or "good")
         assert view is not None
-        done = [
-            effect.what
-            for key, effect in {e.key: e for e in reversed(world.effects.all)}.items()
-            if key.startswith(f"sim.trip/{fails_at or 'good'}/")
-        ][::-1]
+        first: dict[str, str] = {}
+        for effect in world.effects.all:
+            first.setdefault(effect.key, effect.what)
+        mine = f"sim.trip/{fails_at or 'good'}/"
+        done = [what for key, what in first.items() if key.startswith(mine)]
         if not fails_at:
             assert view.status == "completed", view
             assert set(done) == {"hotel", "flight", "car", "insurance"}, done
@@ -317,6 +317,7 @@ class LoggedIn:
     id: str
 
 
+@step(retry=AGAIN)
 async def create(user: SignedUp, job: Job, effects: Ledger) -> str:
     effects.note(job.key, "create")
     return f"account of {user.id}"
@@ -470,8 +471,11 @@ hourly = Schedule(
 def runs_fail_and_are_undone(world: World) -> None:
     world.advance(hours=4, minutes=30)
 
-    runs = [what for what in world.effects.once() if what.startswith("run-")]
-    assert len(runs) == 4, runs
+    runs = world.effects.once()
+    hours = [run.partition("T")[2][:5] for run in runs]
+    if "00:00" in hours:  # the wall clock was set back across the beginning
+        hours.remove("00:00")
+    assert sorted(hours) == ["01:00", "02:00", "03:00", "04:00"], runs
     for run in runs:
         assert world.state(Errand, run) == ErrandState(1)
 

@@ -14,7 +14,8 @@ import pytest
 
 from perdure import Effects, ProcessManager, Settings, WorkQueue, applies, continues, starts
 from perdure.errors import DefinitionError, InstanceNotFound
-from perdure.testing import Faults, Ledger, SimulationFailed, World, simulate
+from perdure.testing import Faults, SimulationFailed, World, simulate
+from tests.testing.simulation.more_stories import more_stories
 from tests.testing.simulation.stories import (
     Added,
     List,
@@ -32,24 +33,27 @@ from tests.testing.simulation.stories import (
 
 order = stories()["order"]
 
+EVERY = {**stories(), **more_stories()}
+
 
 # Determinism
 
 
 def test_a_seed_gives_the_same_run_again():
     digests = {}
-    for name, story in stories().items():
-        for seed in range(2):
-            digests[name, seed] = story.outcome(seed).trace.digest()
+    for name in ("order", "lists", "trip"):
+        for seed in range(3):
+            digests[name, seed] = EVERY[name].outcome(seed).trace.digest()
     for (name, seed), digest in digests.items():
-        assert stories()[name].outcome(seed).trace.digest() == digest, (name, seed)
+        assert EVERY[name].outcome(seed).trace.digest() == digest, (name, seed)
     assert len(set(digests.values())) == len(digests)
 
 
 def test_the_hash_seed_of_the_process_does_not_matter():
     program = (
         "from tests.testing.simulation.stories import stories\n"
-        "for story in stories().values(): print(story.outcome(3).trace.digest())"
+        "for name in ('lists', 'trip', 'onboarding'):\n"
+        "    print(stories()[name].outcome(3).trace.digest())"
     )
     printed = set()
     for hash_seed in ("1", "2"):
@@ -96,17 +100,37 @@ def test_ninety_days_pass_in_no_time():
 # Faults
 
 
-@pytest.mark.parametrize("name", ["order", "trip"])
-def test_a_crash_at_each_boundary_is_survived(name):
-    counts = stories()[name].crash_everywhere()
+def test_a_crash_at_each_boundary_is_survived():
+    counts = order.crash_everywhere()
     assert counts.kills.total() == counts.runs - 1
     assert set(counts.kills) >= {f"K{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 17, 18)}
 
 
-def test_a_swarm_of_faults_is_survived():
-    for name, story in stories().items():
-        counts = story.run(seeds=6)
-        assert counts.acked + counts.effects > 0, name
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY)
+def test_a_crash_at_each_boundary_of_every_story_is_survived(name):
+    counts = EVERY[name].crash_everywhere()
+    assert counts.kills.total() == counts.runs - 1
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_swarm_of_faults_is_survived(name):
+    counts = EVERY[name].run(seeds=3)
+    assert counts.acked + counts.effects > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY)
+def test_a_swarm_of_faults_is_survived_at_length(name):
+    counts = EVERY[name].run(seeds=range(1_000, 1_100))
+    assert counts.kills.total() > 50
+    assert len(counts.faults) > 15
+
+
+def test_a_process_that_is_overtaken_is_fenced():
+    often = Faults(takeover=1.0, pause=0.03, duplicate=0.5)
+    counts = stories(often)["lists"].run(seeds=4)
+    assert counts.faults["takeover"] > 5
 
 
 def test_figures_add_up():
@@ -115,6 +139,31 @@ def test_figures_add_up():
     assert replace(two, wall_s=0) == replace(both, wall_s=0)
     assert both.runs == 2
     assert both.sent == both.acked + both.refused + both.unknown
+
+
+# What it has found
+
+
+FOUND = {
+    "a start fails with the store's error if an opening message is in doubt": (
+        "schedule",
+        37,
+        ["answer lost#1", "open fails#9"],
+    ),
+    "a resume whose process ends has its dead letters discarded when it is repeated": (
+        "repair",
+        2,
+        ["crash K5#15"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FOUND)
+def test_what_it_has_found_stays_mended(what):
+    story, seed, faults = FOUND[what]
+    outcome = EVERY[story].outcome(seed, faults)
+    assert outcome.error is None, outcome.reason
+    assert outcome.faults == faults
 
 
 # What users may get wrong
@@ -189,17 +238,8 @@ def test_a_deadline_forgotten_is_found_shrunk_and_replayed(capsys):
     assert "Placed m1" in capsys.readouterr().out
 
 
-careless = WorkQueue("sim.careless")
-
-
-@careless.worker
-async def ship_carelessly(command: Ship, effects: Ledger) -> None:
-    """Under a key of its own: done again after a crash, nobody can tell."""
-    effects.note(f"sim.order/o-1/3/0/{len(effects.all)}", command.id)
-
-
 def test_a_fault_that_is_needed_is_named():
-    """A worker without idempotency key is wrong only if it is asked twice."""
+    """Whoever does not look at the job's key is wrong only if a process dies."""
 
     def shipped_once(world: World) -> None:
         world.publish(Placed("o-1", 1))
@@ -208,7 +248,7 @@ def test_a_fault_that_is_needed_is_named():
         world.advance(days=1)
         assert len(world.effects.all) == 1, "shipped twice"
 
-    simulation = simulate(shipped_once, [Order, careless], faults=Faults(crash_at_boundary=0.05))
+    simulation = simulate(shipped_once, [Order, shipping], faults=Faults(crash_at_boundary=0.05))
     with pytest.raises(SimulationFailed, match="shipped twice") as failure:
         simulation.run(seeds=60)
     assert len(failure.value.faults) == 1
@@ -227,13 +267,14 @@ def test_what_a_crash_loses_can_be_reset():
 
 
 def test_a_mistake_in_the_declaration_is_raised_as_it_is():
+    queue = WorkQueue("sim.needy")
+
+    @queue.worker
+    async def needy(command: Ship, nothing_there: int) -> None: ...
+
+    needing = simulate(paid_in_any_order, [Order, queue])
     with pytest.raises(DefinitionError, match="needs nothing_there"):
-        queue = WorkQueue("sim.needy")
-
-        @queue.worker
-        async def needy(command: Ship, nothing_there: int) -> None: ...
-
-        simulate(paid_in_any_order, [Order, queue]).outcome(0)
+        needing.run(seeds=1)
     with pytest.raises(DefinitionError, match="is no scenario"):
         simulate("no", [Order])  # type: ignore[arg-type]
     with pytest.raises(DefinitionError, match=r"Faults\.pause is 2"):

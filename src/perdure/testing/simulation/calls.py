@@ -118,6 +118,9 @@ class Calls:
             self._answered(call, None, error)
             return
         self._machine.note("refused", f"{call.what}: {type(error).__name__}")
+        if isinstance(error, RuntimeNotRunning) and len(self._machine.processes) > 1:
+            assert call.process is not None
+            call.process.is_ready = False  # it was overtaken, and knows it now: ask the other one
         call.process = None
         self._later(call, self._machine.choices.spread("patience", *PATIENCE_S))
 

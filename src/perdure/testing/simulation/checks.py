@@ -16,10 +16,11 @@ from perdure.runtime.delivery import Receipt
 from perdure.runtime.rehydration import PAGE, fold_loaded
 from perdure.runtime.running import Running
 from perdure.store.protocol import LoadedInstance
+from perdure.testing.simulation.calls import Call
 from perdure.testing.simulation.tables import Tables
 from perdure.testing.simulation.violation import Violation
 
-__all__ = ["compare_with_history", "journal_is_sound", "receipts_hold"]
+__all__ = ["answered_alike", "compare_with_history", "journal_is_sound", "receipts_hold"]
 
 HEADS = 1_000
 
@@ -62,6 +63,25 @@ def journal_is_sound(tables: Tables) -> None:
         " GROUP BY instance, message_id HAVING count(*) > 1"
     ):
         raise Violation("a message id is applied once", f"{message_id} at {instance}: {count}")
+
+
+def answered_alike(first: Call, again: Call) -> None:
+    """A message that is repeated is answered as it was the first time (G5)."""
+    one, other = _turns(first), _turns(again)
+    for instance in one.keys() & other.keys():
+        if one[instance] != other[instance]:
+            found = f"{instance}: turn and reply {one[instance]}, then {other[instance]}"
+            raise Violation("a repeated message is answered as at first", found)
+
+
+def _turns(call: Call) -> dict[str, tuple[int, Any]]:
+    """Per instance the turn that took the message, and its reply."""
+    result = call.result or []
+    return {
+        f"{receipt.saga}/{receipt.correlation_id}": (receipt.sequence_nr, receipt.reply)
+        for receipt in (result if isinstance(result, list) else [result])
+        if receipt.sequence_nr is not None
+    }
 
 
 async def compare_with_history(running: Running) -> int:

@@ -37,8 +37,10 @@ class Faults:
     beside it, per pause.
 
     ``write_fails``: nothing of a transaction is written; ``answer_lost``: it is, and the caller is
-    told that it failed; ``read_fails``; ``open_fails``, at the start of a process; ``slow_store``:
-    an operation takes up to ``slow_s``. Each per operation, with the driver's own errors.
+    told that it failed; ``sync_fails``: the disk refuses to make a transaction durable, nobody
+    knows what is in the file, and the process is ended and started again, as one has to;
+    ``read_fails``; ``open_fails``, at the start of a process; ``slow_store``: an operation takes up
+    to ``slow_s``. Each per operation, with the driver's own errors.
 
     ``duplicate``: a message is delivered again under its id, up to three times. ``aimed``: a
     message is held back until a delicate moment, such as when its instance leaves memory.
@@ -56,6 +58,7 @@ class Faults:
     takeover: float = 0.0
     write_fails: float = 0.0
     answer_lost: float = 0.0
+    sync_fails: float = 0.0
     read_fails: float = 0.0
     open_fails: float = 0.0
     slow_store: float = 0.0
@@ -111,9 +114,10 @@ _SWARM = {
     "stop": 0.01,
     "pause": 0.01,
     "pause_at_boundary": 0.02,
-    "takeover": 0.2,
+    "takeover": 0.5,
     "write_fails": 0.2,
     "answer_lost": 0.2,
+    "sync_fails": 0.05,
     "read_fails": 0.2,
     "open_fails": 0.1,
     "slow_store": 0.1,

@@ -33,6 +33,7 @@ _ERRORS = {
     "SQLITE_BUSY": (sqlite3.SQLITE_BUSY, "database is locked"),
     "SQLITE_FULL": (sqlite3.SQLITE_FULL, "database or disk is full"),
     "SQLITE_IOERR": (sqlite3.SQLITE_IOERR, "disk I/O error"),
+    "SQLITE_IOERR_FSYNC": (sqlite3.SQLITE_IOERR_FSYNC, "disk I/O error"),
 }
 
 

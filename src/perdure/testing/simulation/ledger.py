@@ -34,6 +34,9 @@ class Ledger:
         self._on_note = on_note
         self._now_s = now_s
 
+    def __repr__(self) -> str:
+        return "world.effects"  # the same in every run, also in the message of an assertion
+
     def note(self, key: str, what: Any = None) -> bool:
         """Write down what is done under a job's key; False if it was done before.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from perdure.errors import StoreError
@@ -77,7 +78,7 @@ class Nemesis:
         """Start a process over the file."""
         machine = self._machine
         process = self._newest = machine.new_process()
-        faults = PlannedStoreFaults(machine, self._plan)
+        faults = PlannedStoreFaults(machine, self._plan, partial(self._sync_failed, process))
         process.store = InlineStore(self._path, process.loop, faults)
         self._clocks[process] = ProcessClock(process.loop, machine.moment, machine.offset)
         machine.note("process starts", str(process.number))
@@ -214,6 +215,15 @@ class Nemesis:
             takeover = self._plan.strikes("takeover", self._plan.faults.takeover)
             if takeover is not None:
                 self._machine.after(length_s * takeover.number("when"), lambda: self._take(process))
+
+    def _sync_failed(self, process: SimProcess, details: Choices) -> None:
+        """Its store writes no more; somebody notices, ends it, and starts another one."""
+
+        def end() -> None:
+            if process.is_alive:
+                self.crash(process, "its disk had failed", details)
+
+        self._machine.after(details.spread("noticed", 0.01, self._plan.faults.outage_s), end)
 
     def _take(self, process: SimProcess) -> None:
         """Its lock is lost, as on a file system that does not keep its word; another starts."""

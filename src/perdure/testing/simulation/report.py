@@ -50,7 +50,7 @@ def failed(outcome: Outcome, faults_at_first: int, replay: str) -> SimulationFai
 def not_repeated(first: Outcome, again: Outcome, replay: str) -> SimulationFailed:
     """The error for a seed under which two runs differ."""
     one, other = first.trace.lines(is_full=True), again.trace.lines(is_full=True)
-    pairs = list(zip(one + ["the end"], other + ["the end"], strict=False))
+    pairs = list(zip([*one, "the end"], [*other, "the end"], strict=False))
     at = next((index for index, (a, b) in enumerate(pairs) if a != b), len(pairs) - 1)
     reason = "the same seed gave another run"
     message = "\n".join(

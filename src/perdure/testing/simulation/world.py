@@ -13,12 +13,10 @@ Next to read: ``machine.py``, whose time it is; ``nemesis.py``, who works agains
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, TypeVar
 
-from perdure.core.outgoing import SAGAS
 from perdure.messages import datetime_of
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Receipt
@@ -26,7 +24,12 @@ from perdure.runtime.letters import DeadLetter
 from perdure.runtime.runtime import Runtime
 from perdure.runtime.views import HistoryEntry, InstanceView
 from perdure.testing.simulation.calls import Call, Calls
-from perdure.testing.simulation.checks import compare_with_history, journal_is_sound, receipts_hold
+from perdure.testing.simulation.checks import (
+    answered_alike,
+    compare_with_history,
+    journal_is_sound,
+    receipts_hold,
+)
 from perdure.testing.simulation.choices import Choices
 from perdure.testing.simulation.clock import START_MS
 from perdure.testing.simulation.counts import Counts
@@ -35,6 +38,7 @@ from perdure.testing.simulation.machine import Machine
 from perdure.testing.simulation.nemesis import Nemesis
 from perdure.testing.simulation.plan import Plan
 from perdure.testing.simulation.process import SimProcess
+from perdure.testing.simulation.rest import SETTLE_S, Rest
 from perdure.testing.simulation.spec import Spec
 from perdure.testing.simulation.tables import Tables
 from perdure.testing.simulation.violation import Violation
@@ -42,10 +46,6 @@ from perdure.testing.simulation.violation import Violation
 __all__ = ["World"]
 
 T = TypeVar("T")
-
-SETTLE_S = 60.0
-HEAL_S = 3_600.0
-LOOK_AGAIN_S = 0.02
 
 
 class World:
@@ -68,7 +68,13 @@ class World:
         self.nemesis = Nemesis(
             spec, self.machine, plan, path, resources, self.calls.up, self.calls.down
         )
+        self.rest = Rest(
+            self.machine, plan, self.calls, self.nemesis, self.tables, self._now_ms, self._run
+        )
         self.nemesis.start()
+
+    def __repr__(self) -> str:
+        return "world"
 
     @property
     def now(self) -> datetime:
@@ -141,17 +147,7 @@ class World:
 
         Faults go on for a while; then there are no new ones until it is quiet.
         """
-        if self._is_quiet_within(SETTLE_S):
-            return
-        was_calm, self.plan.is_calm = self.plan.is_calm, True
-        if not self._is_quiet_within(HEAL_S):
-            late = [f"an answer to {call.what}" for call in self.calls.open]
-            late += self._overdue()
-            raise Violation(
-                "when faults stop, what is due gets done",
-                f"after {HEAL_S:.0f} s without a fault there still is: {', '.join(late[:5])}",
-            )
-        self.plan.is_calm = was_calm
+        self.rest.come()
 
     def crash(self) -> None:
         """Kill the process now, as by ``kill -9``; another one starts."""
@@ -214,7 +210,7 @@ class World:
         self.nemesis.leave_one()
         self.settle()
         for first, again in self._repeated:
-            _answered_alike(first, again)
+            answered_alike(first, again)
         journal_is_sound(self.tables)
         receipts_hold(self.tables, self._receipts)
         self.ask(lambda runtime: compare_with_history(runtime._parts()))
@@ -320,52 +316,5 @@ class World:
             raise self._violation
         return is_so
 
-    def _is_quiet_within(self, seconds: float) -> bool:
-        until_ns = self.machine.now_ns + int(seconds * 1e9)
-        while self.machine.now_ns < until_ns:
-            asked = Call("is it settled", lambda runtime: runtime.settled(), is_send=False)
-            self.calls.make(asked)
-            if not self._run(partial(_is_done, asked), until_ns):
-                self.calls.forget(asked)
-                return False
-            if not self.calls.open and self.nemesis.newest and not self._overdue():
-                return True
-            self._run(lambda: False, self.machine.now_ns + int(LOOK_AGAIN_S * 1e9))
-        return False
-
-    def _overdue(self) -> list[str]:
-        return self.tables.overdue(self._now_ms(), self._queues())
-
-    def _queues(self) -> Mapping[str, bool]:
-        """The queues that the newest process works at, and whether they are paused."""
-        newest = self.nemesis.newest
-        if newest is None:
-            return {SAGAS: False}
-        runners = newest.runtime._parts().dispatcher.runners
-        return {name: runner.state.is_paused for name, runner in runners.items()}
-
     def _now_ms(self) -> int:
         return START_MS + self.machine.now_ns // 1_000_000 + self.machine.offset_ms
-
-
-def _is_done(call: Call) -> bool:
-    return call.is_done
-
-
-def _answered_alike(first: Call, again: Call) -> None:
-    """A message that is repeated is answered as it was the first time (G5)."""
-    one, other = _turns(first), _turns(again)
-    for instance in one.keys() & other.keys():
-        if one[instance] != other[instance]:
-            found = f"{instance}: turn and reply {one[instance]}, then {other[instance]}"
-            raise Violation("a repeated message is answered as at first", found)
-
-
-def _turns(call: Call) -> dict[str, tuple[int, Any]]:
-    """Per instance the turn that took the message, and its reply."""
-    result = call.result or []
-    return {
-        f"{receipt.saga}/{receipt.correlation_id}": (receipt.sequence_nr, receipt.reply)
-        for receipt in (result if isinstance(result, list) else [result])
-        if receipt.sequence_nr is not None
-    }
