@@ -109,6 +109,7 @@ class Running:
         await self.supervisor.wakeups.start()
         await asyncio.gather(*(self._open(*opening) for opening in self._openings))
         await self.dispatcher.start(self.supervisor.admit)
+        self.supervisor.quarantine.read_again(self.supervisor.definitions)
 
     def deliver(self, delivery: Delivery) -> Awaitable[Receipt]:
         """Deliver; the answer is a receipt after the commit, or an error."""
