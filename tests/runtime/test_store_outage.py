@@ -97,7 +97,7 @@ async def test_a_deadline_due_in_an_outage_fires_when_it_is_over(store, clock):
 
 
 @quickly
-async def test_messages_told_in_an_outage_are_applied_or_dead_letters_after_it_and_bounded_in_it(store, clock):
+async def test_messages_told_in_an_outage_are_bounded_and_none_is_lost(store, clock):
     async with ledgers(store, clock, mailbox_max=5) as runtime:
         ref = await open_ledger(runtime)
         store.fail_writes(FOR_EVER)

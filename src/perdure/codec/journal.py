@@ -105,48 +105,35 @@ class JournalCodec:
         message_id: str,
         body: bytes,
     ) -> JournalEntry:
-        """A journal row as ``replay`` folds it; decodes only what ``apply`` will look at.
-
-        Raises ``CodecError``.
-        """
+        """A journal row as ``replay`` folds it; decodes only what ``apply`` will look at."""
         turn = self.read_turn(body)
         try:
-            return self._entry(definition, instance, sequence_nr, message_id, turn)
+            outcome = _OUTCOME_OF[turn.outcome]
+            metadata = Metadata(
+                message_id,
+                turn.sent_at_ms,
+                turn.correlation_id,
+                turn.causation_id,
+                turn.headers,
+                turn.at_ms,
+                instance.correlation_id,
+                sequence_nr,
+            )
+            stored = [turn.message, *turn.events] if outcome is Outcome.APPLIED else []
+            return JournalEntry(
+                sequence_nr,
+                metadata,
+                outcome,
+                [self.codec.decode(*one) for one in stored if self._is_folded(definition, one[0])],
+                turn.deadlines_set,
+                turn.deadlines_cleared,
+                None if turn.status is None else Status(turn.status),
+                turn.detail,
+                self._child_ended(turn) if outcome is Outcome.APPLIED else None,
+                self._children_started(turn) if turn.outgoing else {},
+            )
         except MISSHAPEN as error:
             raise misshapen("a journal entry", error) from error
-
-    def _entry(
-        self,
-        definition: Definition,
-        instance: Instance,
-        sequence_nr: int,
-        message_id: str,
-        turn: TurnBody,
-    ) -> JournalEntry:
-        outcome = _OUTCOME_OF[turn.outcome]
-        metadata = Metadata(
-            message_id,
-            turn.sent_at_ms,
-            turn.correlation_id,
-            turn.causation_id,
-            turn.headers,
-            turn.at_ms,
-            instance.correlation_id,
-            sequence_nr,
-        )
-        stored = [turn.message, *turn.events] if outcome is Outcome.APPLIED else []
-        return JournalEntry(
-            sequence_nr,
-            metadata,
-            outcome,
-            [self.codec.decode(*one) for one in stored if self._is_folded(definition, one[0])],
-            turn.deadlines_set,
-            turn.deadlines_cleared,
-            None if turn.status is None else Status(turn.status),
-            turn.detail,
-            self._child_ended(turn) if outcome is Outcome.APPLIED else None,
-            self._children_started(turn) if turn.outgoing else {},
-        )
 
     def _child_ended(self, turn: TurnBody) -> str | None:
         if turn.message[0] != _CHILD_ENDED:

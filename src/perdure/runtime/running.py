@@ -41,7 +41,7 @@ from perdure.runtime.services import Services
 from perdure.runtime.supervised import Background
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.views import Views
-from perdure.store.forks import generation
+from perdure.store.forks import here
 from perdure.store.group_commit import GroupCommit
 
 __all__ = ["Running"]
@@ -60,7 +60,7 @@ class Running:
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.thread_id = get_ident()
-        self.generation = generation()
+        self.generation = here.generation
         store, settings, codec = blueprint.store, blueprint.settings, blueprint.codec
         routing, outbound = blueprint.routing, blueprint.outbound
         self.services = services = Services(

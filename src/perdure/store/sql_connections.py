@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import perdure.failpoints as failpoints
 from perdure.errors import StoreError, StoreUnavailable
 from perdure.failpoints import Point
-from perdure.store.forks import REMEDY, generation
+from perdure.store.forks import REMEDY, here
 from perdure.store.sql_errors import is_failed_sync, store_error
 from perdure.store.sqlite_connection import (
     Connection,
@@ -47,7 +47,7 @@ class Connections:
         self.writer: Connection | None = None
         self.reader: Connection | None = None
         self._synchronous = synchronous
-        self._generation = generation()
+        self._generation = here.generation
         self._failed_sync: StoreError | None = None
 
     async def open_writer(self) -> None:
@@ -91,7 +91,7 @@ class Connections:
     async def _run(
         self, connection: Connection, function: Callable[..., Result], *arguments: Any
     ) -> Result:
-        if generation() != self._generation:
+        if here.generation != self._generation:
             raise StoreUnavailable(f"{self.path!r} was opened before this fork", remedy=REMEDY)
         try:
             return await connection.run(function, *arguments)
