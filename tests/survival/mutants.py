@@ -1,15 +1,18 @@
 """Mistakes of one line each, to be planted in the runtime of a life: the sweep has to find them.
 
 A mutant that is found no more, or cannot be planted any more, says that the sweep has rotted. They
-are planted in a forked process only, by compiling the function anew with the line replaced.
+are planted by compiling a function anew with the line replaced: for good in a forked process, for a
+while in the simulation (``tests/simulation/mutants.py``, which has more of them).
 """
 
 from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
+from unittest import mock
 
 from perdure.core import course
 from perdure.core.commit import Settlement
@@ -32,6 +35,15 @@ class Mutant(NamedTuple):
 
     def plant(self) -> None:
         """In this process, for good."""
+        setattr(self.owner, self.function, self._mistaken())
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """In this process, for as long as the block lasts."""
+        with mock.patch.object(self.owner, self.function, self._mistaken()):
+            yield
+
+    def _mistaken(self) -> Callable[..., Any]:
         original: Callable[..., Any] = getattr(self.owner, self.function)
         source = textwrap.dedent(inspect.getsource(original))
         if source.count(self.text) != 1:
@@ -39,12 +51,14 @@ class Mutant(NamedTuple):
         found: dict[str, Any] = {}
         names = {**original.__globals__, "Settlement": Settlement}
         exec(compile(source.replace(self.text, self.becomes), "<mutant>", "exec"), names, found)
-        setattr(self.owner, self.function, found[self.function])
+        mistaken: Callable[..., Any] = found[self.function]
+        return mistaken
 
 
 _ANSWER = (
-    "delivery.future and delivery.future.set_result(delivery._receipt("
-    "turn.outcome, turn.after.sequence_nr, turn.reply_value, False)); "
+    "delivery.future and not delivery.future.done() and delivery.future.set_result("
+    "delivery._receipt(pending.turn.outcome, pending.turn.after.sequence_nr,"
+    " pending.turn.reply_value, False)); "
 )
 _FORGET = (
     "import sqlite3; db = sqlite3.connect(self._services.store.path, isolation_level=None);"
@@ -55,11 +69,11 @@ _DELIVER = "delivery = self.deadline(definition, row)"
 
 MUTANTS = {
     "acknowledged before the commit": Mutant(
-        SagaActor, "_submit", "self.write(pending)", f"{_ANSWER}self.write(pending)"
+        SagaActor, "submit", "self.write(pending)", f"{_ANSWER}self.write(pending)"
     ),
     "dispatched before the commit": Mutant(
-        SagaActor, "_submit", "self.write(pending)",
-        "self.supervisor.dispatcher.committed(turn.outgoing); self.write(pending)",
+        SagaActor, "submit", "self.write(pending)",
+        "self.supervisor.dispatcher.committed(pending.turn.outgoing); self.write(pending)",
     ),
     "repeated messages are new ones": Mutant(
         SagaActor, "_receive", "if self._is_known(envelope):", "if False:"
