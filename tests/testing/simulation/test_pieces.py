@@ -211,15 +211,16 @@ def test_time_jumps_to_what_happens_next():
 
 def test_an_acknowledgement_before_the_commit_is_found(monkeypatch):
     """By a crash in between; further bugs are planted by the table of mutants."""
-    submit = SagaActor._submit
+    submit = SagaActor.submit
 
-    def too_early(self, delivery, turn, record):
+    def too_early(self, pending):
+        delivery, turn = pending.delivery, pending.turn
         if delivery.future is not None and not delivery.future.done():
             number = turn.after.sequence_nr
             delivery.future.set_result(delivery._receipt(turn.outcome, number, None, False))
-        submit(self, delivery, turn, record)
+        submit(self, pending)
 
-    monkeypatch.setattr(SagaActor, "_submit", too_early)
+    monkeypatch.setattr(SagaActor, "submit", too_early)
     with pytest.raises(SimulationFailed) as failure:
         stories()["order"].crash_everywhere()
     assert "crash K" in failure.value.replay
