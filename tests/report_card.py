@@ -38,6 +38,7 @@ BEGIN, END = "<!-- report card: written by tests.report_card -->", "<!-- end of 
 CHECKS = (
     "lost", "double", "reordered", "ghost", "torn_turn", "stale_commit", "early_timer",
     "lost_timer", "comp_order", "state_mismatch", "silent_corruption", "vanished", "not_live",
+    "simulated",
 )  # fmt: skip
 
 
@@ -121,17 +122,31 @@ def kills(card: Card, small: bool) -> None:
 
 
 def simulation(card: Card, small: bool) -> None:
-    seeds = "20" if small else "2000"
+    seeds = "5" if small else "600"
     found = command(card, "tests.simulation", "--seeds", seeds, "--json")
-    for name, number in found.get("faults", {}).items():
-        card.faults[f"simulated: {name}"] += number
-    card.ops.update(found.get("ops", {}))
-    card.checks.update(found.get("checks", {}))
+    if not found:
+        return
+    faults, ops, checks = dict(found["faults"]), found["ops"], found["checks"]
+    kills: dict[str, int] = faults.pop("kills")
+    card.faults["simulated crash"] += sum(kills.values())
+    for kind, times in sorted(faults.items()):
+        if kind.startswith("pause"):
+            card.faults["simulated pause"] += times
+        elif not kind.startswith(("setting", "crash")):
+            card.faults[f"simulated: {kind}"] += times
+    card.ops.update({name: ops[name] for name in ("sent", "refused", "unknown", "turns")})
+    card.ops["acknowledged"] += ops["acked"]
+    card.checks["simulated"] += sum(map(len, checks.values()))
+    if not small:
+        card.missing += [
+            f"no simulated crash at {point}" for point in Point if not kills.get(point)
+        ]
     card.parts["simulation"] = {
-        name: found[name]
-        for name in ("runs", "turns", "virtual_s", "wall_s", "turns_per_s", "kills")
-        if name in found
-    }
+        "stories": len(checks), "runs": ops["runs"], "turns": ops["turns"],
+        "turns per second of a process": round(ops["turns"] / ops["wall_s"]),
+        "virtual days": round(ops["virtual_s"] / 86_400), "kills": kills,
+        "points passed": ops["passed"],
+    }  # fmt: skip
 
 
 def corruption(card: Card, small: bool) -> None:
@@ -181,8 +196,10 @@ def planted(card: Card, small: bool) -> None:
         for name, times in found.get("kills until caught", {}).items():
             card.mutants[f"killed: {name}"] = "not caught" if times is None else f"{times} kills"
     found = command(card, "tests.simulation", "--mutants", "--json")
-    for name, seed in found.get("mutants", {}).items():
-        card.mutants[f"simulated: {name}"] = "not caught" if seed is None else f"{seed} seeds"
+    for one in found.get("mutants", {}).get("each", []):
+        seeds = one["seeds until caught"]
+        how = "not caught" if seeds is None else f"{seeds} seeds: {one['symptom']}"
+        card.mutants[f"simulated: {one['mutant']}"] = how
 
 
 PARTS: dict[str, Callable[[Card, bool], None]] = {
