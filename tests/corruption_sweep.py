@@ -79,10 +79,12 @@ def sweep(directory: Path, sample: int | None = None, only: str = "", seed: int 
     assert not truth.crash, truth.crash
     assert not truth.refusals, truth.refusals
     damages = [damage for damage in damages_of(filled) if only in str(damage)]
-    if sample is not None and sample < len(damages):
-        damages = _spread(damages, sample, seed)
+    if sample is not None:
+        damages = _spread(damages, seed)
     done = Sweep()
     for damage in damages:
+        if done.total() == sample:
+            break
         copy = _copy(filled, directory)
         concerned = damage.apply(copy)
         if concerned is None:
@@ -92,8 +94,8 @@ def sweep(directory: Path, sample: int | None = None, only: str = "", seed: int 
     return done
 
 
-def _spread(damages: Iterable[Damage], sample: int, seed: int) -> list[Damage]:
-    """As many of each place, as far as they go."""
+def _spread(damages: Iterable[Damage], seed: int) -> list[Damage]:
+    """By chance, and at every point as many of each place, as far as they go."""
     chance = random.Random(seed)
     by_place: dict[str, list[Damage]] = {}
     for damage in damages:
@@ -101,11 +103,11 @@ def _spread(damages: Iterable[Damage], sample: int, seed: int) -> list[Damage]:
     for group in by_place.values():
         chance.shuffle(group)
     found: list[Damage] = []
-    while len(found) < sample:
+    while any(by_place.values()):
         for group in by_place.values():
             found += group[:1]
             del group[:1]
-    return found[:sample]
+    return found
 
 
 def _copy(filled: Path, directory: Path) -> Path:
@@ -120,12 +122,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--all", action="store_true", help="everything, not a sample")
     parser.add_argument("--only", default="", metavar="TEXT", help="damages named so")
+    parser.add_argument("--sample", type=int, default=None, help=f"so many, not {SAMPLE}")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     given = parser.parse_args()
     began = time.monotonic()
     in_memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=in_memory) as directory:
-        sample = None if given.all or given.only else SAMPLE
+        sample = None if given.all else given.sample or (None if given.only else SAMPLE)
         done = sweep(Path(directory), sample, given.only, given.seed)
     print(done.table())
     for line in done.bad:

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import json
 import re
 import subprocess
 import sys
@@ -9,9 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from perdure.failpoints import Point
+from tests import report_card
+
 ROOT = Path(__file__).parent.parent
 SOURCES = (ROOT / "docs" / "sources.md").read_text()
-GUIDES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "sources.md")
+GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text()
+NO_GUIDES = {"sources.md", "guarantees.md"}
+GUIDES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name not in NO_GUIDES)
 
 
 @functools.cache
@@ -24,9 +30,10 @@ def names_in(path: Path) -> set[str]:
     }
 
 
-def test_every_test_named_in_the_sources_exists() -> None:
-    named = re.findall(r"`([\w/]+\.py)::([\w:]+)`", SOURCES)
-    assert len(named) > 50
+@pytest.mark.parametrize(("text", "at_least"), [(SOURCES, 50), (GUARANTEES, 35)], ids=["s", "g"])
+def test_every_named_test_exists(text: str, at_least: int) -> None:
+    named = re.findall(r"`([\w/]+\.py)::([\w:]+)`", text)
+    assert len(named) > at_least
     shipped = set().union(*map(names_in, (ROOT / "src/perdure/testing").glob("store_contract*.py")))
     for file, test in named:
         path = ROOT / "tests" / file
@@ -40,6 +47,20 @@ def test_every_item_of_this_release_has_its_row() -> None:
     wanted += [f"S4.{n}" for n in (*range(1, 28), *range(32, 37))]
     rows = re.findall(r"^\| (S\d\.\d+) \|", SOURCES, re.MULTILINE)
     assert sorted(rows) == sorted(wanted)
+
+
+def test_every_guarantee_has_its_row_and_every_point_its_place() -> None:
+    rows = re.findall(r"^\| (G\d+) \|", GUARANTEES, re.MULTILINE)
+    assert rows == [f"G{n}" for n in range(1, 28)]
+    assert set(re.findall(r"\| (K\d+) \|", GUARANTEES)) == set(Point)
+
+
+def test_what_was_survived_is_written_as_it_was_counted() -> None:
+    found = json.loads(report_card.JSON_FILE.read_text())
+    assert report_card.table(found) in GUARANTEES
+    assert not any(found["checks"].values())
+    assert not found["missing"]
+    assert found["mutants"]["planted"] == found["mutants"]["caught"] > 10
 
 
 def test_every_module_and_name_in_the_sources_exists() -> None:

@@ -40,6 +40,20 @@ def test_the_snippet_for_tests_is_a_test_that_passes(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_snippet_for_simulations_is_a_test_that_passes(tmp_path: Path) -> None:
+    definitions = BLOCKS[0][1].split("async def main")[0]
+    snippet = next(text for _, text in BLOCKS if "crash_everywhere()" in text)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{definitions}\n{snippet}\ntest_an_order_survives()\n"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_trip_prints_what_the_readme_says(tmp_path: Path) -> None:
     number = next(n for n, (_, text) in enumerate(BLOCKS) if "OrderedSaga(" in text)
     done = subprocess.run(
@@ -68,4 +82,5 @@ def test_the_money_transfer_prints_what_the_readme_says() -> None:
 def test_the_two_commands_are_the_ones_ci_runs() -> None:
     commands = [text for language, text in BLOCKS if language == "sh"][:2]
     assert "examples/order_fulfilment.py" in commands[0]
-    assert "python -m pytest" in commands[1]
+    assert "python -m pytest -q -n auto --dist worksteal" in commands[1]
+    assert commands[1].split("&& ")[-1].split("bin/")[1].strip() in (ROOT / ".ci/run").read_text()

@@ -57,6 +57,8 @@ _STATED = {
 """What nobody can tell from the rows that are there. See ``docs/guarantees.md``."""
 
 _STATED_COLUMNS = {
+    "journal.instance": "the last row of a journal",
+    "journal.sequence_nr": "the last row of a journal",
     "instances.instance": "a head row",
     "dead_letters.position": "the order of dead letters",
     "inbox.position": "the order of waiting messages",

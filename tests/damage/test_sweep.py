@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.corruption_sweep import sweep
 from tests.damage.judging import Verdict
 
 
 def test_damage_is_harmless_healed_or_named_and_concerns_nobody_else(tmp_path):
-    done = sweep(tmp_path, sample=130, seed=1)
+    done = sweep(tmp_path, sample=110, seed=1)
     assert not done.bad, "\n".join(done.bad)
-    assert done.total(Verdict.DETECTED) > 50
+    assert done.total(Verdict.DETECTED) > 40
     assert done.total(Verdict.HEALED) > 5
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_every_damage(tmp_path):
-    done = sweep(tmp_path)
-    assert not done.bad, "\n".join(done.bad)

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from perdure.store import read_statements as queries
+from perdure.store.sql_load import load_instances
 from perdure.store.sql_open import open_schema
-from perdure.store.sql_read import load_instances, read_page
+from perdure.store.sql_read import read_page
 from perdure.store.sqlite_connection import prepare_writer
 from tests.disk.tracing import Event
 

@@ -263,12 +263,12 @@ async def test_stopping_finishes_also_what_pauses_before_a_retry(store, clock):
         assert await items(again, again.ref(Ledger, "x")) == [1]
 
 
-async def give_back(driver: Any, connections: Any) -> None:
+async def give_back(opened: Any) -> None:
     """What a store that was left behind a stuck write could not give back."""
-    for connection in connections:
+    for connection in (opened.reader, opened.writer):
         connection.give_back()
-    await driver.dispose()
-    for connection in connections:
+    await opened.driver.dispose()
+    for connection in (opened.reader, opened.writer):
         connection.join()
 
 
@@ -285,7 +285,7 @@ async def test_stopping_does_not_wait_for_ever_behind_a_stuck_write(tmp_path, mo
     store = SqlStore(url)
     runtime = Runtime(store, [Ledger], Settings(shutdown_timeout_s=0.02))
     await runtime.start()
-    driver, connections = store._driver, (store._reader, store._writer)
+    opened = store._open
     ref = await open_ledger(runtime)
     monkeypatch.setattr("perdure.store.sql.write_entries", stuck)
     [sending] = adding(runtime, ref, 1)
@@ -299,7 +299,7 @@ async def test_stopping_does_not_wait_for_ever_behind_a_stuck_write(tmp_path, mo
     finally:
         monkeypatch.undo()
         goes_on.set()
-    await give_back(driver, connections)
+    await give_back(opened)
     async with ledgers(SqlStore(url)) as again:
         ref = again.ref(Ledger, "x")
         await asyncio.gather(*adding(again, ref, 1))

@@ -27,6 +27,7 @@ from perdure import (
     Send,
     Settings,
     WorkQueue,
+    applies,
     continues,
     message,
     on_deadline,
@@ -39,8 +40,8 @@ from perdure.errors import PerdureError
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.read_back import ReadBack
 from perdure.runtime.rehydration import Rehydration
+from perdure.runtime.residency import Residency
 from perdure.runtime.saga_actor import SagaActor
-from perdure.runtime.settling import Settling
 from perdure.runtime.supervised import Background, growing_s, insist
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.timers import Timer
@@ -297,7 +298,7 @@ LOOPS: dict[str, tuple[type, str]] = {
     "a queue's start of a job": (Workers, "_may_have_begun"),
     "the reading back of doubts": (ReadBack, "_read_doubts_at"),
     "the reading of followers": (ReadBack, "_read_followers_of"),
-    "the sweep": (Supervisor, "passivate_due"),
+    "the sweep": (Residency, "passivate_due"),
     "a lost incarnation's retry": (Supervisor, "_retry"),
     "a lease that ends": (Attempt, "on_lease"),
 }

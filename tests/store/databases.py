@@ -20,8 +20,8 @@ def file_store(directory: Path, **settings) -> SqlStore:
 
 async def on_writer(store: SqlStore, function: Callable[..., Any], *arguments: Any) -> Any:
     """Run a function on the writing connection's thread."""
-    assert store._writer is not None
-    return await store._writer.run(function, *arguments)
+    assert store._open.writer is not None
+    return await store._open.writer.run(function, *arguments)
 
 
 def database(path: Path) -> tuple[sqlite3.Connection, int]:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from perdure.core.commit import Entry, OutboxRow, Status, TurnRecord
 from perdure.store import read_statements as queries
 from perdure.store.memory import MemoryStore
+from perdure.store.sql_load import load_instances
 from perdure.store.sql_open import open_schema
 from perdure.store.sql_read import (
-    load_instances,
     read_depths,
     read_heads,
     read_inbox_sizes,

@@ -13,11 +13,8 @@ from perdure.core.commit import Entry, SnapshotRow, TurnRecord
 from perdure.errors import CorruptRecord
 from perdure.store import read_statements as queries
 from perdure.store import rows, schema
-from perdure.store.sql_read import (
-    load_instances,
-    read_page,
-    read_quarantines,
-)
+from perdure.store.sql_load import load_instances
+from perdure.store.sql_read import read_page, read_quarantines
 from perdure.store.sql_write import write_entries
 from perdure.testing.sample_rows import (
     dead_letter,

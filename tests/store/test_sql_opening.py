@@ -43,9 +43,9 @@ def test_settings_are_in_force(tmp_path, setting, level):
         assert await on_writer(store, pragma, "journal_mode") == "wal"
         assert await on_writer(store, pragma, "synchronous") == level
         assert await on_writer(store, pragma, "busy_timeout") == 5000
-        assert store._reader is not None
-        assert await store._reader.run(pragma, "query_only") == 1
-        assert await store._reader.run(pragma, "wal_autocheckpoint") == 0
+        assert store._open.reader is not None
+        assert await store._open.reader.run(pragma, "query_only") == 1
+        assert await store._open.reader.run(pragma, "wal_autocheckpoint") == 0
         await store.close()
 
     asyncio.run(scenario())

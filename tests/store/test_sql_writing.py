@@ -16,7 +16,7 @@ from perdure.errors import (
 )
 from perdure.store import read_statements as queries
 from perdure.store import write_statements
-from perdure.store.sql_read import load_instances
+from perdure.store.sql_load import load_instances
 from perdure.store.sql_write import write_entries
 from perdure.store.statements import ManyRows
 from perdure.testing.sample_rows import (

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from perdure.codec.bodies import TurnBody
 from perdure.codec.codec import Codec
-from perdure.codec.journal import JournalCodec, TurnBody
+from perdure.codec.journal import JournalCodec
 from perdure.codec.registry import TypeRegistry
 from perdure.testing.invariants import Rule, violations
 from tests.survival.sagas import FLOW, SAGA_OF, STEPS, Op

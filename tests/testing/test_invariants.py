@@ -17,6 +17,7 @@ from perdure import (
     ProcessManager,
     Runtime,
     Settings,
+    Supervision,
     WorkQueue,
     applies,
     continues,
@@ -85,6 +86,21 @@ class Counting(ProcessManager[Sum]):
         return replace(state, total=state.total + event.n)
 
 
+@message(name="invariants.hit")
+class Hit:
+    id: str
+
+
+class Brittle(ProcessManager[Sum]):
+    """Is set aside by its first message."""
+
+    supervision = Supervision.quarantine()
+
+    @starts(Hit, by="id")
+    def hit(self, state: Sum, event: Hit, do: Effects) -> None:
+        raise ValueError("broken")
+
+
 def queue() -> WorkQueue:
     """Its first job is done, its second fails for good, the others wait for a retry."""
     queue = WorkQueue("work", concurrency=1, retry=Fixed(3600, max_attempts=2))
@@ -102,7 +118,8 @@ def queue() -> WorkQueue:
 
 async def write(url: str) -> None:
     settings = Settings(snapshot_every=2)
-    async with Runtime(url, [Counting, queue()], settings) as runtime:
+    async with Runtime(url, [Counting, Brittle, queue()], settings) as runtime:
+        await runtime.publish(Hit("q"), message_id="m-hit")
         await runtime.publish(Begun("a"), message_id="m-0")
         await runtime.publish(Begun("b"), message_id="m-0")
         for n in (1, 2, 3, 4):
@@ -210,6 +227,8 @@ BREAKS = {
     ),
     "a dead job is no job": ("UPDATE dead_letters SET body = x'c0'", Rule.UNREADABLE),
     "what waits was processed": (INTO_INBOX.format(id="m-4"), Rule.INBOX),
+    "a quarantine is for no reason": ("UPDATE quarantines SET reason = 'odd'", Rule.QUARANTINE),
+    "what set it aside is gone": ("DELETE FROM inbox WHERE reason = 'held'", Rule.QUARANTINE),
     "a snapshot is of the future": (
         "UPDATE snapshots SET sequence_nr = 99 WHERE instance = 'Counting/a'"
         " AND sequence_nr = (SELECT max(sequence_nr) FROM snapshots)",
@@ -256,7 +275,11 @@ def test_a_row_that_is_not_the_one_that_was_written_is_named(table, connection):
     found = violations(connection)
     assert {violation.rule for violation in found} >= {Rule.CHECKSUM}
     if "instance" in kind.columns:
-        assert {violation.instance for violation in found} & {"Counting/a", "Counting/b"}
+        assert {violation.instance for violation in found} & {
+            "Counting/a",
+            "Counting/b",
+            "Brittle/q",
+        }
 
 
 def test_bytes_that_are_no_text_stand_in_nobodys_way(connection):

@@ -8,11 +8,11 @@ Next to read: ``store/protocol.py``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 
+from perdure.codec.bodies import Outgoing, SnapshotBody, TurnBody, WaitingMessage
 from perdure.codec.codec import Codec
 from perdure.codec.wire import MISSHAPEN, misshapen, unpack_row
 from perdure.core.commit import OutboxKind, Status
@@ -25,7 +25,7 @@ from perdure.core.saga import Definition
 from perdure.errors import DecodeError
 from perdure.messages import Message, Metadata, type_info_of
 
-__all__ = ["JournalCodec", "Outgoing", "SnapshotBody", "TurnBody", "WaitingMessage"]
+__all__ = ["JournalCodec"]
 
 FORMAT = 1
 
@@ -40,61 +40,6 @@ _CHILD_ENDED, _TO_INSTANCE = (
     info.name for cls in (ChildEnded, ToInstance) if (info := type_info_of(cls)) is not None
 )
 _OUTCOME_OF = {number: outcome for outcome, number in _OUTCOMES.items()}
-
-
-class Outgoing(NamedTuple):
-    """A command or event that a stored turn sent; ``target`` is the command's queue."""
-
-    kind: OutboxKind
-    target: str
-    stored: Stored
-
-
-class TurnBody(NamedTuple):
-    """The fields of a turn's body, in the order they are written; user values still encoded."""
-
-    format: int
-    outcome: int
-    refused: bool
-    at_ms: int
-    message: Stored
-    sent_at_ms: int
-    correlation_id: str | None
-    causation_id: str | None
-    headers: dict[str, str] | None
-    events: list[Stored]
-    outgoing: list[tuple[int, str, Stored]]
-    deadlines_set: dict[str, int]
-    deadlines_cleared: list[str]
-    status: str | None
-    detail: bytes | str | None
-    reply: bytes | None
-
-
-class SnapshotBody(NamedTuple):
-    """The fields of a snapshot's body, in the order they are written; the state still encoded.
-
-    ``armed`` are (name, due_at_ms, sequence number), ``known`` (message id, sequence number).
-    """
-
-    format: int
-    state: Stored
-    status: str
-    detail: bytes | str | None
-    started_at_ms: int
-    updated_at_ms: int
-    armed: list[tuple[str, int, int]]
-    known: list[tuple[str, int]]
-    family: list[Any] | None
-
-
-@dataclass(slots=True)
-class WaitingMessage:
-    """A message in the inbox, with what it asked of its instance."""
-
-    message: Message
-    kind: int
-    strict: bool
 
 
 class JournalCodec:
@@ -160,48 +105,35 @@ class JournalCodec:
         message_id: str,
         body: bytes,
     ) -> JournalEntry:
-        """A journal row as ``replay`` folds it; decodes only what ``apply`` will look at.
-
-        Raises ``CodecError``.
-        """
+        """A journal row as ``replay`` folds it; decodes only what ``apply`` will look at."""
         turn = self.read_turn(body)
         try:
-            return self._entry(definition, instance, sequence_nr, message_id, turn)
+            outcome = _OUTCOME_OF[turn.outcome]
+            metadata = Metadata(
+                message_id,
+                turn.sent_at_ms,
+                turn.correlation_id,
+                turn.causation_id,
+                turn.headers,
+                turn.at_ms,
+                instance.correlation_id,
+                sequence_nr,
+            )
+            stored = [turn.message, *turn.events] if outcome is Outcome.APPLIED else []
+            return JournalEntry(
+                sequence_nr,
+                metadata,
+                outcome,
+                [self.codec.decode(*one) for one in stored if self._is_folded(definition, one[0])],
+                turn.deadlines_set,
+                turn.deadlines_cleared,
+                None if turn.status is None else Status(turn.status),
+                turn.detail,
+                self._child_ended(turn) if outcome is Outcome.APPLIED else None,
+                self._children_started(turn) if turn.outgoing else {},
+            )
         except MISSHAPEN as error:
             raise misshapen("a journal entry", error) from error
-
-    def _entry(
-        self,
-        definition: Definition,
-        instance: Instance,
-        sequence_nr: int,
-        message_id: str,
-        turn: TurnBody,
-    ) -> JournalEntry:
-        outcome = _OUTCOME_OF[turn.outcome]
-        metadata = Metadata(
-            message_id,
-            turn.sent_at_ms,
-            turn.correlation_id,
-            turn.causation_id,
-            turn.headers,
-            turn.at_ms,
-            instance.correlation_id,
-            sequence_nr,
-        )
-        stored = [turn.message, *turn.events] if outcome is Outcome.APPLIED else []
-        return JournalEntry(
-            sequence_nr,
-            metadata,
-            outcome,
-            [self.codec.decode(*one) for one in stored if self._is_folded(definition, one[0])],
-            turn.deadlines_set,
-            turn.deadlines_cleared,
-            None if turn.status is None else Status(turn.status),
-            turn.detail,
-            self._child_ended(turn) if outcome is Outcome.APPLIED else None,
-            self._children_started(turn) if turn.outgoing else {},
-        )
 
     def _child_ended(self, turn: TurnBody) -> str | None:
         if turn.message[0] != _CHILD_ENDED:

@@ -26,7 +26,7 @@ from perdure.runtime.services import Services
 from perdure.runtime.supervised import UNEXPECTED
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.told import mistaken
-from perdure.store.forks import REMEDY, generation
+from perdure.store.forks import REMEDY, here
 
 __all__ = ["Handoff", "forked"]
 
@@ -46,7 +46,7 @@ class Handoff:
         self._routing = routing
         self._supervisor = supervisor
         self._loop = asyncio.get_running_loop()
-        self._generation = generation()
+        self._generation = here.generation
         self._changed = threading.Condition()
         self._arrivals: deque[Delivery] = deque()
         self._outstanding = 0
@@ -56,7 +56,7 @@ class Handoff:
 
     def put(self, ref: SagaRef, envelope: Envelope[Any]) -> None:
         """Send on an envelope. Raises the errors of a bad message, and ``MailboxFull``."""
-        if generation() != self._generation:
+        if here.generation != self._generation:
             raise forked()
         if self._loop.is_closed():
             raise RuntimeNotRunning("the runtime's event loop is closed", remedy="start it again")

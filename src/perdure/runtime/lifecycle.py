@@ -23,7 +23,7 @@ from perdure.runtime.ids import unique_ids, unique_random
 from perdure.runtime.running import Running
 from perdure.runtime.threads import SystemThreads, Threads
 from perdure.settings import Settings
-from perdure.store.forks import generation
+from perdure.store.forks import here
 from perdure.store.protocol import Store
 from perdure.store.urls import store_of
 
@@ -113,7 +113,7 @@ class Lifecycle:
 
         May be called twice. After ``shutdown_timeout_s`` the rest is refused to its senders.
         """
-        if self._running is not None and self._running.generation != generation():
+        if self._running is not None and self._running.generation != here.generation:
             self._running = self._stopping = None  # the parent's: it goes on there
         self._begin_to_stop()
         if self._stopping is not None:
@@ -162,7 +162,7 @@ class Lifecycle:
             raise RuntimeNotRunning(
                 "the runtime is not running", remedy="use it inside `async with Runtime(…)`"
             )
-        if running.generation != generation():
+        if running.generation != here.generation:
             raise forked()
         return running
 

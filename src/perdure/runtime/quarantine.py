@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -43,6 +43,9 @@ __all__ = ["Quarantine", "QuarantinedInstance"]
 logger = logging.getLogger("perdure.supervisor")
 
 PAGE = 100
+
+_UNREADABLE = ("corrupt", "undecodable", "replay")
+"""Set aside for what rows and code are together, not for what a handler did with a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,14 @@ class Quarantine:
         if self.asides:
             logger.warning("%d instances are quarantined", len(self.asides))
 
+    def read_again(self, definitions: Mapping[str, Definition]) -> None:
+        """Release those that could not be read: this runtime's code may know them, or somebody
+        has mended their rows. Who still cannot be read stays as it was."""
+        for key, aside in list(self.asides.items()):
+            definition = definitions.get(split_key(key)[0])
+            if definition is not None and aside.row.reason in _UNREADABLE:
+                self._begin_release(aside, definition)
+
     # Who is set aside
 
     def __contains__(self, key: str) -> bool:
@@ -103,7 +114,9 @@ class Quarantine:
             cause = error.__cause__ or error
             now_ms = self._services.clock.now_ms()
             row = QuarantineRow(key, _reason_of(cause), in_short(cause), now_ms)
-            self.begin(row, is_written=False)
+            before = None if release is None else release[1]
+            is_as_before = before is not None and _why(before) == _why(row)
+            self.begin(before if before and is_as_before else row, is_written=is_as_before)
         elif release is not None:
             # Nothing has changed: the row is there.
             self.asides[key] = Aside(self._supervisor, release[1], is_written=True)
@@ -165,12 +178,18 @@ class Quarantine:
             aside = self.asides.get(key)
             if aside is None:
                 return False
-            released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            under_way = self._releases[key] = (released, aside.row)
-            aside.releases = definition
-            aside.go_on()
+            under_way = self._begin_release(aside, definition)
         await asyncio.shield(under_way[0])
         return True
+
+    def _begin_release(
+        self, aside: Aside, definition: Definition
+    ) -> tuple[asyncio.Future[None], QuarantineRow]:
+        released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        under_way = self._releases[aside.row.instance] = (released, aside.row)
+        aside.releases = definition
+        aside.go_on()
+        return under_way
 
     def is_lifted_by(self, key: str) -> bool:
         """The next incarnation ends the quarantine: it is released, or was not begun for sure."""
@@ -215,6 +234,10 @@ class Quarantine:
             problem = "the runtime stopped before the instance was released"
             _fail(released, RuntimeNotRunning(problem, remedy="release it again"))
         self._releases.clear()
+
+
+def _why(row: QuarantineRow) -> tuple[str, str]:
+    return row.reason, row.error
 
 
 def _reason_of(cause: BaseException) -> str:

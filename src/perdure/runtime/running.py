@@ -41,7 +41,7 @@ from perdure.runtime.services import Services
 from perdure.runtime.supervised import Background
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.views import Views
-from perdure.store.forks import generation
+from perdure.store.forks import here
 from perdure.store.group_commit import GroupCommit
 
 __all__ = ["Running"]
@@ -60,7 +60,7 @@ class Running:
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.thread_id = get_ident()
-        self.generation = generation()
+        self.generation = here.generation
         store, settings, codec = blueprint.store, blueprint.settings, blueprint.codec
         routing, outbound = blueprint.routing, blueprint.outbound
         self.services = services = Services(
@@ -109,6 +109,7 @@ class Running:
         await self.supervisor.wakeups.start()
         await asyncio.gather(*(self._open(*opening) for opening in self._openings))
         await self.dispatcher.start(self.supervisor.admit)
+        self.supervisor.quarantine.read_again(self.supervisor.definitions)
 
     def deliver(self, delivery: Delivery) -> Awaitable[Receipt]:
         """Deliver; the answer is a receipt after the commit, or an error."""
@@ -128,10 +129,9 @@ class Running:
             services.new_id,
             services.clock.now_ms(),
         )
+        delivery = self._routing.delivery_to(definition, opening.correlation_id, message)
         try:
-            await self.deliver(
-                self._routing.delivery_to(definition, opening.correlation_id, message)
-            )
+            await self.deliver(delivery)
         except OutcomeUnknown as error:
             # Whoever starts a runtime sends nothing: it is the store that failed, and a next start
             # sends this again.

@@ -23,7 +23,6 @@ from perdure.actors import Actor
 from perdure.core.commit import InboxRow
 from perdure.core.instance import Instance
 from perdure.core.outcome import Outcome
-from perdure.core.passivation import PassivationPolicy
 from perdure.core.saga import Definition
 from perdure.core.supervision import Restarts
 from perdure.errors import Escalated, Fenced
@@ -38,9 +37,9 @@ from perdure.runtime.leaving import Lifting
 from perdure.runtime.quarantine import Quarantine
 from perdure.runtime.recorded import answer_recorded
 from perdure.runtime.rehydration import Rehydration
+from perdure.runtime.residency import Residency
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
-from perdure.runtime.supervised import insist
 from perdure.runtime.told import stopped, why_not
 from perdure.runtime.told_letters import ToldLetters
 from perdure.runtime.wakeups import Wakeups
@@ -48,12 +47,6 @@ from perdure.runtime.wakeups import Wakeups
 __all__ = ["Supervisor"]
 
 logger = logging.getLogger("perdure.supervisor")
-
-RETRY_DOUBLINGS_MAX = 6
-"""The pause before a retry grows no further: the instance's other mail waits, too."""
-
-SWEEP_PAUSE_S = 0.001
-"""Between two sweeps time must pass: a wake-up early by a rounding error would come for ever."""
 
 
 class Supervisor(Actor):
@@ -74,13 +67,9 @@ class Supervisor(Actor):
         self.admission = Admission(services.clock, services.settings, self.deliver)
         self._told_letters = ToldLetters(services, self.admission)
         self.snapshot_every = services.settings.snapshot_every
-        self._policy = PassivationPolicy(
-            services.settings.idle_after_s, services.settings.residents_max
-        )
+        self.residency = Residency(services, self.passivate)
         self._rehydration = Rehydration(services, self)
-        self._make_room = self._insist(self.passivate_due)  # it must not cost a sender his message
         self._on_stopped = on_stopped
-        self._sweep: Wake | None = None
         self._is_closed = False
         self.is_draining = False
         self._losses: dict[str, int] = {}  # incarnations lost since something was written
@@ -119,18 +108,16 @@ class Supervisor(Actor):
         if actor is None:
             actor = self.revive(delivery.definition, key)
         else:
-            self._policy.touched(key, self.services.clock.monotonic_s())
+            self.residency.touched(key)
         actor.actor_inbox.put(delivery)
 
     def revive(self, definition: Definition, key: str) -> SagaActor:
         """A new incarnation of an instance that is not in memory."""
-        self._policy.touched(key, self.services.clock.monotonic_s())
+        self.residency.came(key)
         actor = self.active[key] = SagaActor.spawn(self, definition, key)
         self._rehydration.request(actor)
         if len(self.active) > self._freezing.above:
             self._freezing.freeze(len(self.active))
-        if self._sweep is None:
-            self._arm_sweep()
         self.on_quiet()
         return actor
 
@@ -145,43 +132,21 @@ class Supervisor(Actor):
             return False
         failpoints.reach(Point.PASSIVATING)
         del self.active[key]
-        self._policy.forgotten(key)
+        self.residency.forgotten(key)
         actor.is_over = True
         actor.end()
         return True
 
     def on_quiet(self) -> None:
         """An instance came, or has nothing more to do: somebody may have to leave memory."""
-        if len(self.active) > self._policy.residents_max:
-            self._make_room()
-
-    def passivate_due(self) -> None:
-        """Passivate those that are idle for long enough, and the surplus."""
-        now_s = self.services.clock.monotonic_s()
-        for key in self._policy.due(now_s):
-            if not self.passivate(key):
-                self._policy.touched(key, now_s)  # at work: it is not idle after all
-        self._arm_sweep()
-
-    def _arm_sweep(self) -> None:
-        next_s = self._policy.next_idle_s()
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
-        if next_s is not None:
-            delay_s = max(next_s - self.services.clock.monotonic_s(), SWEEP_PAUSE_S)
-            self._sweep = self.services.clock.call_later(delay_s, self._insist(self._on_sweep))
-
-    def _on_sweep(self) -> None:
-        self._sweep = None
-        self.passivate_due()
+        self.residency.checked(len(self.active))
 
     # Incarnations that end before their time
 
     def relieve(self, actor: SagaActor, followers: Sequence[Delivery]) -> None:
         """All it had to write is written: its mail goes to the next one, or is held."""
         del self.active[actor.key]
-        self._policy.forgotten(actor.key)
+        self.residency.forgotten(actor.key)
         actor.is_over = True
         for delivery in (*followers, *actor.unanswered()):
             self.deliver(delivery)
@@ -212,15 +177,12 @@ class Supervisor(Actor):
         for delivery in deliveries:  # last of all: whom they make room for must not be before
             if _is_in_inbox(delivery):
                 delivery.answer(Outcome.PARKED)
-        doublings = min(attempts - 1, RETRY_DOUBLINGS_MAX)
-        pause_s = self.services.settings.retry_pause_s * 2**doublings
         if self.is_draining:
             self._rehydration.request(successor)
             return
         self.admission.pause(actor.key)
-        pause = self.services.clock.call_later(
-            pause_s, self._insist(lambda: self._retry(successor))
-        )
+        what = f"reading back {actor.key}"
+        pause = self.services.pause(what, lambda: self._retry(successor), attempts)
         self._pauses[actor.key] = (successor, pause)
 
     def written(self, key: str) -> None:
@@ -266,7 +228,7 @@ class Supervisor(Actor):
 
     def _give_up(self, actor: SagaActor, deliveries: list[Delivery], error: Exception) -> None:
         self.active.pop(actor.key, None)
-        self._policy.forgotten(actor.key)
+        self.residency.forgotten(actor.key)
         for delivery in deliveries:
             self.refuse(delivery, error)
 
@@ -274,7 +236,7 @@ class Supervisor(Actor):
         """The instance cannot be had now: refuse its mail; the next message tries again."""
         if self.active.get(actor.key) is actor:
             del self.active[actor.key]
-            self._policy.forgotten(actor.key)
+            self.residency.forgotten(actor.key)
         actor.is_over = True
         is_aside = self.quarantine.not_rehydrated(actor.key, error)
         for delivery in actor.unanswered():
@@ -289,18 +251,12 @@ class Supervisor(Actor):
     def _settle_later(self, definition: Definition, key: str) -> None:
         """What a lost incarnation may have armed must be read back, also without further mail."""
         attempts = self._losses[key] = self._losses.get(key, 0) + 1
-        doublings = min(attempts - 1, RETRY_DOUBLINGS_MAX)
-        pause_s = self.services.settings.retry_pause_s * 2**doublings
 
         def settle() -> None:
             if key in self._unsettled and key not in self.active and not self._is_closed:
                 self.revive(definition, key)
 
-        self.services.clock.call_later(pause_s, self._insist(settle))
-
-    def _insist(self, function: Callable[[], None]) -> Callable[[], None]:
-        clock, pause_s = self.services.clock, self.services.settings.retry_pause_s
-        return insist(clock, pause_s, "the supervisor's work", function)
+        self.services.pause(f"reading back {key}", settle, attempts)
 
     # Answers without a turn
 
@@ -332,8 +288,7 @@ class Supervisor(Actor):
         self._freezing.end()
         await self.wakeups.stop()
         await self._rehydration.stop()
-        if self._sweep is not None:
-            self._sweep.cancel()
+        self.residency.stop()
         for actor in list(self.active.values()):
             actor.is_over = True
             for delivery in actor.unanswered():

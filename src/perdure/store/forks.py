@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["REMEDY", "generation"]
+__all__ = ["REMEDY", "here"]
 
 REMEDY = (
     "start the runtime after forking, in the process that uses it (gunicorn: in a worker's start, "
     "not preloaded; multiprocessing: the start method 'spawn')"
 )
 
-_forks: list[int] = []
-"""The process ids of this process and its forefathers, but for the one that imported this."""
+
+class _Process:
+    """``generation`` is another one in a forked child than in its parent."""
+
+    __slots__ = ("generation",)
+
+    def __init__(self) -> None:
+        self.generation = 0
+
+    def forked(self) -> None:
+        """This is a child."""
+        self.generation += 1
 
 
-def generation() -> int:
-    """Another one in a forked child than in its parent."""
-    return len(_forks)
+here = _Process()
 
-
-def _count() -> None:
-    _forks.append(os.getpid())
-
-
-os.register_at_fork(after_in_child=_count)
+os.register_at_fork(after_in_child=here.forked)

@@ -116,9 +116,15 @@ class GroupCommit:
 
     async def run(self) -> None:
         """Write what comes until ``stop``; one at a time. If it raises, run it again."""
+        loop = asyncio.get_running_loop()
         while not self._is_stopping:
             if not self._waiting:
-                await self._wait_for_work()
+                self._tell_drained()
+                self._work = loop.create_future()
+                try:
+                    await self._work
+                finally:
+                    self._work = None
             group = self._take()
             if group and not self._is_stopping:
                 self._is_writing = True
@@ -128,14 +134,6 @@ class GroupCommit:
                     self._is_writing = False
         self._give_up()
         self._tell_drained()
-
-    async def _wait_for_work(self) -> None:
-        self._tell_drained()
-        self._work = asyncio.get_running_loop().create_future()
-        try:
-            await self._work
-        finally:
-            self._work = None
 
     def _give_up(self) -> None:
         """Nothing more is written: whoever waits for that must not wait for ever."""

@@ -42,6 +42,7 @@ __all__ = [
     "ANY_TURN",
     "DEADLINES_PAGE",
     "DEAD_LETTERS_PAGE",
+    "FIND_HEADS",
     "INBOX_DUE",
     "INBOX_OF",
     "INBOX_PAGE",
@@ -228,6 +229,12 @@ JOBS_AFTER = _jobs_after()
 QUEUES_ALL = Query(QUEUES, select(schema.queues).order_by(schema.queues.c.name))
 QUARANTINES_ALL = Query(
     QUARANTINES, select(schema.quarantines).order_by(schema.quarantines.c.instance)
+)
+FIND_HEADS = ManyRows(
+    select(given(1))
+    .select_from(given_rows)
+    .join(schema.instances, schema.instances.c.instance == given(1)),
+    1,
 )
 INBOX_SIZES = ManyRows(
     select(given(1), func.count())

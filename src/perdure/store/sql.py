@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-import perdure.failpoints as failpoints
 from perdure.core.commit import (
     DeadLetterRow,
     DeadlineRow,
@@ -34,8 +33,6 @@ from perdure.errors import (
     StoreLocked,
     StoreUnavailable,
 )
-from perdure.failpoints import Point
-from perdure.store.forks import REMEDY, generation
 from perdure.store.lock import FileLock
 from perdure.store.protocol import LoadedInstance
 from perdure.store.read_statements import (
@@ -50,11 +47,12 @@ from perdure.store.read_statements import (
     OUTBOX_PAGE,
     QUEUE_PAGE,
 )
-from perdure.store.sql_errors import is_failed_sync, store_error
+from perdure.store.sql_connections import Connections
+from perdure.store.sql_errors import store_error
+from perdure.store.sql_load import load_instances
 from perdure.store.sql_open import open_schema, read_epoch
 from perdure.store.sql_path import path_of
 from perdure.store.sql_read import (
-    load_instances,
     read_depths,
     read_heads,
     read_inbox_sizes,
@@ -66,13 +64,9 @@ from perdure.store.sql_read import (
 )
 from perdure.store.sql_write import write_entries
 from perdure.store.sqlite_connection import (
-    Connection,
     Driver,
     Synchronous,
-    ThreadDied,
     ThreadedDriver,
-    prepare_reader,
-    prepare_writer,
 )
 
 __all__ = ["SqlStore"]
@@ -119,24 +113,21 @@ class SqlStore:
         self._read_only = read_only
         self._lock = FileLock(self.path)
         self._new_driver = driver
-        self._driver: Driver | None = None
-        self._writer: Connection | None = None
-        self._reader: Connection | None = None
+        self._connections: Connections | None = None
         self._epoch = 0
-        self._generation = 0
-        self._failed_sync: StoreError | None = None
         self._damage_named: set[str] = set()
 
     async def open(self) -> int:
         """Take ownership; see ``Store.open``. Read-only, the epoch is the live owner's."""
-        if self._driver is not None:
+        if self._connections is not None:
             raise StoreLocked(f"{self.path!r} is open in this very store", remedy="close it first")
         if not self._read_only:
             self._lock.acquire()
-        self._generation = generation()
-        self._driver = self._new_driver(self.path, self._read_only)
+        driver = self._new_driver(self.path, self._read_only)
+        synchronous = None if self._read_only else self._synchronous
+        self._connections = Connections(self.path, driver, synchronous)
         try:
-            self._epoch = await self._connect(self._driver)
+            self._epoch = await self._connect(self._connections)
         except BaseException:
             await self.close()
             raise
@@ -148,17 +139,16 @@ class SqlStore:
             )
         return self._epoch
 
-    async def _connect(self, driver: Driver) -> int:
+    async def _connect(self, connections: Connections) -> int:
         try:
-            if not self._read_only:
-                self._writer = await driver.connect()
-                await self._call(self._writer, prepare_writer, self._synchronous)
-                last_epoch = self._lock.last_epoch
-                epoch = await self._call(self._writer, open_schema, last_epoch)
-                self._lock.tell(epoch)
-            self._reader = await driver.connect()
-            await self._call(self._reader, prepare_reader)
-            return await self._call(self._reader, read_epoch) if self._read_only else epoch
+            if self._read_only:
+                await connections.open_reader()
+                return await connections.read(read_epoch)
+            await connections.open_writer()
+            epoch = await connections.write(open_schema, self._lock.last_epoch)
+            self._lock.tell(epoch)
+            await connections.open_reader()
+            return epoch
         except sqlite3.Error as error:
             raise store_error(error, self.path) from error
         except RuntimeError as error:
@@ -171,21 +161,10 @@ class SqlStore:
 
     async def close(self) -> None:
         """Give up ownership; see ``Store.close``. The write-ahead log is folded into the file."""
-        driver, self._driver = self._driver, None
-        writer, self._writer = self._writer, None
-        reader, self._reader = self._reader, None
-        self._failed_sync = None
+        connections, self._connections = self._connections, None
         try:
-            if writer is not None:
-                await writer.run(_checkpoint)
-            for connection in (reader, writer):
-                if connection is not None:
-                    connection.give_back()
-            if driver is not None:
-                await driver.dispose()
-            for connection in (reader, writer):
-                if connection is not None:
-                    connection.join()
+            if connections is not None:
+                await connections.close()
         finally:
             self._lock.release()
 
@@ -194,22 +173,15 @@ class SqlStore:
 
         A cancelled call may have written: the transaction runs to its end on its thread.
         """
-        if self._read_only:
-            raise StoreUnavailable(
-                f"{self.path!r} is open for reading only",
-                remedy="write through the runtime that owns the file",
-            )
-        if self._failed_sync is not None:
-            raise self._failed_sync
-        return await self._call(self._writer, write_entries, list(entries), self._epoch)
+        return await self._open.write(write_entries, list(entries), self._epoch)
 
     async def load(self, instances: Sequence[str]) -> Sequence[LoadedInstance]:
         """Read several instances at once; see ``Store.load``."""
-        return await self._call(self._reader, load_instances, list(instances))
+        return await self._open.read(load_instances, list(instances))
 
     async def journal(self, instance: str, after: int = 0, limit: int = 1000) -> list[JournalRow]:
         """Turns of an instance; see ``Store.journal``."""
-        return await self._call(self._reader, read_page, JOURNAL_PAGE, [instance, after, limit])
+        return await self._open.read(read_page, JOURNAL_PAGE, [instance, after, limit])
 
     async def heads(
         self,
@@ -267,7 +239,7 @@ class SqlStore:
 
     async def queue_depths(self) -> dict[str, int]:
         """Jobs per queue; see ``Store.queue_depths``."""
-        return await self._call(self._reader, read_depths)
+        return await self._open.read(read_depths)
 
     async def quarantines(self) -> list[QuarantineRow]:
         """Instances that are set aside; see ``Store.quarantines``."""
@@ -275,7 +247,7 @@ class SqlStore:
 
     async def inbox_sizes(self, instances: Sequence[str]) -> dict[str, int]:
         """Messages that wait, per instance; see ``Store.inbox_sizes``."""
-        return await self._call(self._reader, read_inbox_sizes, list(instances))
+        return await self._open.read(read_inbox_sizes, list(instances))
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         """Dead letters in order of arrival; see ``Store.dead_letters``."""
@@ -285,67 +257,15 @@ class SqlStore:
         self, read: Callable[..., tuple[list[Any], list[CorruptRecord]]], *arguments: Any
     ) -> list[Any]:
         """The sound rows that a read finds; each damaged one is named in the log, once."""
-        rows, damaged = await self._call(self._reader, read, *arguments)
+        rows, damaged = await self._open.read(read, *arguments)
         for damage in damaged:
             if str(damage) not in self._damage_named:
                 self._damage_named.add(str(damage))
                 logger.error("passed over in %r: %s", self.path, damage)
         return rows
 
-    async def _call(
-        self, connection: Connection | None, function: Callable[..., Result], *arguments: Any
-    ) -> Result:
-        """Run a function on the connection's thread, its errors in our words."""
-        if connection is None:
+    @property
+    def _open(self) -> Connections:
+        if self._connections is None:
             raise StoreUnavailable(f"{self.path!r} is not open", remedy="open the store first")
-        if generation() != self._generation:
-            raise StoreUnavailable(f"{self.path!r} was opened before this fork", remedy=REMEDY)
-        try:
-            return await connection.run(function, *arguments)
-        except ThreadDied as error:
-            await self._replace(connection)
-            raise StoreUnavailable(
-                f"cannot use {self.path!r}: {error}, and another one is in its place",
-                remedy="nothing is to be done; what was under way is read back",
-            ) from error
-        except (sqlite3.Error, UnicodeError) as error:
-            # UnicodeError: sqlite3 trips over its own message about a damaged schema.
-            failure = store_error(error, self.path)
-            if is_failed_sync(error):
-                # The kernel may have dropped the pages it could not write: a later sync that
-                # succeeds would prove nothing. Only opening the file again does.
-                self._failed_sync = failure
-                logger.critical(
-                    "%s; nothing more is written before the store is opened again: stop this "
-                    "runtime, see to the disk, and start it anew",
-                    failure,
-                )
-            raise failure from error
-
-    async def _replace(self, dead: Connection) -> None:
-        """Connect anew in the place of a connection whose thread has ended."""
-        driver = self._driver
-        is_writer = dead is self._writer
-        if driver is None or not (is_writer or dead is self._reader):
-            return  # closed, or replaced already
-        logger.error("the thread of a connection to %r has ended; connecting anew", self.path)
-        dead.bury()
-        try:
-            fresh = await driver.connect()
-        except Exception as error:  # tried again by the next call
-            raise StoreUnavailable(f"cannot connect to {self.path!r}: {error}") from error
-        if is_writer:
-            self._writer = fresh
-            await self._call(fresh, prepare_writer, self._synchronous)
-        else:
-            self._reader = fresh
-            await self._call(fresh, prepare_reader)
-
-
-def _checkpoint(connection: sqlite3.Connection) -> None:
-    failpoints.reach(Point.CHECKPOINT)
-    try:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except sqlite3.Error as error:
-        logger.info("the write-ahead log stays as it is: %s", error)
-    failpoints.reach(Point.CHECKPOINT)
+        return self._connections

@@ -137,30 +137,6 @@ class ThreadDied(Exception):
 _DIED = "the thread of the database connection has ended"
 
 
-class _Look:
-    """Looks now and then whether the thread still lives that somebody waits for."""
-
-    def __init__(
-        self,
-        connection: DriverConnection,
-        loop: asyncio.AbstractEventLoop,
-        limit: asyncio.Timeout,
-    ) -> None:
-        self._connection = connection
-        self._loop = loop
-        self._limit = limit
-        self._wake = loop.call_later(LOOK_S, self._look)
-
-    def stop(self) -> None:
-        self._wake.cancel()
-
-    def _look(self) -> None:
-        if self._connection.is_alive:
-            self._wake = self._loop.call_later(LOOK_S, self._look)
-        else:
-            self._limit.reschedule(self._loop.time())
-
-
 class DriverConnection:
     """The driver's connection of a pooled one: runs whole functions on the driver's thread.
 
@@ -171,6 +147,9 @@ class DriverConnection:
     def __init__(self, pooled: PoolProxiedConnection) -> None:
         self._pooled = pooled
         self._driver: Any = pooled.driver_connection
+        self._asking: set[asyncio.Task[Any]] = set()
+        self._told: set[asyncio.Task[Any]] = set()  # that the thread has ended
+        self._look: asyncio.TimerHandle | None = None
 
     async def run(
         self,
@@ -183,19 +162,31 @@ class DriverConnection:
         """
         if not self.is_alive:
             raise ThreadDied(_DIED)
-        loop = asyncio.get_running_loop()
+        asking = asyncio.current_task()
+        assert asking is not None
+        self._asking.add(asking)
+        if self._look is None:
+            self._look = asyncio.get_running_loop().call_later(LOOK_S, self._look_after_thread)
         try:
-            async with asyncio.timeout(None) as limit:
-                look = _Look(self, loop, limit)
-                try:
-                    result: Result = await self._driver._execute(
-                        function, self._driver._conn, *arguments
-                    )
-                finally:
-                    look.stop()
-                return result
-        except TimeoutError:
-            raise ThreadDied(_DIED) from None
+            result: Result = await self._driver._execute(function, self._driver._conn, *arguments)
+        except asyncio.CancelledError:
+            if asking in self._told and not asking.uncancel():
+                raise ThreadDied(_DIED) from None
+            raise
+        finally:
+            self._asking.discard(asking)
+            self._told.discard(asking)
+        return result
+
+    def _look_after_thread(self) -> None:
+        """Whoever waits for a thread that has ended would wait for ever. One look serves many."""
+        self._look = None
+        if self._asking and self.is_alive:
+            self._look = asyncio.get_running_loop().call_later(LOOK_S, self._look_after_thread)
+            return
+        for asking in self._asking - self._told:
+            self._told.add(asking)
+            asking.cancel()
 
     @property
     def is_alive(self) -> bool:
@@ -213,6 +204,8 @@ class DriverConnection:
 
     def give_back(self) -> None:
         """Back to the pool; the engine closes it when it is disposed of."""
+        if self._look is not None:
+            self._look.cancel()
         self._pooled.close()
 
     def join(self) -> None:

@@ -33,6 +33,7 @@ from perdure.store.rows import (
     INBOX,
     JOURNAL,
     OUTBOX,
+    QUARANTINES,
     QUEUES,
     SNAPSHOTS,
     RowKind,
@@ -109,12 +110,14 @@ class _Inspection:
         self._heads = self._by_instance(self._sound(HEADS))
         self._deadlines = self._by_instance(self._sound(DEADLINES))
         self._inbox = self._by_instance(self._sound(INBOX))
+        self._quarantines = self._by_instance(self._sound(QUARANTINES))
         self._snapshots = self._by_instance(self._sound(SNAPSHOTS))
         waiting, dead = list(self._sound(OUTBOX)), list(self._dead_jobs())
         self._jobs = self._by_instance([*waiting, *dead])
         self._in_one_place(waiting, dead)
         judged = self._journals()
-        for table in (self._heads, self._deadlines, self._snapshots, self._jobs):
+        others = (self._deadlines, self._quarantines, self._snapshots, self._jobs)
+        for table in (self._heads, *others):
             for instance in [key for key in table if key and key not in judged]:
                 judged.add(instance)
                 self._judge(JournalFacts(instance, self._window))
@@ -214,6 +217,8 @@ class _Inspection:
             self._add(instance, facts.check_job(job, waiting))
         for message in waiting:
             self._add(instance, facts.check_waiting(message))
+        for quarantine in self._quarantines.get(instance, []):
+            self._add(instance, facts.check_quarantine(quarantine, waiting))
         snapshots = self._snapshots.get(instance, [])
         for snapshot in snapshots:
             self._add(instance, facts.check_snapshot(snapshot))

@@ -11,15 +11,29 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import TypeAlias
 
+from perdure.codec.bodies import Outgoing
 from perdure.codec.codec import Codec
-from perdure.codec.journal import JournalCodec, Outgoing
+from perdure.codec.journal import JournalCodec
 from perdure.codec.registry import TypeRegistry
-from perdure.core.commit import DeadlineRow, HeadRow, InboxRow, JournalRow, OutboxRow, SnapshotRow
+from perdure.core.commit import (
+    DeadlineRow,
+    HeadRow,
+    InboxReason,
+    InboxRow,
+    JournalRow,
+    OutboxRow,
+    QuarantineRow,
+    SnapshotRow,
+)
 from perdure.core.correlation import split_key
 from perdure.core.turn import deadline_id
 from perdure.errors import CodecError
 
 __all__ = ["Finding", "JournalFacts", "Rule"]
+
+_FAILED = ("failed", "restarts")
+_UNREADABLE = ("corrupt", "undecodable", "replay")
+"""Why an instance is set aside: for a message that failed, or since it could not be read."""
 
 _journal = JournalCodec(Codec(TypeRegistry()))
 
@@ -49,6 +63,8 @@ class Rule(StrEnum):
     """A job whose result its instance has, or keeps in the inbox, is done with."""
     INBOX = "inbox"
     """A message that waits is not processed."""
+    QUARANTINE = "quarantine"
+    """Who is set aside is so for a reason that there is; a message that failed is kept."""
     SNAPSHOT = "snapshot"
     """A snapshot is of a turn of the journal, and agrees with it; at most two are kept."""
 
@@ -154,6 +170,16 @@ class JournalFacts:
         number = self._processed.get(row.message_id)
         if number is not None and self.last_nr - number < self._window:
             yield Rule.INBOX, f"{row.message_id!r} waits, and was processed by turn {number}"
+
+    def check_quarantine(
+        self, row: QuarantineRow, waiting: Iterable[InboxRow]
+    ) -> Iterator[Finding]:
+        """Its row in ``quarantines``; ``waiting`` is its inbox."""
+        if row.reason not in (*_FAILED, *_UNREADABLE):
+            yield Rule.QUARANTINE, f"it is set aside for {row.reason!r}, which is no reason"
+        is_held = any(message.reason is InboxReason.HELD for message in waiting)
+        if row.reason in _FAILED and not is_held and not self._armed:
+            yield Rule.QUARANTINE, "it is set aside for a message that failed, and holds none"
 
     def check_snapshot(self, row: SnapshotRow) -> Iterator[Finding]:
         """One of its rows in ``snapshots``."""

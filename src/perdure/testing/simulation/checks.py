@@ -1,7 +1,8 @@
 """What must hold after every run, whatever the scenario is.
 
-Over the tables: acknowledged messages are in the journal, once; sequences are dense and epochs
-never go back; nothing was done outside that no committed turn had asked for. Over the runtime:
+Over the tables: acknowledged messages are in the journal, once; the tables hold together, by
+``perdure.testing.invariants``; nothing was done outside that no committed turn had asked for. Over
+the runtime:
 an instance is the same live, from snapshot and later turns, and from all its turns.
 Next to read: ``world.py``, ``finish``.
 """
@@ -16,11 +17,12 @@ from perdure.runtime.delivery import Receipt
 from perdure.runtime.rehydration import PAGE, fold_loaded
 from perdure.runtime.running import Running
 from perdure.store.protocol import LoadedInstance
+from perdure.testing.invariants import violations
 from perdure.testing.simulation.calls import Call
 from perdure.testing.simulation.tables import Tables
 from perdure.testing.simulation.violation import Violation
 
-__all__ = ["answered_alike", "compare_with_history", "journal_is_sound", "receipts_hold"]
+__all__ = ["answered_alike", "compare_with_history", "receipts_hold", "tables_agree"]
 
 HEADS = 1_000
 
@@ -45,24 +47,10 @@ def receipts_hold(tables: Tables, receipts: list[Receipt]) -> None:
             )
 
 
-def journal_is_sound(tables: Tables) -> None:
-    """Sequences are 1 to n (G3), epochs do not go back (G4), no id was applied twice (G5)."""
-    for instance, count, first, last in tables.all(
-        "SELECT instance, count(*), min(sequence_nr), max(sequence_nr) FROM journal"
-        " GROUP BY instance HAVING min(sequence_nr) != 1 OR max(sequence_nr) != count(*)"
-    ):
-        raise Violation("turns are numbered 1 to n", f"{instance}: {count}, {first} to {last}")
-    for instance, number in tables.all(
-        "SELECT later.instance, later.sequence_nr FROM journal AS earlier JOIN journal AS later"
-        " ON later.instance = earlier.instance AND later.sequence_nr = earlier.sequence_nr + 1"
-        " WHERE later.epoch < earlier.epoch"
-    ):
-        raise Violation("epochs never go back", f"{instance}, turn {number}")
-    for instance, message_id, count in tables.all(
-        "SELECT instance, message_id, count(*) FROM journal"
-        " GROUP BY instance, message_id HAVING count(*) > 1"
-    ):
-        raise Violation("a message id is applied once", f"{message_id} at {instance}: {count}")
+def tables_agree(tables: Tables, window: int) -> None:
+    """Journals are whole (G3, G4, G5), and every other table is as they say."""
+    for found in violations(tables.connection, window=window):
+        raise Violation("the tables agree with the journal", str(found))
 
 
 def answered_alike(first: Call, again: Call) -> None:

@@ -80,11 +80,11 @@ class InlineStore(SqlStore):
         super().__init__(f"sqlite:///{path}", driver=self._inline)
         self._loop = loop
         self._faults = faults
-        self._connections: list[InlineConnection] = []
+        self._opened: list[InlineConnection] = []
 
     def die(self) -> None:
         """The process is no more: what it had not committed is undone, its lock falls."""
-        for connection in self._connections:
+        for connection in self._opened:
             connection.raw.close()
         self.lose_lock()
 
@@ -100,14 +100,14 @@ class InlineStore(SqlStore):
         raw = sqlite3.connect(
             self.path, isolation_level=None, cached_statements=STATEMENTS_CACHED, timeout=0
         )
-        is_writer = len(self._connections) % 2 == 0  # it connects first
+        is_writer = len(self._opened) % 2 == 0  # it connects first
         connection = InlineConnection(raw, is_writer, self._loop, self._faults)
-        self._connections.append(connection)
+        self._opened.append(connection)
         return connection
 
     async def dispose(self) -> None:
         """See ``Driver.dispose``."""
-        for connection in self._connections:
+        for connection in self._opened:
             connection.raw.close()
 
 

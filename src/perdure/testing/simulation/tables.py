@@ -64,17 +64,25 @@ class Tables:
         return found
 
     def overdue(self, now_ms: int, is_paused: Mapping[str, bool]) -> list[str]:
-        """What should be done by now and is not. ``is_paused`` holds the queues that are worked."""
+        """What should be done by now and is not. ``is_paused`` holds the queues that are worked.
+
+        Deadlines and messages of who is quarantined are kept for the release.
+        """
         late = [
             f"deadline {name!r} of {instance}"
             for instance, name in self.all(
-                "SELECT instance, name FROM deadlines WHERE due_at_ms <= ?", now_ms
+                "SELECT instance, name FROM deadlines WHERE due_at_ms <= ?"
+                " AND instance NOT IN (SELECT instance FROM quarantines)",
+                now_ms,
             )
         ]
         late += [
             f"message {message_id} for {instance}"
             for instance, message_id in self.all(
-                "SELECT instance, message_id FROM inbox WHERE due_at_ms <= ?", now_ms
+                "SELECT instance, message_id FROM inbox WHERE"
+                " (due_at_ms <= ? OR reason = 'held')"
+                " AND instance NOT IN (SELECT instance FROM quarantines)",
+                now_ms,
             )
         ]
         jobs = self.all(
