@@ -275,7 +275,11 @@ def test_a_row_that_is_not_the_one_that_was_written_is_named(table, connection):
     found = violations(connection)
     assert {violation.rule for violation in found} >= {Rule.CHECKSUM}
     if "instance" in kind.columns:
-        assert {violation.instance for violation in found} & {"Counting/a", "Counting/b", "Brittle/q"}
+        assert {violation.instance for violation in found} & {
+            "Counting/a",
+            "Counting/b",
+            "Brittle/q",
+        }
 
 
 def test_bytes_that_are_no_text_stand_in_nobodys_way(connection):
