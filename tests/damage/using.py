@@ -37,6 +37,7 @@ __all__ = ["Refused", "Seen", "look"]
 HANGS_AFTER_S = 60.0
 RESTS_WITHIN_S = 5.0
 STEPS_MAX = 1_500
+ANSWERED_WITHIN_MINUTES = 10
 SPINS_ABOVE = 6_000
 """So many records in the log are no report any more."""
 
@@ -226,8 +227,11 @@ async def _answered(clock: _Restless, doing: Awaitable[Any]) -> Any:
     """A send is answered, after some tries perhaps: time must go on for these."""
     task = asyncio.ensure_future(doing)
     await asyncio.wait([task], timeout=RESTS_WITHIN_S)
-    if not task.done():
-        clock.is_restless = True
+    for _ in range(ANSWERED_WITHIN_MINUTES):
+        if task.done():
+            break
+        clock.is_restless = True  # its retries wait for time, between answers of the database
+        clock.steps = 0
         await clock.pass_by(1)
     return await task
 
