@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 
 import pytest
 
+from perdure.core.commit import Entry
 from perdure.testing.sample_rows import dead_letter, inbox_row
 from tests.store.databases import database, write_all
 
 LARGEST = 2**63 - 1
-ROW = {"inbox": inbox_row, "dead_letters": dead_letter}
+ROW: dict[str, Callable[[str, str], Entry]] = {"inbox": inbox_row, "dead_letters": dead_letter}
 DAMAGE = {
     "of a row": "UPDATE {table} SET position = {largest} WHERE message_id = 'm-1'",
     "of two rows": "UPDATE {table} SET position = {largest} - position WHERE position < 3",
