@@ -26,7 +26,7 @@ from pathlib import Path
 
 from tests.damage.damages import Damage, damages_of
 from tests.damage.filled import fill
-from tests.damage.judging import Judgement, Verdict, judge
+from tests.damage.judging import Judgement, Verdict, by_inspection, is_of_bytes, judge
 from tests.damage.using import look
 
 __all__ = ["Sweep", "sweep"]
@@ -90,7 +90,12 @@ def sweep(directory: Path, sample: int | None = None, only: str = "", seed: int 
         if concerned is None:
             done.impossible += 1
             continue
-        done.count(damage, judge(damage, concerned, truth, look(copy)))
+        judgement = judge(damage, concerned, truth, look(copy))
+        if judgement.verdict is Verdict.SILENT and is_of_bytes(damage):
+            copy = _copy(filled, directory)
+            damage.apply(copy)
+            judgement = by_inspection(judgement, copy)
+        done.count(damage, judgement)
     return done
 
 

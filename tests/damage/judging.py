@@ -4,7 +4,9 @@
     healed      all is as in the sound file, and the damage was named
     detected    what the damage concerned is refused, or left out and named; all else is as it was
     earlier     the whole file is an earlier state of itself, which no checksum tells
-    stated      a missing or repeated row that no checksum tells; ``docs/guarantees.md`` says which
+    stated      a missing or repeated row that no checksum tells; ``docs/guarantees.md`` says which.
+                Rows that are missing since a page of the file does not name them any more: only
+                if an inspection of the file (``perdure.testing.invariants``) says so
     SILENT, NEIGHBOUR, DOWN, CRASH: never
 
 Next to read: ``corruption_sweep.py``, which counts them.
@@ -13,13 +15,18 @@ Next to read: ``corruption_sweep.py``, which counts them.
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from perdure.errors import PerdureError
+from perdure.testing.invariants import violations
 from tests.damage.damages import Damage
 from tests.damage.using import Refused, Seen
 
-__all__ = ["Judgement", "Verdict", "judge"]
+__all__ = ["Judgement", "Verdict", "by_inspection", "is_of_bytes", "judge"]
 
 
 class Verdict(StrEnum):
@@ -92,6 +99,21 @@ def judge(damage: Damage, concerned: frozenset[str], truth: Seen, seen: Seen) ->
     if noticed:
         return Judgement(Verdict.DETECTED)
     return _unnoticed(damage, _shown(wrong[0], truth, seen))
+
+
+def is_of_bytes(damage: Damage) -> bool:
+    """It is done to bytes of the file, below its tables: SQLite itself may not notice."""
+    return damage.where.startswith(("file", "header of page"))
+
+
+def by_inspection(silent: Judgement, path: Path) -> Judgement:
+    """What is silent in use must be named by an inspection of the same damaged file."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            found = [str(one) for one in violations(connection)]
+    except (PerdureError, sqlite3.Error) as error:
+        found = [f"{type(error).__name__}: {error}"]
+    return Judgement(Verdict.STATED, f"an inspection names it: {found[0]}") if found else silent
 
 
 def _unnoticed(damage: Damage, shown: str) -> Judgement:

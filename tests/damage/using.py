@@ -37,6 +37,7 @@ __all__ = ["Refused", "Seen", "look"]
 HANGS_AFTER_S = 60.0
 RESTS_WITHIN_S = 5.0
 STEPS_MAX = 1_500
+ANSWERED_WITHIN_S = 60
 SPINS_ABOVE = 6_000
 """So many records in the log are no report any more."""
 
@@ -113,7 +114,7 @@ class _Restless(SimulatedClock):
     is_restless = False
     steps = 0
 
-    async def pass_by(self, minutes: int) -> None:
+    async def pass_by(self, minutes: float) -> None:
         """Advance, unless something is tried again and again: then a part of it is enough."""
         with suppress(_Enough):
             await self.advance(timedelta(minutes=minutes))
@@ -226,9 +227,12 @@ async def _answered(clock: _Restless, doing: Awaitable[Any]) -> Any:
     """A send is answered, after some tries perhaps: time must go on for these."""
     task = asyncio.ensure_future(doing)
     await asyncio.wait([task], timeout=RESTS_WITHIN_S)
-    if not task.done():
-        clock.is_restless = True
-        await clock.pass_by(1)
+    for _ in range(ANSWERED_WITHIN_S):
+        if task.done():
+            break
+        clock.is_restless = True  # its retries wait for time, between answers of the database
+        clock.steps = 0
+        await clock.pass_by(1 / 60)  # no longer than it takes: what is parked would expire
     return await task
 
 

@@ -1,6 +1,7 @@
 """Opening a database: whose it is, which schema it has, and the owner's new epoch.
 
-Synchronous for the reason given in ``sql_write.py``. Next to read: ``schema.py``.
+Synchronous for the reason given in ``sql_write.py``.
+Next to read: ``schema.py``, ``sql_positions.py``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from perdure.store.schema import (
     metadata,
     quarantines,
 )
+from perdure.store.sql_positions import mend_positions
 from perdure.store.sql_write import roll_back
 from perdure.store.statements import PARAMETER, compiled
 
@@ -70,6 +72,7 @@ def open_schema(connection: sqlite3.Connection, last_epoch: int = 0) -> int:
         else:
             _upgrade(connection)
         stored = read_epoch(connection)
+        mend_positions(connection)
         connection.execute(_NEXT_EPOCH, [_newest_epoch(connection, stored, last_epoch) + 1])
         epoch = read_epoch(connection)
         failpoints.reach(Point.OWNING)
