@@ -103,7 +103,7 @@ def command(card: Card, module: str, *options: str) -> dict[str, Any]:
 
 
 def kills(card: Card, small: bool) -> None:
-    hits, random, loop, stops = (1, 10, 10, 5) if small else (25, 500, 100, 100)
+    hits, random, loop, stops = (1, 10, 10, 5) if small else (25, 300, 100, 50)
     given = {"hits": hits, "random": random, "loop": loop, "stops": stops, "seed": card.seed}
     options = [text for name, value in given.items() for text in (f"--{name}", str(value))]
     found = command(card, "tests.kill_sweep", *options, "--json")
@@ -122,7 +122,7 @@ def kills(card: Card, small: bool) -> None:
 
 
 def simulation(card: Card, small: bool) -> None:
-    seeds = "5" if small else "600"
+    seeds = "5" if small else "500"
     found = command(card, "tests.simulation", "--seeds", seeds, "--json")
     if not found:
         return
@@ -150,7 +150,7 @@ def simulation(card: Card, small: bool) -> None:
 
 
 def corruption(card: Card, small: bool) -> None:
-    options = ("--sample", "40") if small else ("--sample", "1500")
+    options = ("--sample", "40") if small else ("--sample", "800")
     found = command(card, "tests.corruption_sweep", *options, "--seed", str(card.seed))
     card.faults["damaged file, row or value"] += found.get("damages", 0)
     card.checks["silent_corruption"] += sum(
@@ -160,7 +160,7 @@ def corruption(card: Card, small: bool) -> None:
 
 
 def power(card: Card, small: bool) -> None:
-    points = "10" if small else "1000"
+    points = "10" if small else "500"
     found = command(card, "tests.power_cut", "--points", points, "--seed", str(card.seed))
     for level, cuts in found.items():
         card.faults[f"power cut, {level}"] += cuts["points"]
