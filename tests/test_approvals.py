@@ -619,6 +619,7 @@ async def test_a_store_that_fails_loses_no_vote_and_counts_none_twice(store, aft
             answer = await submit(runtime, request)
         assert answer.word is Word.APPROVED
         assert [vote.by for vote in (await result_of(runtime)).votes] == ["ann", "bob"]
+        await runtime.settled()
     assert told() == ["Asked", "Decided"]
 
 

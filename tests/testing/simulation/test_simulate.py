@@ -109,7 +109,7 @@ def test_a_crash_at_each_boundary_is_survived():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_a_crash_at_each_boundary_of_every_story_is_survived(name):
-    counts = EVERY[name].crash_everywhere()
+    counts = EVERY[name].crash_everywhere(every=5)
     assert counts.kills.total() == counts.runs - 1
 
 
@@ -122,9 +122,9 @@ def test_a_swarm_of_faults_is_survived(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_a_swarm_of_faults_is_survived_at_length(name):
-    counts = EVERY[name].run(seeds=range(1_000, 1_100))
-    assert counts.kills.total() > 50
-    assert len(counts.faults) > 15
+    counts = EVERY[name].run(seeds=range(1_000, 1_025))
+    assert counts.kills.total() > 10
+    assert len(counts.faults) > 10
 
 
 def test_a_process_that_is_overtaken_is_fenced():
