@@ -165,7 +165,7 @@ COPY_OUTBOX = """
     body, checksum FROM outbox LIMIT 1
 """
 INTO_INBOX = """
-    INSERT INTO inbox SELECT NULL, 'Counting/a', '{id}', reason, created_at_ms, attempts,
+    INSERT INTO inbox SELECT NULL, 'Counting/a', '{id}', 'queued', created_at_ms, attempts,
     due_at_ms, error, body, checksum FROM inbox LIMIT 1
 """
 LAST = "(SELECT max(sequence_nr) FROM journal WHERE instance = 'Counting/a')"

@@ -6,7 +6,7 @@ Next to read: ``running.py``, which builds the parts from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perdure.codec import Codec
@@ -22,7 +22,7 @@ from perdure.runtime.threads import Threads
 from perdure.settings import Settings
 from perdure.store.protocol import Store
 
-__all__ = ["Blueprint", "blueprint_of"]
+__all__ = ["Blueprint", "blueprint_of", "renewed"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,18 @@ def blueprint_of(
         random,
         threads,
     )
+
+
+def renewed(blueprint: Blueprint, members: Iterable[Saga | WorkQueue]) -> Blueprint:
+    """The same, with sagas made anew of their classes: what one kept on itself is gone."""
+    sagas = [one for one in members if not isinstance(one, WorkQueue)]
+    routing = Routing(definitions_of(sagas))
+    queues = blueprint.outbound.queues.values()
+    outbound = Outbound(queues, routing, blueprint.resources)
+    openings = [
+        (routing.definitions[definition.name], one) for definition, one in blueprint.openings
+    ]
+    return replace(blueprint, routing=routing, outbound=outbound, openings=openings)
 
 
 def _checked_settings(settings: object) -> Settings:

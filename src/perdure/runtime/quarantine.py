@@ -43,6 +43,7 @@ __all__ = ["Quarantine", "QuarantinedInstance"]
 logger = logging.getLogger("perdure.supervisor")
 
 PAGE = 100
+FEW = 5
 
 _UNREADABLE = ("corrupt", "undecodable", "replay")
 """Set aside for what rows and code are together, not for what a handler did with a message."""
@@ -81,7 +82,11 @@ class Quarantine:
         for row in await self._services.store.quarantines():
             self.asides[row.instance] = Aside(self._supervisor, row, is_written=True)
         if self.asides:
-            logger.warning("%d instances are quarantined", len(self.asides))
+            few = ", ".join(sorted(self.asides)[:FEW])
+            logger.warning(
+                "quarantined: %d (%s%s); runtime.quarantined() lists them with their reasons",
+                len(self.asides), few, ", …" if len(self.asides) > FEW else "",
+            )  # fmt: skip
 
     def read_again(self, definitions: Mapping[str, Definition]) -> None:
         """Release those that could not be read: this runtime's code may know them, or somebody
@@ -99,7 +104,7 @@ class Quarantine:
     def begin(self, row: QuarantineRow, *, is_written: bool) -> None:
         """The instance is set aside from now on."""
         logger.error(
-            "%s is quarantined (%s): %s; its messages are kept until somebody releases it",
+            "%s is quarantined (%s): %s; its messages are kept until runtime.release(ref)",
             row.instance, row.reason, row.error,
         )  # fmt: skip
         aside = self.asides[row.instance] = Aside(self._supervisor, row, is_written)

@@ -168,6 +168,8 @@ class JournalFacts:
     def check_waiting(self, row: InboxRow) -> Iterator[Finding]:
         """One of its messages in ``inbox``."""
         number = self._processed.get(row.message_id)
+        if row.reason is InboxReason.HELD:
+            return  # whoever cannot be had cannot know what it has processed
         if number is not None and self.last_nr - number < self._window:
             yield Rule.INBOX, f"{row.message_id!r} waits, and was processed by turn {number}"
 

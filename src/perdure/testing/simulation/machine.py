@@ -119,7 +119,7 @@ class Machine:
             self.current = None
         self.broken += process.broken
         if self.broken:
-            raise Violation("nothing breaks inside", self.broken[0])
+            raise Violation("perdure makes no mistake of its own", self.broken[0])
 
     def _next(self) -> tuple[int | None, SimProcess | None]:
         """Who is next, and when; no process: an event."""

@@ -96,6 +96,9 @@ class Nemesis:
             process.is_ready = True
             machine.note("process is up")
             self._on_ready(process)
+            await runtime.stopped()
+            if process.is_ready:
+                self._stopped_by_itself(process)
 
         process.begin(run)
 
@@ -154,6 +157,12 @@ class Nemesis:
 
         self._machine.note("asked to stop", f"process {process.number}")
         process.begin(stop)
+
+    def _stopped_by_itself(self, process: SimProcess) -> None:
+        """A saga escalated, or the store was taken: who looks after the service starts another."""
+        process.is_ready = False
+        self._machine.note("process stops by itself")
+        self._machine.after(0, lambda: self.end(process, self._outage_s(None)))
 
     def leave_one(self) -> None:
         """End all but the newest process: those that were overtaken."""

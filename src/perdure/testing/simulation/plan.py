@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from perdure.errors import DefinitionError
+from perdure.failpoints import Point
 from perdure.testing.simulation.choices import Choices
 from perdure.testing.simulation.faults import Faults
 
@@ -38,7 +39,9 @@ class Plan:
         plan._exactly = {}
         for name in names:
             kind, _, number = name.rpartition("#")
-            if not kind or not number.isdecimal():
+            point = kind.removeprefix("crash ").removeprefix("pause ")
+            is_no_point = point != kind and point not in set(Point)
+            if not kind or not number.isdecimal() or is_no_point:
                 raise DefinitionError(
                     f"{name!r} names no fault", remedy='write it as printed, such as "crash K7#3"'
                 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,6 +105,15 @@ _NEVER_LOGGED = (
 """How perdure says that it has made a mistake, not its user."""
 
 
+def _anywhere(text: str) -> str:
+    """Without what differs from run to run: the file's path, and addresses."""
+    return _PATH.sub("'the file'", _ADDRESS.sub("", text))
+
+
+_PATH = re.compile(r"'/[^']*perdure[^']*'")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
 def _raised(record: logging.LogRecord) -> str:
     error = record.exc_info[1] if record.exc_info else None
     return f": {error!r}" if error is not None else ""
@@ -116,7 +126,7 @@ class _Log(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if self.machine is not None:
-            self.machine.note("logs", f"{record.levelname} {record.msg}")
+            self.machine.note("logs", f"{record.levelname} {_anywhere(record.getMessage())}")
             if str(record.msg).endswith(_NEVER_LOGGED):
                 self.machine.broken.append(record.getMessage() + _raised(record))
 

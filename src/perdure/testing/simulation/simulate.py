@@ -16,6 +16,7 @@ Next to read: ``world.py``, what a scenario can do; ``run.py``, one run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import iscoroutinefunction
 from typing import Any
 
 from perdure.errors import DefinitionError
@@ -57,6 +58,19 @@ def simulate(
     """
     if not callable(scenario):
         raise DefinitionError(f"{scenario!r} is no scenario", remedy="give a function of the world")
+    if iscoroutinefunction(scenario) or iscoroutinefunction(on_start):
+        raise DefinitionError(
+            f"{scenario!r}: neither a scenario nor on_start is a coroutine",
+            remedy="write plain functions: each call of the world waits by itself",
+        )
+    if not isinstance(members, Sequence) or not members:
+        raise DefinitionError(
+            f"the members are {members!r}", remedy="give the list of sagas and queues to be tried"
+        )
+    if faults is not None and not isinstance(faults, Faults):
+        raise DefinitionError(
+            f"the faults are {faults!r}", remedy="give Faults.swarm(), Faults.none() or Faults(…)"
+        )
     spec = Spec(
         scenario,
         list(members),
@@ -83,7 +97,7 @@ class Simulation:
         Raises ``SimulationFailed`` for the first run that fails, shrunk to the faults it needs.
         """
         total = Counts()
-        for number, seed in enumerate(range(seeds) if isinstance(seeds, int) else seeds):
+        for number, seed in enumerate(_checked_seeds(seeds)):
             outcome = run_once(self.spec, seed)
             total += outcome.counts
             if outcome.error is not None:
@@ -103,6 +117,8 @@ class Simulation:
         total = quiet.counts
         if quiet.error is not None:
             raise failed(quiet, 0, self._replay(seed, ()))
+        if type(every) is not int or every < 1:
+            raise DefinitionError(f"every={every!r}", remedy="give a whole number from 1 on")
         for boundary in quiet.boundaries[::every]:
             outcome = self._with(seed, [boundary])
             total += outcome.counts
@@ -150,6 +166,19 @@ class Simulation:
         scenario = getattr(self.spec.scenario, "__name__", "scenario")
         only = "" if names is None else f", faults={list(names)!r}"
         return f"simulate({scenario}, …).replay(seed={seed}{only})"
+
+
+def _checked_seeds(seeds: int | Iterable[int]) -> Sequence[int]:
+    listed: Sequence[Any] = []
+    if type(seeds) is int:
+        listed = range(seeds)
+    elif isinstance(seeds, Iterable) and not isinstance(seeds, str):
+        listed = list(seeds)
+    if not listed or any(type(seed) is not int for seed in listed):
+        raise DefinitionError(
+            f"seeds={seeds!r} tries nothing", remedy="give how many, or the seeds: whole numbers"
+        )
+    return listed
 
 
 def _nothing() -> None: ...

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from perdure.runtime.blueprint import Blueprint, blueprint_of
+from perdure.runtime.blueprint import Blueprint, blueprint_of, renewed
 from perdure.runtime.definitions import Saga
 from perdure.runtime.threads import SystemThreads
 from perdure.settings import Settings
@@ -27,8 +27,8 @@ __all__ = ["Spec"]
 class Spec:
     """A scenario, and the runtime it is about.
 
-    Its blueprint is made once: sagas and queues are the same for every process of every run, and to
-    make a codec for them takes longer than many a run.
+    Its codec and queues are made once: to make a codec takes longer than many a run. Its sagas are
+    made anew for every process, which loses what one keeps on itself.
     """
 
     scenario: Callable[[World], Any]
@@ -56,7 +56,8 @@ class Spec:
                     SystemThreads(),
                 )
             )
-        return self._made[0]
+            return self._made[0]
+        return renewed(self._made[0], self.members)
 
     def resources_of(self, world: World) -> dict[str, Any]:
         """What the workers of one run are given: the outside world, which no crash touches."""

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from perdure.errors import DefinitionError
 from perdure.messages import datetime_of
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Receipt
@@ -138,7 +139,12 @@ class World:
 
         Takes what ``timedelta`` takes. Deadlines, retries and passivation happen on the way.
         """
-        until_ns = self.machine.now_ns + int(timedelta(**length) / timedelta(microseconds=1)) * 1000
+        microseconds = int(timedelta(**length) / timedelta(microseconds=1))
+        if microseconds < 0:
+            raise DefinitionError(
+                f"time does not go back, by {timedelta(**length)}", remedy="advance it"
+            )
+        until_ns = self.machine.now_ns + microseconds * 1000
         self._run(lambda: False, until_ns)
         self.settle()
 
