@@ -44,7 +44,7 @@ class Pauses:
             )()
 
     def over(self, pause: _Pause) -> None:
-        """What was waited for is tried."""
+        """What was waited for has been tried."""
         waiting = self._waiting[pause.position]
         waiting.remove(pause)
         if not waiting:
@@ -54,14 +54,20 @@ class Pauses:
 class _Pause:
     """One of them."""
 
-    __slots__ = ("_function", "_pauses", "position", "wake")
+    __slots__ = ("_function", "_is_over", "_pauses", "position", "wake")
 
     def __init__(self, pauses: Pauses, position: int, function: Callable[[], None]) -> None:
         self._pauses = pauses
         self._function = function
+        self._is_over = False
         self.position = position
         self.wake: Wake | None = None
 
     def go_on(self) -> None:
+        """Try it. If that raises, two may insist on another try: the clock's, and the ending's."""
+        if self._is_over:
+            return
         self._function()
-        self._pauses.over(self)
+        if not self._is_over:  # it may have ended all pauses itself
+            self._is_over = True
+            self._pauses.over(self)
