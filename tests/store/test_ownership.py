@@ -307,6 +307,20 @@ async def test_a_new_file_beside_an_old_lock_file_is_named(tmp_path, caplog):
     await store.close()
 
 
+@pytest.mark.parametrize("told", [2**22 - 1, 2**22, 2**63])
+@quickly
+async def test_a_lock_file_that_tells_of_an_impossible_epoch_is_not_believed(tmp_path, told):
+    for epoch in (1, 2):
+        store = file_store(tmp_path)
+        assert await store.open() == epoch
+        await store.close()
+    (tmp_path / "store.db.lock").write_text(f"epoch {told}\n")
+    store = file_store(tmp_path)
+    assert await store.open() == 3
+    assert list(await store.write([turn("Order/1", 1, 3)])) == [None]
+    await store.close()
+
+
 @pytest.mark.parametrize("damage", ["0", "-5", "9223372036854775807", "'x'", "2.5", "x'00'"])
 @quickly
 async def test_a_damaged_epoch_is_taken_from_the_journal(tmp_path, caplog, damage):

@@ -95,7 +95,7 @@ def _create(connection: sqlite3.Connection) -> None:
 def _newest_epoch(connection: sqlite3.Connection, stored: int, last_epoch: int) -> int:
     """The highest epoch that anything tells of; if that is not the stored one, the log says so."""
     in_journal = _epoch_of_newest_turn(connection)
-    newest = max(stored, in_journal, last_epoch if last_epoch < EPOCH_MAX else 0)
+    newest = max(stored, in_journal, last_epoch if last_epoch < EPOCH_MAX - 1 else 0)
     if in_journal > stored:
         logger.error(
             "the stored epoch %d went back or is damaged: the journal is at epoch %d, which is "
