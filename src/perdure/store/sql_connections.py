@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import perdure.failpoints as failpoints
@@ -63,14 +64,17 @@ class Connections:
 
     async def close(self) -> None:
         """Close both; the write-ahead log is folded into the file."""
-        both = [connection for connection in (self.reader, self.writer) if connection is not None]
-        if self.writer is not None:
-            await self.writer.run(_checkpoint)
-        for connection in both:
-            connection.give_back()
-        await self.driver.dispose()
-        for connection in both:
-            connection.join()
+        both = [connection for connection in (self.writer, self.reader) if connection is not None]
+        try:
+            if self.writer is not None:
+                with suppress(ThreadDied):  # then SQLite does it, as the last connection closes
+                    await self.writer.run(_checkpoint)
+        finally:
+            for connection in both:
+                connection.give_back()
+            await self.driver.dispose()
+            for connection in both:
+                connection.join()
 
     async def write(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Run a function that writes. Cancelled, it runs to its end all the same."""

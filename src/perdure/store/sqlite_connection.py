@@ -203,10 +203,13 @@ class DriverConnection:
             connection.close()
 
     def give_back(self) -> None:
-        """Back to the pool; the engine closes it when it is disposed of."""
+        """Back to the pool; the engine closes it when it is disposed of, unless it is dead."""
         if self._look is not None:
             self._look.cancel()
-        self._pooled.close()
+        if self.is_alive:
+            self._pooled.close()
+        else:  # nobody would answer the engine
+            self.bury()
 
     def join(self) -> None:
         """Wait until the thread of a closed connection has ended."""
