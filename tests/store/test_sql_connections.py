@@ -50,3 +50,53 @@ async def test_closing_leaves_nothing_also_when_threads_have_ended(tmp_path, dea
     await store.open()
     assert len(await store.journal("Order/1")) == 1
     await store.close()
+
+
+@quickly
+async def test_however_many_wait_for_a_dead_thread_one_connection_replaces_it(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sqlite_connection, "LOOK_S", 0.02)
+    connected = 0
+    connect = ThreadedDriver.connect
+
+    async def counted(driver: ThreadedDriver) -> Any:
+        nonlocal connected
+        connected += 1
+        return await connect(driver)
+
+    before = set(threading.enumerate())
+    store = file_store(tmp_path)
+    await store.open()
+    monkeypatch.setattr(ThreadedDriver, "connect", counted)
+    connection: Any = store._open.reader
+    gate = threading.Event()
+    holding = asyncio.create_task(connection.run(lambda _: gate.wait()))
+    await asyncio.sleep(0)
+    connection._driver._tx.put_nowait(("no", "such", "call"))
+    reading = [asyncio.create_task(store.journal("Order/1")) for _ in range(4)]
+    await asyncio.sleep(0)
+    gate.set()
+    await holding
+    await asyncio.wait(reading[:1])
+    reading[1].cancel()  # one who waits no more does not take the new connection along
+    answers = await asyncio.gather(*reading, return_exceptions=True)
+    assert all(isinstance(one, (StoreUnavailable, asyncio.CancelledError)) for one in answers)
+    assert await store.journal("Order/1") == []
+    assert connected == 1
+    await store.close()
+    assert set(threading.enumerate()) == before
+
+
+@quickly
+async def test_closing_waits_for_a_connection_that_is_being_made(tmp_path):
+    before = set(threading.enumerate())
+    store = file_store(tmp_path)
+    await store.open()
+    kill(store, "reader")
+    reading = asyncio.create_task(store.journal("Order/1"))
+    await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.wait([reading])
+    await store.close()
+    assert set(threading.enumerate()) == before

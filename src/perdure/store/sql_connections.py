@@ -7,6 +7,7 @@ Knows neither rows nor ownership. Next to read: ``sqlite_connection.py``, ``sql.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -50,6 +51,7 @@ class Connections:
         self._synchronous = synchronous
         self._generation = here.generation
         self._failed_sync: StoreError | None = None
+        self._replacing: dict[Connection, asyncio.Task[None]] = {}
 
     async def open_writer(self) -> None:
         """Connect for writing. Raises sqlite3's and SQLAlchemy's errors, and StoreError."""
@@ -64,6 +66,8 @@ class Connections:
 
     async def close(self) -> None:
         """Close both; the write-ahead log is folded into the file."""
+        if self._replacing:
+            await asyncio.wait(self._replacing.values())
         both = [connection for connection in (self.writer, self.reader) if connection is not None]
         try:
             if self.writer is not None:
@@ -120,9 +124,18 @@ class Connections:
             raise failure from error
 
     async def _replace(self, dead: Connection) -> None:
-        """Connect anew in the place of a connection whose thread has ended."""
+        """See that there is another one in its place: once, however many were waiting for it."""
         if dead is not self.writer and dead is not self.reader:
             return  # replaced already
+        replacing = self._replacing.get(dead)
+        if replacing is None:
+            replacing = asyncio.get_running_loop().create_task(self._connect_anew(dead))
+            self._replacing[dead] = replacing
+            replacing.add_done_callback(lambda _: self._replacing.pop(dead))
+        await asyncio.shield(replacing)
+
+    async def _connect_anew(self, dead: Connection) -> None:
+        """Connect in the place of a connection whose thread has ended, which stays if that fails."""
         logger.error("the thread of a connection to %r has ended; connecting anew", self.path)
         dead.bury()
         try:
