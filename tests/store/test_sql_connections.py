@@ -100,3 +100,27 @@ async def test_closing_waits_for_a_connection_that_is_being_made(tmp_path):
     await asyncio.wait([reading])
     await store.close()
     assert set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize("which", WHICH)
+@quickly
+async def test_a_new_connection_that_cannot_be_set_up_is_not_used(tmp_path, monkeypatch, which):
+    store = file_store(tmp_path)
+    await store.open()
+    call = store._open.write if which == "writer" else store._open.read
+    as_it_was = await call(settings_of)
+
+    def locked(connection: sqlite3.Connection, *arguments: Any) -> None:
+        connection.execute("PRAGMA query_only=ON")  # got as far as this
+        raise sqlite3.OperationalError("database is locked")
+
+    kill(store, which)
+    with monkeypatch.context() as patched:
+        patched.setattr(sql_connections, f"prepare_{which}", locked)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="cannot connect"):
+                await call(settings_of)
+    with pytest.raises(StoreUnavailable, match="another one is in its place"):
+        await call(settings_of)
+    assert await call(settings_of) == as_it_was
+    await store.close()

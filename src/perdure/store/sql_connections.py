@@ -56,13 +56,21 @@ class Connections:
     async def open_writer(self) -> None:
         """Connect for writing. Raises sqlite3's and SQLAlchemy's errors, and StoreError."""
         assert self._synchronous is not None
-        self.writer = await self.driver.connect()
-        await self._run(self.writer, prepare_writer, self._synchronous)
+        self.writer = await self._connect(prepare_writer, self._synchronous)
 
     async def open_reader(self) -> None:
         """Connect for reading. Raises sqlite3's and SQLAlchemy's errors, and StoreError."""
-        self.reader = await self.driver.connect()
-        await self._run(self.reader, prepare_reader)
+        self.reader = await self._connect(prepare_reader)
+
+    async def _connect(self, prepare: Callable[..., None], *arguments: Any) -> Connection:
+        """One that is set up: nobody may use another."""
+        connection = await self.driver.connect()
+        try:
+            await self._run(connection, prepare, *arguments)
+        except BaseException:
+            connection.give_back()
+            raise
+        return connection
 
     async def close(self) -> None:
         """Close both; the write-ahead log is folded into the file."""
@@ -135,7 +143,7 @@ class Connections:
         await asyncio.shield(replacing)
 
     async def _connect_anew(self, dead: Connection) -> None:
-        """Connect in the place of a connection whose thread has ended, which stays if that fails."""
+        """Connect in the place of one whose thread has ended; it stays if that fails."""
         logger.error("the thread of a connection to %r has ended; connecting anew", self.path)
         dead.bury()
         try:

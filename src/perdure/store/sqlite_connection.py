@@ -222,6 +222,7 @@ def prepare_writer(connection: sqlite3.Connection, synchronous: Synchronous) -> 
     NORMAL does not wait for the disk at each commit: turns acknowledged since the last checkpoint
     can be lost at power failure, though not when the process dies. Raises StoreUnavailable.
     """
+    connection.execute("PRAGMA query_only=OFF")  # the pool may give one begun for reading
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute(f"PRAGMA synchronous={synchronous}")
     connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
