@@ -570,6 +570,43 @@ def spoil(store: FaultyStore, key: str) -> None:
             assert connection.execute(change, [key]).rowcount == 1
 
 
+@pytest.mark.parametrize("number", ["X'8004'", "'two'"])
+@quickly
+async def test_who_cannot_be_written_for_damage_is_set_aside_and_goes_on_when_mended(
+    tmp_path, clock, number
+):
+    """Of a turn behind the snapshot: loading passes it over, the next turn has to follow it."""
+    store = FaultyStore(SqlStore(f"sqlite+aiosqlite:///{tmp_path}/store.db"))
+    async with frail(store, clock, snapshot_every=3) as runtime:
+        ref = await born(runtime, Frail)
+        for n in (1, 2, 3):
+            await hit(runtime, ref, n)
+    change_number(tmp_path / "store.db", "2", number)
+    async with frail(reopened(store), clock, snapshot_every=3) as runtime:
+        ref = runtime.ref(Frail, "x")
+        many = await asyncio.gather(*(hit(runtime, ref, n) for n in (4, 5, 6)))
+        assert many == [Outcome.HELD] * 3
+        [one] = [one async for one in runtime.quarantined()]
+        assert (one.reason, one.held) == ("corrupt", 3)
+        assert "journal stands at" in one.error
+        assert await runtime.release(ref)  # nothing is mended: the next turn says so
+        await runtime.settled()
+        assert await quarantined(runtime) == [("x", "corrupt", 3)]
+    change_number(tmp_path / "store.db", number, "2")
+    async with frail(reopened(store), clock, snapshot_every=3) as runtime:
+        ref = runtime.ref(Frail, "x")
+        await passing(clock, asyncio.ensure_future(hit(runtime, ref, 7)))
+        await runtime.settled()
+        assert await quarantined(runtime) == []
+        assert await seen(runtime, ref) == (1, 2, 3, 4, 5, 6, 7)
+
+
+def change_number(path: Any, before: str, after: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        change = f"UPDATE journal SET sequence_nr = {after} WHERE sequence_nr = {before}"
+        assert connection.execute(change).rowcount == 1
+
+
 @quickly
 async def test_a_damaged_quarantine_row_does_not_keep_a_runtime_from_starting(tmp_path, clock):
     store = FaultyStore(SqlStore(f"sqlite+aiosqlite:///{tmp_path}/store.db"))

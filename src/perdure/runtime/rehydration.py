@@ -25,7 +25,7 @@ from perdure.runtime.services import Services
 from perdure.runtime.supervised import Background
 from perdure.store.protocol import LoadedInstance
 
-__all__ = ["Folded", "Rehydration", "fold", "fold_loaded"]
+__all__ = ["Folded", "Rehydration", "fold", "fold_loaded", "quarantined"]
 
 logger = logging.getLogger("perdure.saga")
 
@@ -61,10 +61,10 @@ async def fold_loaded(services: Services, definition: Definition, loaded: Loaded
             has_more = len(turns) == PAGE
     except StoreError as error:
         if isinstance(error, CorruptRecord):
-            raise _quarantined(definition, loaded.instance, error) from error
+            raise quarantined(definition, loaded.instance, error) from error
         raise
     except Exception as error:
-        raise _quarantined(definition, loaded.instance, error) from error
+        raise quarantined(definition, loaded.instance, error) from error
     return folded._replace(instance=instance)
 
 
@@ -106,13 +106,16 @@ def fold(
     )
 
 
-def _quarantined(definition: Definition, key: str, error: Exception) -> InstanceQuarantined:
-    return InstanceQuarantined(
+def quarantined(definition: Definition, key: str, error: Exception) -> InstanceQuarantined:
+    """The instance cannot be had, and why."""
+    why = InstanceQuarantined(
         f"the instance cannot be rehydrated: {error}",
         saga=definition.name,
         correlation_id=split_key(key)[1],
         remedy="its rows are kept as they are; restore them, or run code that understands them",
     )
+    why.__cause__ = error
+    return why
 
 
 class Owner(Protocol):

@@ -25,7 +25,7 @@ from perdure.core.instance import Instance
 from perdure.core.outcome import Outcome
 from perdure.core.saga import Definition
 from perdure.core.supervision import Restarts
-from perdure.errors import Escalated, Fenced
+from perdure.errors import CorruptRecord, Escalated, Fenced
 from perdure.failpoints import Point
 from perdure.runtime.admission import Admission
 from perdure.runtime.clock import Wake
@@ -36,7 +36,7 @@ from perdure.runtime.freezing import Freezing
 from perdure.runtime.leaving import Lifting
 from perdure.runtime.quarantine import Quarantine
 from perdure.runtime.recorded import answer_recorded
-from perdure.runtime.rehydration import Rehydration
+from perdure.runtime.rehydration import Rehydration, quarantined
 from perdure.runtime.residency import Residency
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
@@ -158,6 +158,9 @@ class Supervisor(Actor):
 
     def incarnation_lost(self, actor: SagaActor, error: Exception) -> None:
         """A commit failed: the next incarnation reads the journal and gets the open deliveries."""
+        if isinstance(error, CorruptRecord):
+            self._cannot_go_on(actor, error)
+            return
         deliveries = actor.unanswered()
         if isinstance(error, Fenced):
             self._fenced(actor, deliveries, error)
@@ -184,6 +187,11 @@ class Supervisor(Actor):
         what = f"reading back {actor.key}"
         pause = self.services.pause(what, lambda: self._retry(successor), attempts)
         self._pauses[actor.key] = (successor, pause)
+
+    def _cannot_go_on(self, actor: SagaActor, error: CorruptRecord) -> None:
+        """No turn can follow what the journal holds; the next incarnation would fare alike."""
+        self._unsettled.add(actor.key)
+        self.rehydration_failed(actor, quarantined(actor.definition, actor.key, error))
 
     def written(self, key: str) -> None:
         """Something of the instance is durable: the store works again."""

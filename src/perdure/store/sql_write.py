@@ -118,7 +118,7 @@ def _refused(
 ) -> list[StoreError | None]:
     """Epoch and sequence numbers, checked before anything is written."""
     stored_epoch = epoch
-    losers: dict[str, int] = {}
+    losers: dict[str, object] = {}
     first = first_numbers(entries, epoch)
     expected: list[Any] = list(chain.from_iterable(first.items())) or [None, None]
     for sql, values in FIND_LOSERS.rounds(expected):

@@ -27,7 +27,7 @@ from perdure.core.commit import (
     SnapshotRow,
     TurnRecord,
 )
-from perdure.errors import Fenced, SequenceConflict, StoreError
+from perdure.errors import CorruptRecord, Fenced, SequenceConflict, StoreError
 from perdure.store.changes import Changes, Present
 
 __all__ = ["Asked", "asked_of", "first_numbers", "key_of", "net_changes", "refusals"]
@@ -54,13 +54,13 @@ def first_numbers(entries: Iterable[Entry], epoch: int) -> dict[str, int]:
 
 
 def refusals(
-    entries: Iterable[Entry], epoch: int, stored_epoch: int, losers: Mapping[str, int]
+    entries: Iterable[Entry], epoch: int, stored_epoch: int, losers: Mapping[str, object]
 ) -> list[StoreError | None]:
     """Per entry None, or why it must be left out.
 
     ``epoch`` is the writer's own, ``stored_epoch`` the store's; ``losers`` are the instances whose
-    first number is not the next one, with the number they do stand at. A writer who was overtaken
-    writes nothing at all, not even a snapshot.
+    first number is not the next one, with the number they do stand at: if that is no number, a row
+    is damaged. A writer who was overtaken writes nothing at all, not even a snapshot.
     """
     answers: list[StoreError | None] = []
     following: dict[str, int] = {}
@@ -92,8 +92,15 @@ def _fenced(entry: Entry, epoch: int, stored_epoch: int) -> Fenced:
     )
 
 
-def _conflict(row: JournalRow, stored: int | None) -> SequenceConflict:
+def _conflict(row: JournalRow, stored: object) -> StoreError:
     saga, _, correlation_id = row.instance.partition("/")
+    if not isinstance(stored, int | None):
+        return CorruptRecord(
+            f"the journal stands at {stored!r}, which is no number",
+            saga=saga,
+            correlation_id=correlation_id,
+            remedy="restore the file from a backup, or repair the row with this number",
+        )
     why = (
         "an earlier turn of the same group was left out or has another number"
         if stored is None
