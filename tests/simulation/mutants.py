@@ -22,6 +22,7 @@ from perdure.runtime.settling import Settling
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.telling import Telling
 from perdure.runtime.timers import Timer
+from perdure.runtime.wakeups import Wakeups
 from perdure.runtime.workers import Workers
 from perdure.store import sql_write
 from perdure.testing import Simulation
@@ -238,6 +239,16 @@ MUTANTS = {
     "deadlines fire early": Planted(
         Mutant(
             Timer, "_fire_due", "self._queue.pop_due(now_ms)", "self._queue.pop_due(now_ms + 500)"
+        ),
+        "alarms",
+        0,
+    ),
+    "a deadline's firing raises each third time": Planted(
+        Mutant(
+            Wakeups,
+            "_fire_deadline",
+            "failpoints.reach(Point.DEADLINE_FIRES)",
+            "self._fired = getattr(self, '_fired', 0) + 1; self._fired % 3 or {}['a mistake']",
         ),
         "alarms",
         0,

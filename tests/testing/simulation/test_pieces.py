@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from itertools import count
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perdure.runtime.residency import Residency
 from perdure.runtime.saga_actor import SagaActor
+from perdure.runtime.wakeups import Wakeups
 from perdure.testing import Faults, SimulationFailed
 from perdure.testing.simulation.choices import Choices
 from perdure.testing.simulation.clock import START_MS, ProcessClock
@@ -224,3 +227,26 @@ def test_an_acknowledgement_before_the_commit_is_found(monkeypatch):
     with pytest.raises(SimulationFailed) as failure:
         stories()["order"].crash_everywhere()
     assert "crash K" in failure.value.replay
+
+
+@pytest.mark.parametrize(
+    ("owner", "function", "every"),
+    [
+        (Wakeups, "_fire_deadline", 3),
+        (Residency, "passivate_due", 3),
+        (SagaActor, "on_committed", 7),
+    ],
+)
+def test_a_mistake_that_the_runtime_tries_again_is_found(monkeypatch, owner, function, every):
+    """The retry covers it up: in the end all is done."""
+    original, calls = getattr(owner, function), count(1)
+
+    def mistaken(self, *arguments):
+        if next(calls) % every == 0:
+            raise KeyError("a mistake of ours")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(owner, function, mistaken)
+    outcome = stories(Faults.none())["lists"].outcome(0)
+    assert outcome.kind == "perdure makes no mistake of its own", outcome.reason
+    assert "KeyError" in outcome.reason

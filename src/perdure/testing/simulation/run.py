@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import re
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import perdure.failpoints as failpoints
+from perdure.errors import StoreError
 from perdure.testing.simulation.choices import Choices
 from perdure.testing.simulation.clock import stopwatch
 from perdure.testing.simulation.counts import Counts
@@ -97,12 +99,20 @@ def _seeds_own(faults: Faults) -> PlanOf:
 _NEVER_LOGGED = (
     "could not be processed",
     "telling what became of an entry failed",
+    "what was written could not be told",
+    "could not be started",
+    "could not be let in",
+    "failed, and is tried again in %g s",
+    "failed, and is taken up again in %g s",
     "broke out of its turn and is not run again",
     "a worker's thread raised",
     "What another thread posted failed",
     "Done callback %r failed",
 )
 """How perdure says that it has made a mistake, not its user."""
+
+_EXPECTED = (StoreError, sqlite3.Error)
+"""… unless it says what the store's faults have done to it."""
 
 
 def _anywhere(text: str) -> str:
@@ -119,6 +129,10 @@ def _raised(record: logging.LogRecord) -> str:
     return f": {error!r}" if error is not None else ""
 
 
+def _is_expected(record: logging.LogRecord) -> bool:
+    return bool(record.exc_info) and isinstance(record.exc_info[1], _EXPECTED)
+
+
 class _Log(logging.Handler):
     """perdure's log, as part of the trace."""
 
@@ -127,7 +141,7 @@ class _Log(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if self.machine is not None:
             self.machine.note("logs", f"{record.levelname} {_anywhere(record.getMessage())}")
-            if str(record.msg).endswith(_NEVER_LOGGED):
+            if str(record.msg).endswith(_NEVER_LOGGED) and not _is_expected(record):
                 self.machine.broken.append(record.getMessage() + _raised(record))
 
 
