@@ -25,6 +25,7 @@ from perdure.runtime.timers import Timer
 from perdure.runtime.wakeups import Wakeups
 from perdure.runtime.workers import Workers
 from perdure.store import sql_write
+from perdure.store.changes import Changes
 from perdure.testing import Simulation
 from perdure.testing.simulation import machine, rest
 from perdure.testing.simulation.run import Outcome
@@ -241,6 +242,26 @@ MUTANTS = {
             Timer, "_fire_due", "self._queue.pop_due(now_ms)", "self._queue.pop_due(now_ms + 500)"
         ),
         "alarms",
+        0,
+    ),
+    "parked rows are dropped": Planted(
+        Mutant(
+            Changes,
+            "put",
+            "if row.replaces:",
+            "if row.reason is row.reason.MISSING:\n        return\n    if row.replaces:",
+        ),
+        "kept",
+        0,
+    ),
+    "queued rows are dropped": Planted(
+        Mutant(
+            Changes,
+            "put",
+            "if row.replaces:",
+            "if row.reason is row.reason.QUEUED:\n        return\n    if row.replaces:",
+        ),
+        "kept",
         0,
     ),
     "a deadline's firing raises each third time": Planted(

@@ -124,13 +124,13 @@ _PATH = re.compile(r"'/[^']*perdure[^']*'")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
-def _raised(record: logging.LogRecord) -> str:
-    error = record.exc_info[1] if record.exc_info else None
-    return f": {error!r}" if error is not None else ""
+def _error(record: logging.LogRecord) -> BaseException | None:
+    return record.exc_info[1] if record.exc_info else None
 
 
-def _is_expected(record: logging.LogRecord) -> bool:
-    return bool(record.exc_info) and isinstance(record.exc_info[1], _EXPECTED)
+def _is_mistake(record: logging.LogRecord) -> bool:
+    is_ours = str(record.msg).endswith(_NEVER_LOGGED)
+    return is_ours and not isinstance(_error(record), _EXPECTED)
 
 
 class _Log(logging.Handler):
@@ -141,8 +141,8 @@ class _Log(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if self.machine is not None:
             self.machine.note("logs", f"{record.levelname} {_anywhere(record.getMessage())}")
-            if str(record.msg).endswith(_NEVER_LOGGED) and not _is_expected(record):
-                self.machine.broken.append(record.getMessage() + _raised(record))
+            if _is_mistake(record):
+                self.machine.broken.append(f"{record.getMessage()}: {_error(record)!r}")
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from typing import Any
 __all__ = ["Tables"]
 
 
+_OF_MESSAGE = "instance = ? AND message_id = ?"
+
+
 class Tables:
     """What is committed in the file at ``path``."""
 
@@ -57,6 +60,17 @@ class Tables:
         marks = ", ".join("?" * len(prefixes))
         sql = f"SELECT 1 FROM journal WHERE instance IN ({marks})"
         return bool(self.one(sql, *prefixes))
+
+    def has_message(self, instance: str, message_id: str) -> bool:
+        """It had its turn, waits for it, or is a dead letter."""
+        return any(
+            self.one(f"SELECT 1 FROM {table} WHERE {_OF_MESSAGE}", instance, message_id)
+            for table in ("journal", "inbox", "dead_letters")
+        )
+
+    def letters(self) -> set[tuple[str, str]]:
+        """Instance and id of messages that are dead letters now."""
+        return set(self.all("SELECT instance, message_id FROM dead_letters WHERE queue = ''"))
 
     def next_deadline_ms(self) -> int | None:
         """The wall time at which the next deadline is due."""
