@@ -264,6 +264,16 @@ MUTANTS = {
         "kept",
         0,
     ),
+    "what is ready in the inbox is not looked for at the start": Planted(
+        Mutant(
+            Wakeups,
+            "_ready",
+            "elif row.reason is not InboxReason.DELAYED:",
+            "elif row.reason is InboxReason.HELD:",
+        ),
+        "restart",
+        0,
+    ),
     "a deadline's firing raises each third time": Planted(
         Mutant(
             Wakeups,
