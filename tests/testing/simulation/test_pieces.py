@@ -22,6 +22,7 @@ from perdure.testing.simulation.loop import SimLoop
 from perdure.testing.simulation.machine import Machine
 from perdure.testing.simulation.plan import Plan
 from perdure.testing.simulation.shrink import ddmin, earlier
+from perdure.testing.simulation.tables import Tables
 from perdure.testing.simulation.trace import shown
 from tests.testing.simulation.stories import stories
 
@@ -250,3 +251,38 @@ def test_a_mistake_that_the_runtime_tries_again_is_found(monkeypatch, owner, fun
     outcome = stories(Faults.none())["lists"].outcome(0)
     assert outcome.kind == "perdure makes no mistake of its own", outcome.reason
     assert "KeyError" in outcome.reason
+
+
+# What should be done by now
+
+
+@pytest.mark.parametrize(
+    ("waiting", "late"),
+    [
+        ("queued", True),
+        ("held", True),
+        ("queued behind delayed", False),
+        ("missing", False),
+        ("missing, begun", True),
+        ("queued, quarantined", False),
+    ],
+)
+def test_a_message_that_waits_for_nothing_is_late(tmp_path, waiting, late):
+    path = str(tmp_path / "run.db")
+    with sqlite3.connect(path) as db:
+        db.executescript(
+            "CREATE TABLE inbox (instance, message_id, reason, due_at_ms);"
+            "CREATE TABLE journal (instance); CREATE TABLE quarantines (instance)"
+        )
+        row = "INSERT INTO inbox VALUES ('a/1', ?, ?, ?)"
+        db.execute(row, ("m1", waiting.split()[0].strip(","), None))
+        if "delayed" in waiting:
+            db.execute(row, ("m0", "delayed", 2_000))
+        if "begun" in waiting:
+            db.execute("INSERT INTO journal VALUES ('a/1')")
+        if "quarantined" in waiting:
+            db.execute("INSERT INTO quarantines VALUES ('a/1')")
+    db.close()
+    tables = Tables(path)
+    assert tables.overdue(1_000, {}) == (["message m1 for a/1"] if late else [])
+    tables.close()
