@@ -22,8 +22,10 @@ from perdure.runtime.settling import Settling
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.telling import Telling
 from perdure.runtime.timers import Timer
+from perdure.runtime.wakeups import Wakeups
 from perdure.runtime.workers import Workers
 from perdure.store import sql_write
+from perdure.store.changes import Changes
 from perdure.testing import Simulation
 from perdure.testing.simulation import machine, rest
 from perdure.testing.simulation.run import Outcome
@@ -238,6 +240,46 @@ MUTANTS = {
     "deadlines fire early": Planted(
         Mutant(
             Timer, "_fire_due", "self._queue.pop_due(now_ms)", "self._queue.pop_due(now_ms + 500)"
+        ),
+        "alarms",
+        0,
+    ),
+    "parked rows are dropped": Planted(
+        Mutant(
+            Changes,
+            "put",
+            "if row.replaces:",
+            "if row.reason is row.reason.MISSING:\n        return\n    if row.replaces:",
+        ),
+        "kept",
+        0,
+    ),
+    "queued rows are dropped": Planted(
+        Mutant(
+            Changes,
+            "put",
+            "if row.replaces:",
+            "if row.reason is row.reason.QUEUED:\n        return\n    if row.replaces:",
+        ),
+        "kept",
+        0,
+    ),
+    "what is ready in the inbox is not looked for at the start": Planted(
+        Mutant(
+            Wakeups,
+            "_ready",
+            "elif row.reason is not InboxReason.DELAYED:",
+            "elif row.reason is InboxReason.HELD:",
+        ),
+        "restart",
+        0,
+    ),
+    "a deadline's firing raises each third time": Planted(
+        Mutant(
+            Wakeups,
+            "_fire_deadline",
+            "failpoints.reach(Point.DEADLINE_FIRES)",
+            "self._fired = getattr(self, '_fired', 0) + 1; self._fired % 3 or {}['a mistake']",
         ),
         "alarms",
         0,

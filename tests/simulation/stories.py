@@ -19,6 +19,7 @@ from perdure import (
     Fixed,
     Job,
     Outcome,
+    Park,
     ProcessManager,
     Receipt,
     Runtime,
@@ -343,6 +344,47 @@ def poison_is_set_apart(world: World) -> None:
     assert set(dead) == {"p-1/3", "p-1/6"}, dead
 
 
+# What is kept and never has its turn: nobody looks for it but the simulation itself
+
+
+class Stubborn(Counting):
+    name = "sim.stubborn"
+    retry = Fixed(1_000, max_attempts=None)
+
+
+def kept_for_good(world: World) -> None:
+    FAILURES.clear()
+    world.publish(Begin("k-1"))
+    delayed = world.send(Stubborn, "k-1", Count("k-1", 0, fails=BROKEN), message_id="k-1/0")
+    queued = world.send(Stubborn, "k-1", Count("k-1", 1), message_id="k-1/1")
+    parked = world.send(Stubborn, "k-2", Count("k-2", 0), message_id="k-2/0")
+    outcomes = [delayed.outcome, queued.outcome, parked.outcome]
+    assert outcomes == [Outcome.DELAYED, Outcome.QUEUED, Outcome.PARKED], outcomes
+    world.advance(seconds=30)
+
+
+# What people have thrown away is not missed
+
+
+class Brief(Counting):
+    name = "sim.brief"
+    on_missing = Park(1)
+
+
+async def discard_all(runtime: Runtime) -> int:
+    return await runtime.dead_letters.discard_all()
+
+
+def thrown_away(world: World) -> None:
+    world.publish(Begin("b-2"))
+    expired = world.send(Brief, "b-1", Count("b-1", 0), message_id="b-1/0")
+    world.advance(seconds=30)
+    assert expired.outcome in (Outcome.PARKED, Outcome.MISSING), expired
+    assert {letter.message_id for letter in world.dead_letters()} == {"b-1/0"}
+    world.ask(discard_all)
+    assert not world.dead_letters()
+
+
 UNSURE = Faults(answer_lost=0.2, read_fails=0.3, write_fails=0.1)
 """Commits of which nobody knows, and reads that do not tell either."""
 
@@ -361,6 +403,8 @@ def every(faults: Faults | None = None) -> dict[str, Simulation]:
         "quarantine": (held_in_order, [Fragile], SMALL),
         "restart": (restarted_in_order, [Restarted], SMALL),
         "poison": (poison_is_set_apart, [Patient], SMALL),
+        "kept": (kept_for_good, [Stubborn], SMALL),
+        "discarded": (thrown_away, [Brief], SMALL),
     }
     mine |= {name: (*repair, SMALL) for name, repair in REPAIRS.items()}
     made = {

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from itertools import count
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perdure.runtime.residency import Residency
 from perdure.runtime.saga_actor import SagaActor
+from perdure.runtime.wakeups import Wakeups
 from perdure.testing import Faults, SimulationFailed
 from perdure.testing.simulation.choices import Choices
 from perdure.testing.simulation.clock import START_MS, ProcessClock
@@ -19,6 +22,7 @@ from perdure.testing.simulation.loop import SimLoop
 from perdure.testing.simulation.machine import Machine
 from perdure.testing.simulation.plan import Plan
 from perdure.testing.simulation.shrink import ddmin, earlier
+from perdure.testing.simulation.tables import Tables
 from perdure.testing.simulation.trace import shown
 from tests.testing.simulation.stories import stories
 
@@ -224,3 +228,61 @@ def test_an_acknowledgement_before_the_commit_is_found(monkeypatch):
     with pytest.raises(SimulationFailed) as failure:
         stories()["order"].crash_everywhere()
     assert "crash K" in failure.value.replay
+
+
+@pytest.mark.parametrize(
+    ("owner", "function", "every"),
+    [
+        (Wakeups, "_fire_deadline", 3),
+        (Residency, "passivate_due", 3),
+        (SagaActor, "on_committed", 7),
+    ],
+)
+def test_a_mistake_that_the_runtime_tries_again_is_found(monkeypatch, owner, function, every):
+    """The retry covers it up: in the end all is done."""
+    original, calls = getattr(owner, function), count(1)
+
+    def mistaken(self, *arguments):
+        if next(calls) % every == 0:
+            raise KeyError("a mistake of ours")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(owner, function, mistaken)
+    outcome = stories(Faults.none())["lists"].outcome(0)
+    assert outcome.kind == "perdure makes no mistake of its own", outcome.reason
+    assert "KeyError" in outcome.reason
+
+
+# What should be done by now
+
+
+@pytest.mark.parametrize(
+    ("waiting", "late"),
+    [
+        ("queued", True),
+        ("held", True),
+        ("queued behind delayed", False),
+        ("missing", False),
+        ("missing, begun", True),
+        ("queued, quarantined", False),
+    ],
+)
+def test_a_message_that_waits_for_nothing_is_late(tmp_path, waiting, late):
+    path = str(tmp_path / "run.db")
+    with sqlite3.connect(path) as db:
+        db.executescript(
+            "CREATE TABLE inbox (instance, message_id, reason, due_at_ms);"
+            "CREATE TABLE journal (instance); CREATE TABLE quarantines (instance)"
+        )
+        row = "INSERT INTO inbox VALUES ('a/1', ?, ?, ?)"
+        db.execute(row, ("m1", waiting.split()[0].strip(","), None))
+        if "delayed" in waiting:
+            db.execute(row, ("m0", "delayed", 2_000))
+        if "begun" in waiting:
+            db.execute("INSERT INTO journal VALUES ('a/1')")
+        if "quarantined" in waiting:
+            db.execute("INSERT INTO quarantines VALUES ('a/1')")
+    db.close()
+    tables = Tables(path)
+    assert tables.overdue(1_000, {}) == (["message m1 for a/1"] if late else [])
+    tables.close()

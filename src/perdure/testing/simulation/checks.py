@@ -1,18 +1,19 @@
 """What must hold after every run, whatever the scenario is.
 
-Over the tables: acknowledged messages are in the journal, once; the tables hold together, by
-``perdure.testing.invariants``; nothing was done outside that no committed turn had asked for. Over
-the runtime:
-an instance is the same live, from snapshot and later turns, and from all its turns.
+Over the tables: acknowledged messages are in the journal, once, and those acknowledged as kept are
+there, wait, or are dead letters; the tables hold together, by ``perdure.testing.invariants``;
+nothing was done outside that no committed turn had asked for. Over the runtime: an instance
+is the same live, from snapshot and later turns, and from all its turns.
 Next to read: ``world.py``, ``finish``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from perdure.core.instance import Instance, ProcessedMessages
+from perdure.core.outcome import Outcome
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.rehydration import PAGE, fold_loaded
 from perdure.runtime.running import Running
@@ -27,10 +28,21 @@ __all__ = ["answered_alike", "compare_with_history", "receipts_hold", "tables_ag
 HEADS = 1_000
 
 
-def receipts_hold(tables: Tables, receipts: list[Receipt]) -> None:
-    """Every acknowledged turn is in the journal (G1), under its number, once (G5)."""
+KEPT = (Outcome.PARKED, Outcome.HELD, Outcome.QUEUED, Outcome.DELAYED)
+"""Answers without a turn that promise one, or a dead letter."""
+
+
+def receipts_hold(
+    tables: Tables, receipts: list[Receipt], buried: Collection[tuple[str, str]]
+) -> None:
+    """Every acknowledged turn is in the journal (G1), under its number, once (G5).
+
+    What was acknowledged as kept is in the journal by now, waits, or is a dead letter; ``buried``
+    are those that were one, since people may discard them.
+    """
     for receipt in receipts:
         if receipt.sequence_nr is None:
+            _is_kept(tables, receipt, buried)
             continue
         instance = f"{receipt.saga}/{receipt.correlation_id}"
         found = tables.all(
@@ -45,6 +57,17 @@ def receipts_hold(tables: Tables, receipts: list[Receipt]) -> None:
                 f"{receipt.message_id} was acknowledged as turn {receipt.sequence_nr} of "
                 f"{instance}; in the journal it is: {turns}",
             )
+
+
+def _is_kept(tables: Tables, receipt: Receipt, buried: Collection[tuple[str, str]]) -> None:
+    instance = f"{receipt.saga}/{receipt.correlation_id}"
+    name = (instance, receipt.message_id)
+    if receipt.outcome in KEPT and name not in buried and not tables.has_message(*name):
+        raise Violation(
+            "a message that was kept is there",
+            f"{receipt.message_id} for {instance} was acknowledged as {receipt.outcome}; it is "
+            "neither in the journal, nor in the inbox, nor among the dead letters",
+        )
 
 
 def tables_agree(tables: Tables, window: int) -> None:

@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import re
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import perdure.failpoints as failpoints
+from perdure.errors import StoreError
 from perdure.testing.simulation.choices import Choices
 from perdure.testing.simulation.clock import stopwatch
 from perdure.testing.simulation.counts import Counts
@@ -97,12 +99,20 @@ def _seeds_own(faults: Faults) -> PlanOf:
 _NEVER_LOGGED = (
     "could not be processed",
     "telling what became of an entry failed",
+    "what was written could not be told",
+    "could not be started",
+    "could not be let in",
+    "failed, and is tried again in %g s",
+    "failed, and is taken up again in %g s",
     "broke out of its turn and is not run again",
     "a worker's thread raised",
     "What another thread posted failed",
     "Done callback %r failed",
 )
 """How perdure says that it has made a mistake, not its user."""
+
+_EXPECTED = (StoreError, sqlite3.Error)
+"""… unless it says what the store's faults have done to it."""
 
 
 def _anywhere(text: str) -> str:
@@ -114,9 +124,13 @@ _PATH = re.compile(r"'/[^']*perdure[^']*'")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
-def _raised(record: logging.LogRecord) -> str:
-    error = record.exc_info[1] if record.exc_info else None
-    return f": {error!r}" if error is not None else ""
+def _error(record: logging.LogRecord) -> BaseException | None:
+    return record.exc_info[1] if record.exc_info else None
+
+
+def _is_mistake(record: logging.LogRecord) -> bool:
+    is_ours = str(record.msg).endswith(_NEVER_LOGGED)
+    return is_ours and not isinstance(_error(record), _EXPECTED)
 
 
 class _Log(logging.Handler):
@@ -127,8 +141,8 @@ class _Log(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if self.machine is not None:
             self.machine.note("logs", f"{record.levelname} {_anywhere(record.getMessage())}")
-            if str(record.msg).endswith(_NEVER_LOGGED):
-                self.machine.broken.append(record.getMessage() + _raised(record))
+            if _is_mistake(record):
+                self.machine.broken.append(f"{record.getMessage()}: {_error(record)!r}")
 
 
 @contextmanager

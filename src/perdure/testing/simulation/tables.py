@@ -13,6 +13,16 @@ from typing import Any
 __all__ = ["Tables"]
 
 
+_OF_MESSAGE = "instance = ? AND message_id = ?"
+
+_IS_READY = """
+    reason = 'held'
+    OR instance NOT IN (SELECT instance FROM inbox WHERE reason = 'delayed')
+    AND (reason = 'queued' OR reason = 'missing' AND instance IN (SELECT instance FROM journal))
+"""
+"""Of a waiting message: it waits for no moment, behind no other one, and for no start."""
+
+
 class Tables:
     """What is committed in the file at ``path``."""
 
@@ -58,6 +68,17 @@ class Tables:
         sql = f"SELECT 1 FROM journal WHERE instance IN ({marks})"
         return bool(self.one(sql, *prefixes))
 
+    def has_message(self, instance: str, message_id: str) -> bool:
+        """It had its turn, waits for it, or is a dead letter."""
+        return any(
+            self.one(f"SELECT 1 FROM {table} WHERE {_OF_MESSAGE}", instance, message_id)
+            for table in ("journal", "inbox", "dead_letters")
+        )
+
+    def letters(self) -> set[tuple[str, str]]:
+        """Instance and id of messages that are dead letters now."""
+        return set(self.all("SELECT instance, message_id FROM dead_letters WHERE queue = ''"))
+
     def next_deadline_ms(self) -> int | None:
         """The wall time at which the next deadline is due."""
         found: int | None = self.one("SELECT min(due_at_ms) FROM deadlines")
@@ -66,7 +87,8 @@ class Tables:
     def overdue(self, now_ms: int, is_paused: Mapping[str, bool]) -> list[str]:
         """What should be done by now and is not. ``is_paused`` holds the queues that are worked.
 
-        Deadlines and messages of who is quarantined are kept for the release.
+        Deadlines and messages of who is quarantined are kept for the release. A message that waits
+        behind a delayed one is not late.
         """
         late = [
             f"deadline {name!r} of {instance}"
@@ -79,8 +101,7 @@ class Tables:
         late += [
             f"message {message_id} for {instance}"
             for instance, message_id in self.all(
-                "SELECT instance, message_id FROM inbox WHERE"
-                " (due_at_ms <= ? OR reason = 'held')"
+                f"SELECT instance, message_id FROM inbox WHERE (due_at_ms <= ? OR {_IS_READY})"
                 " AND instance NOT IN (SELECT instance FROM quarantines)",
                 now_ms,
             )

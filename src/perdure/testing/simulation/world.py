@@ -13,7 +13,7 @@ Next to read: ``machine.py``, whose time it is; ``nemesis.py``, who works agains
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -62,6 +62,7 @@ class World:
         self.tables = Tables(path)
         self._violation: Violation | None = None
         self._receipts: list[Receipt] = []
+        self._buried: set[tuple[str, str]] = set()
         self._repeated: list[tuple[Call, Call]] = []
         self._sends = 0
         self._enqueued: set[str] = set()
@@ -175,6 +176,7 @@ class World:
 
         Repeated until it is answered, so it must be safe to repeat.
         """
+        self._buried |= self.tables.letters()  # it may discard some
         answer: T = self._wait(self.calls.make(Call("a question", question, is_send=False)))
         return answer
 
@@ -218,7 +220,7 @@ class World:
         for first, again in self._repeated:
             answered_alike(first, again)
         tables_agree(self.tables, self.nemesis.settings.processed_window)
-        receipts_hold(self.tables, self._receipts)
+        receipts_hold(self.tables, self._receipts, self._buried)
         self.ask(lambda runtime: compare_with_history(runtime._parts()))
 
     def counted(self) -> Counts:
@@ -294,9 +296,9 @@ class World:
         return newest
 
     def _answered(self, call: Call) -> None:
-        if call.is_send and call.error is None:
-            result: Sequence[Receipt] | Receipt = call.result
-            self._receipts += [result] if isinstance(result, Receipt) else result
+        if call.error is None:
+            found = call.result if isinstance(call.result, list) else [call.result]
+            self._receipts += [one for one in found if isinstance(one, Receipt)]
 
     def _noted(self, effect: Effect) -> None:
         self.machine.note("effect", f"{effect.key} {effect.what}")
