@@ -266,6 +266,32 @@ async def test_a_deadline_behind_the_message_that_failed_makes_room_for_nobody(s
 
 
 @quickly
+async def test_what_a_lost_commit_left_open_revives_nobody_who_is_set_aside(store, monkeypatch):
+    clock = FreeClock()
+    async with frail(store, clock, Frail) as runtime:
+        ref = await born(runtime, Frail)
+        store.fail_writes(1, after_commit=True)
+        store.fail_loads(1)
+        lost = asyncio.ensure_future(hit(runtime, ref, 1))
+        while not lost.done():
+            await rounds()
+            await clock.advance(seconds(0.011))
+        with pytest.raises(OutcomeUnknown):
+            await lost
+        damaged = breaking(store, monkeypatch)
+        assert await hit(runtime, ref, 2) is Outcome.HELD
+        damaged.clear()  # mended; nobody has released it
+        for _ in range(5):
+            await clock.advance(seconds(1))
+            await rounds()
+        assert runtime.residents == 0
+        assert await quarantined(runtime) == [("x", "corrupt", 1)]
+        await runtime.release(ref)
+        await runtime.settled()
+        assert await seen(runtime, ref) == (1, 2)
+
+
+@quickly
 async def test_a_duplicate_is_held_once_and_dropped_without_a_dead_letter(store, clock):
     async with frail(store, clock, Quarantined) as runtime:
         ref = await born(runtime, Quarantined)

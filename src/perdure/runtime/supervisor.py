@@ -259,7 +259,8 @@ class Supervisor(Actor):
         attempts = self._losses[key] = self._losses.get(key, 0) + 1
 
         def settle() -> None:
-            if key in self._unsettled and key not in self.active and not self._is_closed:
+            is_elsewhere = key in self.active or key in self.quarantine
+            if key in self._unsettled and not is_elsewhere and not self._is_closed:
                 self.revive(definition, key)
 
         self.services.pause(f"reading back {key}", settle, attempts)
