@@ -580,6 +580,26 @@ async def test_a_count_that_fails_is_told(store, clock):
 
 
 @quickly
+async def test_a_count_that_the_driver_cancels_is_told_and_hinders_no_release(
+    store, clock, monkeypatch
+):
+    async with frail(store, clock, Quarantined) as runtime:
+        ref = await aside(runtime)
+
+        async def cancelled(keys):
+            raise asyncio.CancelledError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "inbox_sizes", cancelled)
+            with pytest.raises(StoreUnavailable):
+                await hit(runtime, ref, 2)
+        assert await hit(runtime, ref, 2) is Outcome.HELD
+        await runtime.release(ref)
+        await runtime.settled()
+        assert await seen(runtime, ref) == (1, 2)
+
+
+@quickly
 async def test_a_release_that_cannot_read_leaves_the_quarantine_as_it_is(store, clock):
     async with frail(store, clock, Quarantined) as runtime:
         ref = await aside(runtime)
