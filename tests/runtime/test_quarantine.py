@@ -27,6 +27,7 @@ from perdure import (
 )
 from perdure.core.commit import InboxReason, QuarantineRow, Settlement
 from perdure.errors import (
+    CorruptRecord,
     HandlerFailed,
     InstanceQuarantined,
     MailboxFull,
@@ -53,7 +54,7 @@ from tests.runtime.frail import (
 )
 from tests.runtime.mortal import FATES, MortalStore, again, live
 from tests.runtime.passing import PassingClock
-from tests.runtime.support import parts, quickly, reopened, rounds
+from tests.runtime.support import FreeClock, parts, quickly, reopened, rounds
 
 ALWAYS = 10**6
 
@@ -181,6 +182,110 @@ async def test_what_fails_again_is_set_aside_again_first_in_order(store, clock):
             assert TRIED["x/1"] == attempts
             assert await quarantined(runtime) == [("x", "failed", 2)]
             assert [id for id, _ in await waiting(store)] == ["m-1", "m-2"]
+        await runtime.release(ref)
+        await runtime.settled()
+        assert await seen(runtime, ref) == (1, 2)
+
+
+async def senders(runtime: Runtime, ref: Any, first: int, last: int, **how: Any) -> list[Any]:
+    """Messages sent one after the other, by senders of whom some wait for room."""
+    sending = []
+    for n in range(first, last + 1):
+        sending.append(asyncio.ensure_future(hit(runtime, ref, n, **(how if n == first else {}))))
+    await rounds()
+    return sending
+
+
+@pytest.mark.parametrize("comes", ["first", "later"])
+@quickly
+async def test_who_waits_for_room_is_held_behind_those_that_are_in(store, clock, comes):
+    async with frail(store, clock, Quarantined, mailbox_max=3) as runtime:
+        ref = await born(runtime, Quarantined)
+        if comes == "later":
+            await hit(runtime, ref, 0)
+        store.hold_writes()
+        sending = await senders(runtime, ref, 1, 8, fails=1)
+        store.release()
+        assert set(await asyncio.gather(*sending)) == {Outcome.HELD}
+        assert [id for id, _ in await waiting(store)] == [f"m-{n}" for n in range(1, 9)]
+        await runtime.release(ref)
+        await runtime.settled()
+        assert (await seen(runtime, ref))[-8:] == tuple(range(1, 9))
+
+
+def breaking(store: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Loads of an instance say that its rows are damaged, until the list is emptied."""
+    damaged, load = ["damaged"], store.load
+
+    async def loading(keys):
+        found = await load(keys)
+        for one in found if damaged else ():
+            one.corrupt = CorruptRecord("damaged", saga="?", correlation_id="x")
+        return found
+
+    monkeypatch.setattr(store, "load", loading)
+    return damaged
+
+
+@pytest.mark.parametrize("brings", ["deadline", "wake-up"])
+@quickly
+async def test_what_time_brings_makes_room_for_nobody_before_those_that_are_in(
+    store, monkeypatch, brings
+):
+    clock = FreeClock()
+    async with frail(store, clock, Delayed, mailbox_max=3) as runtime:
+        ref = await born(runtime, Delayed)
+        if brings == "deadline":
+            await hit(runtime, ref, 0, at="deadline")
+        else:
+            assert await hit(runtime, ref, 0, fails=9) is Outcome.DELAYED
+        parts(runtime).supervisor.passivate(ref.key)
+        breaking(store, monkeypatch)
+        store.hold_loads()
+        await clock.advance(seconds(10))
+        sending = await senders(runtime, ref, 1, 6)
+        store.release()
+        assert set(await asyncio.gather(*sending)) == {Outcome.HELD}
+        held = [id for id, _ in await waiting(store) if id != "m-0"]
+        assert held == [f"m-{n}" for n in range(1, 7)]
+
+
+@quickly
+async def test_a_deadline_behind_the_message_that_failed_makes_room_for_nobody(store):
+    clock = FreeClock()
+    async with frail(store, clock, Quarantined, mailbox_max=4) as runtime:
+        ref = await born(runtime, Quarantined)
+        await hit(runtime, ref, 0, at="deadline")
+        store.hold_writes()
+        sending = await senders(runtime, ref, 1, 1, fails=1)
+        await clock.advance(seconds(1))
+        sending += await senders(runtime, ref, 2, 8)
+        store.release()
+        assert set(await asyncio.gather(*sending)) == {Outcome.HELD}
+        assert [id for id, _ in await waiting(store)] == [f"m-{n}" for n in range(1, 9)]
+
+
+@quickly
+async def test_what_a_lost_commit_left_open_revives_nobody_who_is_set_aside(store, monkeypatch):
+    clock = FreeClock()
+    async with frail(store, clock, Frail) as runtime:
+        ref = await born(runtime, Frail)
+        store.fail_writes(1, after_commit=True)
+        store.fail_loads(1)
+        lost = asyncio.ensure_future(hit(runtime, ref, 1))
+        while not lost.done():
+            await rounds()
+            await clock.advance(seconds(0.011))
+        with pytest.raises(OutcomeUnknown):
+            await lost
+        damaged = breaking(store, monkeypatch)
+        assert await hit(runtime, ref, 2) is Outcome.HELD
+        damaged.clear()  # mended; nobody has released it
+        for _ in range(5):
+            await clock.advance(seconds(1))
+            await rounds()
+        assert runtime.residents == 0
+        assert await quarantined(runtime) == [("x", "corrupt", 1)]
         await runtime.release(ref)
         await runtime.settled()
         assert await seen(runtime, ref) == (1, 2)
@@ -472,6 +577,26 @@ async def test_a_count_that_fails_is_told(store, clock):
         with pytest.raises(StoreUnavailable):
             await hit(runtime, ref, 2)
         assert await hit(runtime, ref, 2) is Outcome.HELD
+
+
+@quickly
+async def test_a_count_that_the_driver_cancels_is_told_and_hinders_no_release(
+    store, clock, monkeypatch
+):
+    async with frail(store, clock, Quarantined) as runtime:
+        ref = await aside(runtime)
+
+        async def cancelled(keys):
+            raise asyncio.CancelledError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "inbox_sizes", cancelled)
+            with pytest.raises(StoreUnavailable):
+                await hit(runtime, ref, 2)
+        assert await hit(runtime, ref, 2) is Outcome.HELD
+        await runtime.release(ref)
+        await runtime.settled()
+        assert await seen(runtime, ref) == (1, 2)
 
 
 @quickly

@@ -19,7 +19,9 @@ from perdure.errors import (
     InstanceFinished,
     RuntimeNotRunning,
     SagaFailed,
+    StoreUnavailable,
 )
+from perdure.runtime.dispatcher import Dispatcher
 from perdure.testing import SimulatedClock
 from tests.runtime.frail import (
     POINTS,
@@ -457,6 +459,31 @@ async def test_others_are_answered_when_one_escalates(store, clock, saga):
         await runtime.settled()
         taken = await seen(runtime, runtime.ref(saga, "x"))
         assert taken == ((1, 3, 2) if saga is Eager else (1, 2, 3))
+
+
+@pytest.mark.parametrize("start", ["slow", "broken"])
+@quickly
+async def test_an_escalation_while_the_runtime_starts_is_told_as_one(
+    store, clock, monkeypatch, start
+):
+    with pytest.raises(Escalated):
+        async with frail(store, clock, Escalating) as runtime:
+            await hit(runtime, await born(runtime, Escalating), 1, fails=100)
+    begin = Dispatcher.start
+
+    async def later(self, admit):
+        await runtime._ending.wait()
+        if start == "broken":
+            raise StoreUnavailable("not open")
+        await begin(self, admit)
+
+    runtime = frail(reopened(store), clock, Escalating)
+    monkeypatch.setattr(Dispatcher, "start", later)
+    with pytest.raises(Escalated, match="shaken"):
+        await runtime.start()
+    monkeypatch.undo()
+    async with frail(reopened(store), clock) as again:
+        await again.settled()
 
 
 @quickly

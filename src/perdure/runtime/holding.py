@@ -15,19 +15,17 @@ from typing import TYPE_CHECKING
 from perdure.core.commit import Entry, InboxReason, InboxRow, QuarantineRow, Settlement
 from perdure.core.outcome import Outcome
 from perdure.core.saga import Definition
-from perdure.errors import Fenced, Gone, MailboxFull, StoreError
+from perdure.errors import Fenced, Gone, MailboxFull, StoreError, StoreUnavailable
 from perdure.runtime.clock import Wake
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.pending import settling
+from perdure.runtime.supervised import UNEXPECTED
 from perdure.runtime.told import why_not
 
 if TYPE_CHECKING:
     from perdure.runtime.supervisor import Supervisor
 
 __all__ = ["Aside", "Holding"]
-
-DOUBLINGS_MAX = 6
-"""The pause before a write is tried again grows no further."""
 
 
 class Aside:
@@ -134,10 +132,10 @@ class Aside:
         self.go_on()
 
     def _wait(self) -> None:
-        supervisor, doublings = self._supervisor, min(self._failures - 1, DOUBLINGS_MAX)
-        pause_s = supervisor.services.settings.retry_pause_s * 2**doublings
-        supervisor.admission.pause(self.row.instance)
-        self._pause = supervisor.services.clock.call_later(pause_s, self.resume)
+        supervisor, key = self._supervisor, self.row.instance
+        supervisor.admission.pause(key)
+        what = f"holding what came for {key}"
+        self._pause = supervisor.services.pause(what, self.resume, self._failures)
 
     def resume(self) -> None:
         """The pause, if there is one, is over."""
@@ -166,11 +164,13 @@ class Aside:
         """See how many are held."""
         key, services = self.row.instance, self._supervisor.services
         limit = services.settings.waiting_max
-        failure: Exception | None = None
+        generation, failure = self.generation, None
         try:
             self._room = limit - (await services.store.inbox_sizes([key])).get(key, 0)
-        except Exception as error:
-            failure = error
+        except UNEXPECTED as error:  # also a ``CancelledError`` of the driver's: senders wait here
+            failure = error if isinstance(error, Exception) else _not_counted(error)
+        if generation != self.generation:
+            return  # over meanwhile
         self._task = None
         if self._room <= 0:
             self._refuse(failure)
@@ -232,6 +232,13 @@ class Holding:
         """The store failed."""
         if not self.is_void:
             self._aside.lost(error)
+
+
+def _not_counted(error: BaseException) -> StoreUnavailable:
+    """The store's driver passes on what is nobody's business but its own."""
+    unavailable = StoreUnavailable(f"what is held could not be counted: {error!r}")
+    unavailable.__cause__ = error
+    return unavailable
 
 
 def _is_refusable(delivery: Delivery) -> bool:

@@ -70,8 +70,8 @@ class SettingAside(Leaving):
         actor, supervisor = self.actor, self.actor.supervisor
         supervisor.wakeups.taken(actor.key, self.row.message_id)
         supervisor.quarantine.begin(self.quarantine, is_written=True)
-        self.delivery.answer(Outcome.HELD)
         supervisor.relieve(actor, self.followers)
+        self.delivery.answer(Outcome.HELD)  # last: whom it makes room for must not be before
 
     def unknown(self, error: StoreError) -> None:
         self.actor.supervisor.quarantine.doubt(self.actor.key)

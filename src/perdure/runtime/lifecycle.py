@@ -93,7 +93,8 @@ class Lifecycle:
         """Take the store, and go on with whatever was under way.
 
         Raises ``StoreLocked`` if another runtime owns the store, ``SchemaTooNew``,
-        ``NotADatabase``, ``StoreNotWritable``.
+        ``NotADatabase``, ``StoreNotWritable``; ``Escalated`` if what waited for this start
+        escalates.
         """
         if self._running is not None:
             raise RuntimeNotRunning("the runtime was started before", remedy="start it once")
@@ -102,11 +103,20 @@ class Lifecycle:
         try:
             self._running = Running(self._blueprint, epoch, self._stop_soon)
             await self._running.start()
-        except BaseException:
+            await self._end_if_escalated()
+        except BaseException as error:
             await self.stop()
             await self.store.close()
+            if isinstance(error, Exception) and self._escalated is not None:
+                raise self._escalated from error
             raise
         logger.info("running over %s, epoch %d", self.store.name, epoch)
+
+    async def _end_if_escalated(self) -> None:
+        """A message that waited has stopped the runtime before it was up."""
+        if self._stopping is not None and self._escalated is not None:
+            await self.stop()
+            raise self._escalated
 
     async def stop(self) -> None:
         """Take no more, finish what was accepted, give up the store.

@@ -38,7 +38,7 @@ from perdure.runtime.holding import Aside
 if TYPE_CHECKING:
     from perdure.runtime.supervisor import Supervisor
 
-__all__ = ["Quarantine", "QuarantinedInstance"]
+__all__ = ["Quarantine", "QuarantinedInstance", "is_answered_at_once"]
 
 logger = logging.getLogger("perdure.supervisor")
 
@@ -239,6 +239,11 @@ class Quarantine:
             problem = "the runtime stopped before the instance was released"
             _fail(released, RuntimeNotRunning(problem, remedy="release it again"))
         self._releases.clear()
+
+
+def is_answered_at_once(delivery: Delivery) -> bool:
+    """Nothing has to be written to hold it: time brings it again, or it is in the inbox."""
+    return bool(delivery.deadline_nr or delivery.wakes or delivery.waits)
 
 
 def _why(row: QuarantineRow) -> tuple[str, str]:

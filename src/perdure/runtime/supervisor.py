@@ -34,7 +34,7 @@ from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.endings import Endings
 from perdure.runtime.freezing import Freezing
 from perdure.runtime.leaving import Lifting
-from perdure.runtime.quarantine import Quarantine
+from perdure.runtime.quarantine import Quarantine, is_answered_at_once
 from perdure.runtime.recorded import answer_recorded
 from perdure.runtime.rehydration import Rehydration, quarantined
 from perdure.runtime.residency import Residency
@@ -148,7 +148,13 @@ class Supervisor(Actor):
         del self.active[actor.key]
         self.residency.forgotten(actor.key)
         actor.is_over = True
-        for delivery in (*followers, *actor.unanswered()):
+        self._hand_over(actor.key, [*followers, *actor.unanswered()])
+
+    def _hand_over(self, key: str, deliveries: list[Delivery]) -> None:
+        if key in self.quarantine:
+            # Last of all what is answered at once: whom it makes room for must not be before.
+            deliveries.sort(key=is_answered_at_once)
+        for delivery in deliveries:
             self.deliver(delivery)
 
     def escalated(self, error: Escalated) -> None:
@@ -247,10 +253,10 @@ class Supervisor(Actor):
             self.residency.forgotten(actor.key)
         actor.is_over = True
         is_aside = self.quarantine.not_rehydrated(actor.key, error)
-        for delivery in actor.unanswered():
-            if is_aside:
-                self.deliver(delivery)
-            else:
+        if is_aside:
+            self._hand_over(actor.key, actor.unanswered())
+        else:
+            for delivery in actor.unanswered():
                 self.refuse(delivery, why_not(delivery, error))
         self.services.commit.withdraw_void()
         if actor.key in self._unsettled and not self._is_closed and not is_aside:
@@ -261,7 +267,8 @@ class Supervisor(Actor):
         attempts = self._losses[key] = self._losses.get(key, 0) + 1
 
         def settle() -> None:
-            if key in self._unsettled and key not in self.active and not self._is_closed:
+            is_elsewhere = key in self.active or key in self.quarantine
+            if key in self._unsettled and not is_elsewhere and not self._is_closed:
                 self.revive(definition, key)
 
         self.services.pause(f"reading back {key}", settle, attempts)
