@@ -147,6 +147,11 @@ class Delivery(Envelope[Message]):
         return not (has_sender or self.deadline_nr or self.wakes or self.waits)
 
     @property
+    def is_redriven(self) -> bool:
+        """A message that comes with a row in the inbox, which its instance need not know yet."""
+        return self.waits and not self.wakes and self.row is None
+
+    @property
     def correlation_id(self) -> str:
         """The id of the instance."""
         return self.key[len(self.definition.name) + 1 :]

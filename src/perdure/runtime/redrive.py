@@ -32,6 +32,7 @@ from perdure.runtime.delivery import Delivery
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.job_tickets import Awaited, nothing
 from perdure.runtime.letters import DeadLetter, Sought
+from perdure.runtime.redriven import Redriven
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import Background
@@ -52,12 +53,14 @@ class DeadLetters:
         routing: Routing,
         dispatcher: Dispatcher,
         admit: Callable[[Delivery], None],
+        redriven: Redriven,
     ) -> None:
         self._services = services
         self._routing = routing
         self._dispatcher = dispatcher
         self._admit = admit
-        self._in_doubt: dict[tuple[str, str], Callable[[], None]] = {}
+        self._redriven = redriven
+        self._in_doubt: dict[tuple[str, str], Delivery | None] = {}
         self._reading = Background(
             services.clock,
             services.settings.retry_pause_s,
@@ -213,29 +216,38 @@ class DeadLetters:
             services.clock.now_ms(),
         )
         settlement = Settlement(row.instance, letter=row.position, inbox=waiting)
-
-        def deliver() -> None:
-            definition = self._routing.definitions.get(split_key(row.instance)[0])
-            if definition is not None:
-                kind = VerdictKind(found.kind)
-                delivery = Delivery(definition, row.instance, found.message, kind, found.strict)
-                delivery.waits = True
-                self._admit(delivery)
+        delivery: Delivery | None = None
+        definition = self._routing.definitions.get(split_key(row.instance)[0])
+        if definition is not None:
+            kind = VerdictKind(found.kind)
+            delivery = Delivery(definition, row.instance, found.message, kind, found.strict)
+            delivery.waits = True
+            self._redriven.begin(delivery)
 
         def read_back() -> None:
-            self._in_doubt[row.instance, row.message_id] = deliver
+            self._in_doubt[row.instance, row.message_id] = delivery
             self._reading.start()
 
-        return await self._move(settlement, deliver, read_back)
+        is_moved = await self._move(settlement, lambda: self._deliver(delivery), read_back)
+        if not is_moved and delivery is not None:
+            self._redriven.drop(delivery)
+        return is_moved
+
+    def _deliver(self, delivery: Delivery | None) -> None:
+        """The row is in the inbox. An incarnation that has begun meanwhile has found it there."""
+        if delivery is not None and delivery in self._redriven:
+            self._admit(delivery)
 
     async def _read_back(self) -> None:
         """Of redriven messages whose write failed: those that wait now are delivered."""
         while self._in_doubt:
-            (key, message_id), deliver = next(iter(self._in_doubt.items()))
+            (key, message_id), delivery = next(iter(self._in_doubt.items()))
             (loaded,) = await self._services.store.load([key])
             del self._in_doubt[key, message_id]
             if any(one.message_id == message_id for one in loaded.inbox):
-                deliver()  # it was written; only the answer was lost
+                self._deliver(delivery)  # it was written; only the answer was lost
+            elif delivery is not None:
+                self._redriven.drop(delivery)
 
     async def stop(self) -> None:
         """Read nothing more: the next runtime looks over the inbox."""

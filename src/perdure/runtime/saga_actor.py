@@ -128,6 +128,9 @@ class SagaActor(Actor):
             delivery.refuse(mistaken(delivery, error))
 
     def _receive(self, envelope: Delivery) -> None:
+        if envelope.is_redriven and not self.supervisor.redriven.take(envelope):
+            envelope.answer(Outcome.QUEUED)  # its row was found
+            return
         if self._is_known(envelope):
             return
         services = self.supervisor.services

@@ -138,6 +138,7 @@ def _processed_before(actor: SagaActor, delivery: Delivery) -> SendError:
 def take_over(actor: SagaActor, rows: list[InboxRow]) -> None:
     """An incarnation begins: these rows of its instance are in the inbox."""
     found = Waiting()
+    actor.supervisor.redriven.found(rows)
     for row in rows:
         try:
             found.add(_delivery_of(actor, row))
