@@ -228,7 +228,7 @@ class PendingDeadLetter(Pending):
 
 
 class PendingTaken(Pending):
-    """A held message that was processed before: it goes out of the inbox, and that is all."""
+    """A waiting message that was processed before: it goes out of the inbox, and that is all."""
 
     __slots__ = ()
 

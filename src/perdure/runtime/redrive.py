@@ -21,6 +21,7 @@ from perdure.core.correlation import VerdictKind, split_key
 from perdure.errors import (
     CodecError,
     DefinitionError,
+    InstanceFinished,
     UnknownMessageType,
     UnknownQueue,
     UnknownType,
@@ -32,10 +33,11 @@ from perdure.runtime.delivery import Delivery
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.job_tickets import Awaited, nothing
 from perdure.runtime.letters import DeadLetter, Sought
-from perdure.runtime.redriven import Redriven
+from perdure.runtime.rehydration import has_ended_with
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import Background
+from perdure.runtime.supervisor import Supervisor
 
 __all__ = ["DeadLetters"]
 
@@ -52,14 +54,13 @@ class DeadLetters:
         services: Services,
         routing: Routing,
         dispatcher: Dispatcher,
-        admit: Callable[[Delivery], None],
-        redriven: Redriven,
+        supervisor: Supervisor,
     ) -> None:
         self._services = services
         self._routing = routing
         self._dispatcher = dispatcher
-        self._admit = admit
-        self._redriven = redriven
+        self._supervisor = supervisor
+        self._redriven = supervisor.redriven
         self._in_doubt: dict[tuple[str, str], Delivery | None] = {}
         self._reading = Background(
             services.clock,
@@ -106,7 +107,8 @@ class DeadLetters:
         been told of the failure (``DeadLetter.is_told``), and whatever that did about it, such as
         compensating, stays done: see first whether it is still wanted. A message is taken by its
         instance after those that wait there; a deadline, whose failure is journaled, is not.
-        Raises ``CodecError`` if it cannot be read: it stays.
+        Raises ``CodecError`` if it cannot be read, ``InstanceFinished`` if its failure has ended
+        its instance: it stays.
         """
         row = await self._row(letter_id)
         if row is None:
@@ -123,7 +125,7 @@ class DeadLetters:
         reason: str | None = None,
         type: type | str | None = None,
     ) -> int:
-        """Redrive what ``list`` gives for these filters; how many it were. The unreadable stay.
+        """Redrive what ``list`` gives for these filters; how many it were. What cannot be stays.
 
         Commands whose sagas were told of the failure are among them, compensated or not; see
         ``redrive``. Raises as ``list`` does, before it does anything.
@@ -168,7 +170,7 @@ class DeadLetters:
         for letter_id in [letter.id async for letter in listed]:
             try:
                 count += await do(letter_id)
-            except CodecError as error:
+            except (CodecError, InstanceFinished) as error:
                 logger.warning("dead letter %d stays: %s", letter_id, error)
         return count
 
@@ -221,6 +223,15 @@ class DeadLetters:
         if definition is not None:
             kind = VerdictKind(found.kind)
             delivery = Delivery(definition, row.instance, found.message, kind, found.strict)
+            resident = self._supervisor.active.get(row.instance)
+            has_ended = await has_ended_with(services, resident, delivery)
+            if has_ended and await self._row(row.position) is not None:
+                raise InstanceFinished(
+                    f"the instance has ended with {row.type}: it takes it no more",
+                    saga=definition.name,
+                    correlation_id=delivery.correlation_id,
+                    remedy="start another instance, and discard the letter",
+                )
             delivery.waits = True
             self._redriven.begin(delivery)
 
@@ -236,7 +247,7 @@ class DeadLetters:
     def _deliver(self, delivery: Delivery | None) -> None:
         """The row is in the inbox. An incarnation that has begun meanwhile has found it there."""
         if delivery is not None and delivery in self._redriven:
-            self._admit(delivery)
+            self._supervisor.admit(delivery)
 
     async def _read_back(self) -> None:
         """Of redriven messages whose write failed: those that wait now are delivered."""

@@ -39,7 +39,7 @@ from perdure.runtime.pending import (
 )
 from perdure.runtime.told import is_asked_for, mistaken, not_written, too_long
 from perdure.runtime.waiting import Waiting, has_to_wait
-from perdure.runtime.woken import bury, drain, take_over, wake
+from perdure.runtime.woken import bury, drain, is_redriven_twice, take_over, wake
 
 if TYPE_CHECKING:
     from perdure.runtime.supervisor import Supervisor
@@ -128,10 +128,7 @@ class SagaActor(Actor):
             delivery.refuse(mistaken(delivery, error))
 
     def _receive(self, envelope: Delivery) -> None:
-        if envelope.is_redriven and not self.supervisor.redriven.take(envelope):
-            envelope.answer(Outcome.QUEUED)  # its row was found
-            return
-        if self._is_known(envelope):
+        if is_redriven_twice(self, envelope) or self._is_known(envelope):
             return
         services = self.supervisor.services
         if envelope.attempts >= services.settings.write_attempts:
