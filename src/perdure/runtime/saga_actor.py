@@ -38,7 +38,7 @@ from perdure.runtime.pending import (
     Unattended,
 )
 from perdure.runtime.told import is_asked_for, mistaken, not_written, too_long
-from perdure.runtime.waiting import Waiting, has_to_wait
+from perdure.runtime.waiting import Waiting, has_to_wait, look_up
 from perdure.runtime.woken import bury, drain, is_redriven_twice, take_over, wake
 
 if TYPE_CHECKING:
@@ -142,6 +142,8 @@ class SagaActor(Actor):
             self._follow(envelope)
         elif envelope.wakes:
             wake(self, envelope, now_ms)
+        elif envelope.asks_again:
+            look_up(self, envelope)
         elif self.waiting is None or not has_to_wait(self, envelope, now_ms):
             self.take(envelope, now_ms)
 
