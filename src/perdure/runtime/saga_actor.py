@@ -32,11 +32,7 @@ from perdure.runtime.delivery import Delivery, refusal
 from perdure.runtime.failing import fail
 from perdure.runtime.leaving import Leaving
 from perdure.runtime.missing import treat_missing
-from perdure.runtime.pending import (
-    Pending,
-    PendingTurn,
-    Unattended,
-)
+from perdure.runtime.pending import Pending, PendingTurn, Unattended
 from perdure.runtime.told import is_asked_for, mistaken, not_written, too_long
 from perdure.runtime.waiting import Waiting, has_to_wait, look_up
 from perdure.runtime.woken import bury, drain, is_redriven_twice, take_over, wake
@@ -128,7 +124,7 @@ class SagaActor(Actor):
             delivery.refuse(mistaken(delivery, error))
 
     def _receive(self, envelope: Delivery) -> None:
-        if is_redriven_twice(self, envelope) or self._is_known(envelope):
+        if self._is_known(envelope):
             return
         services = self.supervisor.services
         if envelope.attempts >= services.settings.write_attempts:
@@ -176,6 +172,8 @@ class SagaActor(Actor):
 
     def _is_known(self, delivery: Delivery) -> bool:
         """Answer a message that was processed before as it was then, once that is committed."""
+        if is_redriven_twice(self, delivery):
+            return True
         message_id = delivery.message.message_id
         if self.flying and message_id in self.flying:
             self.flying[message_id].repeat(delivery)
