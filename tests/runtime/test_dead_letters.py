@@ -42,8 +42,8 @@ from tests.runtime.errands import (
     letters,
     queue_of,
 )
-from tests.runtime.support import items, ledgers, open_ledger, quickly, reopened
-from tests.sagas import STRIKES, Closed, Ledger, Struck
+from tests.runtime.support import items, ledgers, open_ledger, parts, quickly, reopened
+from tests.sagas import STRIKES, Added, Closed, Ledger, Struck
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -325,6 +325,55 @@ async def test_a_redriven_message_that_fails_again_is_one_letter_again(store):
         assert again.id != letter.id
         assert await store.inner.inbox() == []
         assert await items(runtime, ref) == []
+
+
+@quickly
+async def test_a_redriven_message_of_a_passive_instance_is_tried_once(store):
+    tried = []
+
+    def fail(state):
+        tried.append(1)
+        raise ValueError("still not")
+
+    STRIKES["redriven"] = fail
+    async with ledgers(store) as runtime:
+        ref = await open_ledger(runtime)
+        with pytest.raises(HandlerFailed):
+            await runtime.send(ref, Struck("x", "redriven"), message_id="m-1")
+        for count in (2, 3, 4):
+            assert parts(runtime).supervisor.passivate(ref.key)
+            assert await runtime.dead_letters.redrive_all() == 1
+            await runtime.settled()
+            assert len(await letters(runtime)) == 1
+            assert len(tried) == count
+            assert await store.inner.inbox() == []
+
+
+@quickly
+async def test_a_redriven_message_is_tried_once_though_its_instance_is_read_meanwhile(store):
+    """The instance begins between the write and the delivery, as often as the loop allows."""
+    tried = []
+
+    def fail(state):
+        tried.append(1)
+        raise ValueError("still not")
+
+    STRIKES["redriven"] = fail
+    async with ledgers(store) as runtime:
+        ref = await open_ledger(runtime)
+        with pytest.raises(HandlerFailed):
+            await runtime.send(ref, Struck("x", "redriven"), message_id="m-1")
+        for turns in range(12):
+            assert parts(runtime).supervisor.passivate(ref.key)
+            redriving = asyncio.create_task(runtime.dead_letters.redrive_all())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await runtime.publish(Added("x", turns))
+            assert await redriving == 1
+            await runtime.settled()
+            assert len(await letters(runtime)) == 1
+            assert len(tried) == turns + 2
+            assert await store.inner.inbox() == []
 
 
 @pytest.mark.parametrize("after_commit", [True, False])

@@ -434,6 +434,50 @@ async def test_a_repeated_message_that_ended_its_instance_is_answered_so(store, 
             await runtime.cancel(ref)
 
 
+@pytest.mark.parametrize("is_passive", [False, True])
+@quickly
+async def test_the_letter_of_the_message_that_ended_its_instance_is_not_redriven(
+    store, clock, is_passive
+):
+    async with frail(store, clock, Stopped) as runtime:
+        ref = await born(runtime, Stopped)
+        with pytest.raises(HandlerFailed, match="start another one") as told:
+            await hit(runtime, ref, 1, fails=1)
+        assert "redrive" not in str(told.value)
+        (letter,) = [one async for one in runtime.dead_letters.list()]
+        if is_passive:
+            assert parts(runtime).supervisor.passivate(ref.key)
+        with pytest.raises(InstanceFinished, match="discard the letter"):
+            await runtime.dead_letters.redrive(letter.id)
+        assert await runtime.dead_letters.redrive_all() == 0
+        assert await letters(store) == [("ValueError", 1)]
+        assert await waiting(store) == []
+        assert await runtime.dead_letters.discard(letter.id)
+        assert not await runtime.dead_letters.redrive(letter.id)
+
+
+@pytest.mark.parametrize("is_passive", [False, True])
+@quickly
+async def test_a_redriven_message_that_was_sent_anew_leaves_no_row_and_no_letter(
+    store, clock, is_passive
+):
+    async with frail(store, clock, Frail) as runtime:
+        ref = await born(runtime, Frail)
+        with pytest.raises(HandlerFailed):
+            await hit(runtime, ref, 1, fails=1)
+        assert await hit(runtime, ref, 1) is Outcome.APPLIED
+        if is_passive:
+            assert parts(runtime).supervisor.passivate(ref.key)
+        assert await runtime.dead_letters.redrive_all() == 1
+        await runtime.settled()
+        assert await waiting(store) == []
+        assert await letters(store) == []
+        assert parts(runtime).supervisor.passivate(ref.key)
+        assert await hit(runtime, ref, 2) is Outcome.APPLIED
+        assert await letters(store) == []
+        assert await seen(runtime, ref) == (1, 2)
+
+
 class Eager(Escalating):
     name = "Eager"
     lets_pass: ClassVar[bool] = True

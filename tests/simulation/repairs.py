@@ -74,8 +74,7 @@ def dead_letters_come_to_life(world: World) -> None:
         for letter in letters:
             world.ask(partial(redrive, letter.id))
         world.advance(minutes=1)
-        # Of a message that was sent anew meanwhile nothing is to be done, and the letter says so.
-        letters = [one for one in world.dead_letters() if one.reason != "duplicate"]
+        letters = world.dead_letters()
     assert not letters, letters
     numbers = world.state(Mended, "d-1").numbers
     assert sorted(numbers) == [0, 1, 2], numbers

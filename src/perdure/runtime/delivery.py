@@ -85,13 +85,16 @@ class Delivery(Envelope[Message]):
 
     ``deadline_nr`` is the turn that armed the deadline which this message reports, 0 for other
     messages. ``waits`` says that the message has a row in the inbox, ``row`` is that row, where it
-    is known. ``wakes`` marks the order to look after what waits: the moment of the message of this
-    id has come, if there is one. ``room`` is left when it is answered. ``attempts`` counts commits
-    that failed, ``last_error`` is why the last one did. ``settlement`` ends the job whose result
-    this is: whatever is written of this delivery takes it along, and leaves None here.
+    is known. ``asks_again`` says that it waited there when it was delivered before: it has its turn
+    from there, or has had its end. ``wakes`` marks the order to look after what waits: the moment
+    of the message of this id has come, if there is one. ``room`` is left when it is answered.
+    ``attempts`` counts commits that failed, ``last_error`` is why the last one did. ``settlement``
+    ends the job whose result this is: whatever is written of this delivery takes it along, and
+    leaves None here.
     """
 
     __slots__ = (
+        "asks_again",
         "attempts",
         "deadline_nr",
         "definition",
@@ -128,6 +131,7 @@ class Delivery(Envelope[Message]):
         self.reply = reply
         self.deadline_nr = 0
         self.waits = False
+        self.asks_again = False
         self.wakes = False
         self.row: InboxRow | None = None
         self.attempts = 0
@@ -145,6 +149,11 @@ class Delivery(Envelope[Message]):
         """A message whose sender does not wait for an answer, and which is kept nowhere else."""
         has_sender = self.future is not None or self.reply is not None
         return not (has_sender or self.deadline_nr or self.wakes or self.waits)
+
+    @property
+    def is_redriven(self) -> bool:
+        """A message that comes with a row in the inbox, which its instance need not know yet."""
+        return self.waits and not self.wakes and self.row is None
 
     @property
     def correlation_id(self) -> str:

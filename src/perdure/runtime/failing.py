@@ -96,7 +96,7 @@ def _restart(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms:
 
 
 def _stop(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms: int) -> None:
-    problem = told(delivery, error)
+    problem = told(delivery, error, ends=True)
     logger.error("%s ends as failed, as its supervision says: %s", actor.key, problem)
     services, attempts = actor.supervisor.services, failures_of(delivery) + 1
     turn = ended_by_failure(

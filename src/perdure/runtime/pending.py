@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from perdure.runtime.saga_actor import SagaActor
 
 __all__ = [
+    "WAITING",
     "Pending",
     "PendingDeadLetter",
     "PendingEnd",
@@ -188,7 +189,7 @@ class PendingEnd(PendingTurn):
         delivery.refuse(self.error)
 
 
-_WAITING = {
+WAITING = {
     InboxReason.MISSING: Outcome.PARKED,
     InboxReason.HELD: Outcome.QUEUED,
     InboxReason.DELAYED: Outcome.DELAYED,
@@ -207,7 +208,7 @@ class PendingWait(Pending):
 
     def settle(self) -> None:
         self.actor.supervisor.wakeups.waits(self.row)
-        self.delivery.answer(_WAITING[self.row.reason])
+        self.delivery.answer(WAITING[self.row.reason])
 
 
 class PendingDeadLetter(Pending):
@@ -228,7 +229,7 @@ class PendingDeadLetter(Pending):
 
 
 class PendingTaken(Pending):
-    """A held message that was processed before: it goes out of the inbox, and that is all."""
+    """A waiting message that was processed before: it goes out of the inbox, and that is all."""
 
     __slots__ = ()
 

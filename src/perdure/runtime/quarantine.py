@@ -165,7 +165,7 @@ class Quarantine:
         error = self.error_of(delivery.key)
         if error is not None and (delivery.deadline_nr or delivery.wakes):
             delivery.refuse(error)
-        elif delivery.waits:
+        elif delivery.waits or delivery.asks_again:
             delivery.answer(Outcome.HELD)  # it is in the inbox already
         else:
             aside.hold(delivery)

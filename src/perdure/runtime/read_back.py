@@ -33,6 +33,7 @@ class ReadBack:
         self._services = services
         self._hand_out = hand_out
         self._doubts: set[int] = set()
+        self._in_reading: set[int] = set()
         self._released: set[int] = set()
         self._readers = 0
         self._changed: set[int] = set()
@@ -48,7 +49,7 @@ class ReadBack:
     @property
     def has_doubts(self) -> bool:
         """Rows are in doubt: what is committed now must come after them."""
-        return bool(self._doubts)
+        return bool(self._doubts or self._in_reading)
 
     @property
     def is_settled(self) -> bool:
@@ -82,9 +83,15 @@ class ReadBack:
 
     async def _read_doubts(self) -> None:
         while self._doubts:
-            positions = sorted(self._doubts)
-            await self._read_doubts_at(positions)
-            self._doubts.difference_update(positions)
+            # Doubted anew while it is read, a position is read anew: it may be written since.
+            self._in_reading, self._doubts = self._doubts, set()
+            try:
+                await self._read_doubts_at(sorted(self._in_reading))
+            except BaseException:
+                self._doubts |= self._in_reading
+                raise
+            finally:
+                self._in_reading = set()
 
     async def _read_doubts_at(self, positions: list[int]) -> None:
         for row in await self._read(partial(self._services.store.jobs_at, positions)):

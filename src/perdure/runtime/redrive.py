@@ -21,6 +21,7 @@ from perdure.core.correlation import VerdictKind, split_key
 from perdure.errors import (
     CodecError,
     DefinitionError,
+    InstanceFinished,
     UnknownMessageType,
     UnknownQueue,
     UnknownType,
@@ -32,9 +33,11 @@ from perdure.runtime.delivery import Delivery
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.job_tickets import Awaited, nothing
 from perdure.runtime.letters import DeadLetter, Sought
+from perdure.runtime.rehydration import has_ended_with
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import Background
+from perdure.runtime.supervisor import Supervisor
 
 __all__ = ["DeadLetters"]
 
@@ -51,13 +54,14 @@ class DeadLetters:
         services: Services,
         routing: Routing,
         dispatcher: Dispatcher,
-        admit: Callable[[Delivery], None],
+        supervisor: Supervisor,
     ) -> None:
         self._services = services
         self._routing = routing
         self._dispatcher = dispatcher
-        self._admit = admit
-        self._in_doubt: dict[tuple[str, str], Callable[[], None]] = {}
+        self._supervisor = supervisor
+        self._redriven = supervisor.redriven
+        self._in_doubt: dict[tuple[str, str], Delivery | None] = {}
         self._reading = Background(
             services.clock,
             services.settings.retry_pause_s,
@@ -103,7 +107,8 @@ class DeadLetters:
         been told of the failure (``DeadLetter.is_told``), and whatever that did about it, such as
         compensating, stays done: see first whether it is still wanted. A message is taken by its
         instance after those that wait there; a deadline, whose failure is journaled, is not.
-        Raises ``CodecError`` if it cannot be read: it stays.
+        Raises ``CodecError`` if it cannot be read, ``InstanceFinished`` if its failure has ended
+        its instance: it stays.
         """
         row = await self._row(letter_id)
         if row is None:
@@ -120,7 +125,7 @@ class DeadLetters:
         reason: str | None = None,
         type: type | str | None = None,
     ) -> int:
-        """Redrive what ``list`` gives for these filters; how many it were. The unreadable stay.
+        """Redrive what ``list`` gives for these filters; how many it were. What cannot be stays.
 
         Commands whose sagas were told of the failure are among them, compensated or not; see
         ``redrive``. Raises as ``list`` does, before it does anything.
@@ -165,7 +170,7 @@ class DeadLetters:
         for letter_id in [letter.id async for letter in listed]:
             try:
                 count += await do(letter_id)
-            except CodecError as error:
+            except (CodecError, InstanceFinished) as error:
                 logger.warning("dead letter %d stays: %s", letter_id, error)
         return count
 
@@ -213,29 +218,47 @@ class DeadLetters:
             services.clock.now_ms(),
         )
         settlement = Settlement(row.instance, letter=row.position, inbox=waiting)
-
-        def deliver() -> None:
-            definition = self._routing.definitions.get(split_key(row.instance)[0])
-            if definition is not None:
-                kind = VerdictKind(found.kind)
-                delivery = Delivery(definition, row.instance, found.message, kind, found.strict)
-                delivery.waits = True
-                self._admit(delivery)
+        delivery: Delivery | None = None
+        definition = self._routing.definitions.get(split_key(row.instance)[0])
+        if definition is not None:
+            kind = VerdictKind(found.kind)
+            delivery = Delivery(definition, row.instance, found.message, kind, found.strict)
+            resident = self._supervisor.active.get(row.instance)
+            has_ended = await has_ended_with(services, resident, delivery)
+            if has_ended and await self._row(row.position) is not None:
+                raise InstanceFinished(
+                    f"the instance has ended with {row.type}: it takes it no more",
+                    saga=definition.name,
+                    correlation_id=delivery.correlation_id,
+                    remedy="start another instance, and discard the letter",
+                )
+            delivery.waits = True
+            self._redriven.begin(delivery)
 
         def read_back() -> None:
-            self._in_doubt[row.instance, row.message_id] = deliver
+            self._in_doubt[row.instance, row.message_id] = delivery
             self._reading.start()
 
-        return await self._move(settlement, deliver, read_back)
+        is_moved = await self._move(settlement, lambda: self._deliver(delivery), read_back)
+        if not is_moved and delivery is not None:
+            self._redriven.drop(delivery)
+        return is_moved
+
+    def _deliver(self, delivery: Delivery | None) -> None:
+        """The row is in the inbox. An incarnation that has begun meanwhile has found it there."""
+        if delivery is not None and delivery in self._redriven:
+            self._supervisor.admit(delivery)
 
     async def _read_back(self) -> None:
         """Of redriven messages whose write failed: those that wait now are delivered."""
         while self._in_doubt:
-            (key, message_id), deliver = next(iter(self._in_doubt.items()))
+            (key, message_id), delivery = next(iter(self._in_doubt.items()))
             (loaded,) = await self._services.store.load([key])
             del self._in_doubt[key, message_id]
             if any(one.message_id == message_id for one in loaded.inbox):
-                deliver()  # it was written; only the answer was lost
+                self._deliver(delivery)  # it was written; only the answer was lost
+            elif delivery is not None:
+                self._redriven.drop(delivery)
 
     async def stop(self) -> None:
         """Read nothing more: the next runtime looks over the inbox."""

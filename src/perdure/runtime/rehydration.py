@@ -19,13 +19,14 @@ from perdure.core.correlation import split_key
 from perdure.core.instance import Instance, ProcessedMessages
 from perdure.core.replay import replay
 from perdure.core.saga import Definition
-from perdure.errors import CodecError, CorruptRecord, InstanceQuarantined, StoreError
+from perdure.errors import CodecError, CorruptRecord, InstanceQuarantined, PerdureError, StoreError
+from perdure.runtime.delivery import Delivery
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import Background
 from perdure.store.protocol import LoadedInstance
 
-__all__ = ["Folded", "Rehydration", "fold", "fold_loaded", "quarantined"]
+__all__ = ["Folded", "Rehydration", "fold", "fold_loaded", "has_ended_with", "quarantined"]
 
 logger = logging.getLogger("perdure.saga")
 
@@ -122,6 +123,21 @@ class Owner(Protocol):
     """Who asked for incarnations, and hears if one cannot be had."""
 
     def rehydration_failed(self, actor: SagaActor, error: Exception) -> None: ...
+
+
+async def has_ended_with(
+    services: Services, resident: SagaActor | None, delivery: Delivery
+) -> bool:
+    """The instance has processed the message, and is over; False if that cannot be said."""
+    if resident is not None and resident.committed is not None:
+        instance, processed = resident.committed, resident.processed
+    else:
+        try:
+            (loaded,) = await services.store.load([delivery.key])
+            instance, processed, _ = await fold_loaded(services, delivery.definition, loaded)
+        except PerdureError:
+            return False
+    return instance.status.is_over and processed.turn_of(delivery.message.message_id) is not None
 
 
 class Rehydration:

@@ -88,7 +88,7 @@ class Running:
         self.supervisor.enlist()
         self.handoff = Handoff(services, routing, self.supervisor)
         self.views = Views(services, self.supervisor)
-        self.letters = DeadLetters(services, routing, self.dispatcher, self.supervisor.admit)
+        self.letters = DeadLetters(services, routing, self.dispatcher, self.supervisor)
         self.queues = Queues(services, outbound, self.dispatcher)
         self._watch = LoopWatch(
             min(settings.loop_block_limit_s, settings.turn_limit_s),

@@ -32,14 +32,10 @@ from perdure.runtime.delivery import Delivery, refusal
 from perdure.runtime.failing import fail
 from perdure.runtime.leaving import Leaving
 from perdure.runtime.missing import treat_missing
-from perdure.runtime.pending import (
-    Pending,
-    PendingTurn,
-    Unattended,
-)
+from perdure.runtime.pending import Pending, PendingTurn, Unattended
 from perdure.runtime.told import is_asked_for, mistaken, not_written, too_long
-from perdure.runtime.waiting import Waiting, has_to_wait
-from perdure.runtime.woken import bury, drain, take_over, wake
+from perdure.runtime.waiting import Waiting, has_to_wait, look_up
+from perdure.runtime.woken import bury, drain, is_redriven_twice, take_over, wake
 
 if TYPE_CHECKING:
     from perdure.runtime.supervisor import Supervisor
@@ -142,6 +138,8 @@ class SagaActor(Actor):
             self._follow(envelope)
         elif envelope.wakes:
             wake(self, envelope, now_ms)
+        elif envelope.asks_again:
+            look_up(self, envelope)
         elif self.waiting is None or not has_to_wait(self, envelope, now_ms):
             self.take(envelope, now_ms)
 
@@ -174,6 +172,8 @@ class SagaActor(Actor):
 
     def _is_known(self, delivery: Delivery) -> bool:
         """Answer a message that was processed before as it was then, once that is committed."""
+        if is_redriven_twice(self, delivery):
+            return True
         message_id = delivery.message.message_id
         if self.flying and message_id in self.flying:
             self.flying[message_id].repeat(delivery)

@@ -2,8 +2,8 @@
 
 An event's row is deleted when every instance it concerns has it (but for the one that published
 it); with a single one, in the very transaction of its turn. A command's reply goes back to the
-instance that sent it, like the result of a worker. Each delivery has an id derived from the row's,
-so repeating it applies nothing twice.
+instance that sent it, like the result of a worker; while it waits at its instance, it is asked for.
+Each delivery has an id derived from the row's, so repeating it applies nothing twice.
 Next to read: ``directed_mail.py``, ``settling.py``.
 """
 
@@ -16,8 +16,10 @@ from typing import Any
 from perdure.codec.outbox import unpack_context
 from perdure.core.commit import OutboxKind, OutboxRow, Settlement
 from perdure.core.family import ToInstance
+from perdure.core.outcome import Outcome
 from perdure.errors import (
     CodecError,
+    HandlerFailed,
     JobError,
     PerdureError,
     RuntimeNotRunning,
@@ -28,11 +30,18 @@ from perdure.runtime.directed_mail import DirectedMail
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
 from perdure.runtime.settling import Settling
+from perdure.runtime.supervised import growing_s
 from perdure.runtime.telling import NOW_OR_LATER
 
 __all__ = ["SagaMail"]
 
 logger = logging.getLogger("perdure.workers")
+
+ASK_AGAIN_S = 1.0
+"""The first pause before a command that waits at its instance is asked for; the last is 64 s."""
+
+_WAITS = (Outcome.HELD, Outcome.DELAYED, Outcome.QUEUED, Outcome.PARKED)
+"""The command is in the inbox of its instance, which has not had it yet."""
 
 
 class SagaMail:
@@ -101,6 +110,7 @@ class SagaMail:
 
     def _ask(self, row: OutboxRow, command: Any, delivery: Delivery) -> None:
         delivery.reply = Asked(self, row, command, delivery)
+        delivery.asks_again = row.attempts > 0
         self._settling.telling.admit(delivery)
 
     # What became of the deliveries
@@ -108,10 +118,23 @@ class SagaMail:
     def replied(self, row: OutboxRow, receipt: Receipt) -> None:
         """The saga has taken the command, and its answer, if any, is a message."""
         self._release(row.position)
+        if receipt.outcome in _WAITS:
+            self._ask_later(row, receipt)
+            return
+        if receipt.outcome is Outcome.FAILED:
+            self._settling.given_up(row, 1, "non-retryable", _ended_by(row, receipt))
+            return
         try:
             self._settling.succeeded(row, receipt.reply, ())
         except JobError as error:
             self._settling.given_up(row, 1, "non-retryable", error)
+
+    def _ask_later(self, row: OutboxRow, receipt: Receipt) -> None:
+        """It waits there in the inbox: ask then what became of it. The row counts how often."""
+        pause_s = growing_s(ASK_AGAIN_S, row.attempts + 1)
+        due_at_ms = self._services.clock.now_ms() + int(pause_s * 1000)
+        said = f"it waits at {receipt.saga}/{receipt.correlation_id}: {receipt.outcome}"
+        self._settling.postponed(row, row.attempts + 1, due_at_ms, said)
 
     def refused(
         self, row: OutboxRow, command: Any, delivery: Delivery, error: BaseException
@@ -142,6 +165,15 @@ class SagaMail:
     def later(self, row: OutboxRow, function: Callable[[], None]) -> None:
         """Call after a pause."""
         self._settling.jobs.pause(row.position, f"delivering {row.type}", function)
+
+
+def _ended_by(row: OutboxRow, receipt: Receipt) -> PerdureError:
+    return HandlerFailed(
+        f"handling {row.type} failed, and ended the instance",
+        saga=receipt.saga,
+        correlation_id=receipt.correlation_id,
+        remedy="mend the handler, then start another instance",
+    )
 
 
 class Asked:

@@ -36,6 +36,7 @@ from perdure.runtime.freezing import Freezing
 from perdure.runtime.leaving import Lifting
 from perdure.runtime.quarantine import Quarantine, is_answered_at_once
 from perdure.runtime.recorded import answer_recorded
+from perdure.runtime.redriven import Redriven
 from perdure.runtime.rehydration import Rehydration, quarantined
 from perdure.runtime.residency import Residency
 from perdure.runtime.saga_actor import SagaActor
@@ -80,6 +81,7 @@ class Supervisor(Actor):
         self.wakeups = Wakeups(services, definitions, self.admit)
         self.endings = Endings()
         self.restarts = Restarts()
+        self.redriven = Redriven()
         self.quarantine = Quarantine(self)
 
     def on_stop(self) -> None:

@@ -23,13 +23,14 @@ from perdure.runtime.delivery import Delivery
 __all__ = ["is_asked_for", "mistaken", "not_written", "stopped", "told", "too_long", "why_not"]
 
 
-def told(delivery: Delivery, error: BaseException) -> SendError:
-    """The saga's code raised, and the message is a dead letter now."""
+def told(delivery: Delivery, error: BaseException, *, ends: bool = False) -> SendError:
+    """The saga's code raised, and the message is a dead letter now; its instance may end, too."""
+    remedy = _ENDED if ends else _what_to_do(delivery)
     saga, correlation_id = delivery.definition.name, delivery.correlation_id
     if isinstance(error, (InvalidEffect, TurnTooLong)):
         error.about(saga, correlation_id)
         if _NOTHING not in (error.remedy or ""):  # the saga may raise one object again and again
-            error.remedy = "; ".join(filter(None, (error.remedy, _what_to_do(delivery))))
+            error.remedy = "; ".join(filter(None, (error.remedy, remedy)))
         return error
     failures = 0 if delivery.row is None else delivery.row.attempts
     failure = HandlerFailed(
@@ -37,13 +38,17 @@ def told(delivery: Delivery, error: BaseException) -> SendError:
         + (f", at attempt {failures + 1}, which was the last" if failures else ""),
         saga=saga,
         correlation_id=correlation_id,
-        remedy=_what_to_do(delivery),
+        remedy=remedy,
     )
     failure.__cause__ = error
     return failure
 
 
 _NOTHING = "nothing of the turn was kept"
+_ENDED = (
+    f"{_NOTHING}, and the instance has ended, as its supervision says: mend the handler, then "
+    "start another one (the message is kept as a dead letter)"
+)
 
 
 def _what_to_do(delivery: Delivery) -> str:

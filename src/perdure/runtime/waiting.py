@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 from perdure.core.commit import InboxReason, InboxRow
 from perdure.core.correlation import VerdictKind
 from perdure.core.described import in_short
-from perdure.errors import MailboxFull, NonRetryable
+from perdure.core.outcome import Outcome
+from perdure.errors import HandlerFailed, MailboxFull, NonRetryable
 from perdure.messages import datetime_of
 from perdure.runtime.delivery import Delivery
-from perdure.runtime.pending import PendingWait
+from perdure.runtime.pending import WAITING, PendingWait
 
 if TYPE_CHECKING:
     from perdure.runtime.saga_actor import SagaActor
@@ -35,6 +36,7 @@ __all__ = [
     "is_full",
     "keep",
     "keep_back",
+    "look_up",
     "postpone",
     "take_out",
 ]
@@ -112,6 +114,28 @@ def has_to_wait(actor: SagaActor, delivery: Delivery, now_ms: int) -> bool:
     if not is_full(actor, delivery):
         keep(actor, delivery, InboxReason.QUEUED, now_ms)
     return True
+
+
+def look_up(actor: SagaActor, delivery: Delivery) -> None:
+    """The message waited here: tell whether it still does. It had no turn that is kept."""
+    message_id = delivery.message.message_id
+    kept = actor.waiting.get(message_id) if actor.waiting is not None else None
+    if kept is not None:
+        delivery.answer(WAITING[_reason(kept)])
+    elif any(
+        one.message.message_id == message_id
+        for pending in actor.in_flight or ()
+        for one in pending.deliveries
+    ):
+        delivery.answer(Outcome.QUEUED)  # its end is being written
+    else:
+        error = HandlerFailed(
+            f"{delivery.message.type} waited, and was not applied: it is a dead letter, or was",
+            saga=actor.definition.name,
+            correlation_id=actor.head.correlation_id,
+            remedy="see runtime.dead_letters for the reason",
+        )
+        delivery.refuse(error)
 
 
 def is_full(actor: SagaActor, delivery: Delivery) -> bool:

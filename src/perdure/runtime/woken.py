@@ -24,7 +24,7 @@ from perdure.runtime.waiting import Waiting, failures_of, is_blocked, take_out
 if TYPE_CHECKING:
     from perdure.runtime.saga_actor import SagaActor
 
-__all__ = ["bury", "drain", "take_over", "wake"]
+__all__ = ["bury", "drain", "is_redriven_twice", "take_over", "wake"]
 
 logger = logging.getLogger("perdure.saga")
 
@@ -77,15 +77,8 @@ def drain(actor: SagaActor, now_ms: int) -> None:
         actor.supervisor.admission.count(kept)
         if actor.processed.turn_of(message_id) is None:
             actor.take(kept, now_ms)
-        elif _is_held(kept):
+        else:  # held, or redriven, when nobody looked whether it was processed before
             actor.write(PendingTaken(actor, kept))
-        else:
-            bury(actor, kept, "duplicate", _processed_before(actor, kept))
-
-
-def _is_held(delivery: Delivery) -> bool:
-    """It was kept for its instance's release, and nobody looked whether it was processed before."""
-    return delivery.row is not None and delivery.row.reason is InboxReason.HELD
 
 
 def _drain_later(actor: SagaActor, message_id: str) -> None:
@@ -108,6 +101,21 @@ def _drain_later(actor: SagaActor, message_id: str) -> None:
     asyncio.get_running_loop().call_soon(go_on)
 
 
+def is_redriven_twice(actor: SagaActor, delivery: Delivery) -> bool:
+    """A redriven message whose row this incarnation has found, or that was processed before."""
+    if not delivery.is_redriven:
+        return False
+    message_id = delivery.message.message_id
+    if not actor.supervisor.redriven.take(delivery):
+        delivery.answer(Outcome.QUEUED)
+        return True
+    is_flying = actor.flying is not None and message_id in actor.flying
+    if is_flying or actor.processed.turn_of(message_id) is not None:
+        actor.write(PendingTaken(actor, delivery))
+        return True
+    return False
+
+
 def bury(actor: SagaActor, delivery: Delivery, reason: str, error: SendError) -> None:
     """The message will have no turn, and must not wait for ever: make it a dead letter."""
     letter = dead_letter(actor.supervisor.services, delivery, reason, error, failures_of(delivery))
@@ -126,18 +134,10 @@ def _expire(actor: SagaActor, delivery: Delivery) -> None:
     actor.write(PendingExpiry(actor, delivery, letter))
 
 
-def _processed_before(actor: SagaActor, delivery: Delivery) -> SendError:
-    return SendError(
-        f"{delivery.message.type} was processed before under this message id",
-        saga=actor.definition.name,
-        correlation_id=actor.head.correlation_id,
-        remedy="nothing is to be done",
-    )
-
-
 def take_over(actor: SagaActor, rows: list[InboxRow]) -> None:
     """An incarnation begins: these rows of its instance are in the inbox."""
     found = Waiting()
+    actor.supervisor.redriven.found(rows)
     for row in rows:
         try:
             found.add(_delivery_of(actor, row))
