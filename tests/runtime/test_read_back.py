@@ -11,6 +11,8 @@ from perdure.runtime.clock import SystemClock
 from perdure.runtime.read_back import ReadBack
 from tests.runtime.support import quickly
 
+_row: Any = SimpleNamespace
+
 
 class Table:
     """A store whose read shows what was there when it began, and ends when it is let."""
@@ -22,7 +24,7 @@ class Table:
         self.may_end = asyncio.Event()
 
     async def jobs_at(self, positions: list[int]) -> list[Any]:
-        shown = [SimpleNamespace(position=one) for one in positions if one in self.positions]
+        shown = [_row(position=one) for one in positions if one in self.positions]
         self.reads += 1
         self.begun.set()
         await self.may_end.wait()
@@ -39,15 +41,13 @@ async def test_what_is_doubted_anew_while_it_is_read_is_read_anew():
         handed_out.append(row.position)
         there.set()
 
-    services: Any = SimpleNamespace(
-        store=table, clock=SystemClock(), settings=Settings(retry_pause_s=0.001)
-    )
+    services: Any = _row(store=table, clock=SystemClock(), settings=Settings(retry_pause_s=0.001))
     reading = ReadBack(services, hand_out, lambda: None)
-    reading.doubtful([SimpleNamespace(position=5)])  # a first try, which was not written
+    reading.doubtful([_row(position=5)])  # a first try, which was not written
     await table.begun.wait()
     table.positions.add(5)  # the second one was
     assert reading.has_doubts
-    reading.doubtful([SimpleNamespace(position=5)])
+    reading.doubtful([_row(position=5)])
     table.may_end.set()
     async with asyncio.timeout(5):
         await there.wait()
