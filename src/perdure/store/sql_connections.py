@@ -73,20 +73,21 @@ class Connections:
         return connection
 
     async def close(self) -> None:
-        """Close both; the write-ahead log is folded into the file."""
+        """Close both; the write-ahead log is folded into the file.
+
+        Cancelled, because a thread is stuck, it leaves everything as it is.
+        """
         if self._replacing:
             await asyncio.wait(self._replacing.values())
         both = [connection for connection in (self.writer, self.reader) if connection is not None]
-        try:
-            if self.writer is not None:
-                with suppress(ThreadDied):  # then SQLite does it, as the last connection closes
-                    await self.writer.run(_checkpoint)
-        finally:
-            for connection in both:
-                connection.give_back()
-            await self.driver.dispose()
-            for connection in both:
-                connection.join()
+        if self.writer is not None:
+            with suppress(ThreadDied):  # then SQLite does it, as the last connection closes
+                await self.writer.run(_checkpoint)
+        for connection in both:
+            connection.give_back()
+        await self.driver.dispose()
+        for connection in both:
+            connection.join()
 
     async def write(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Run a function that writes. Cancelled, it runs to its end all the same."""
