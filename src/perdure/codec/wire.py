@@ -7,6 +7,7 @@ annotations and no classes. Next to read: ``scalars.py``, what the ext codes mea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -53,20 +54,14 @@ def unpack(data: bytes, read_ext: Callable[[int, bytes], object]) -> Any:
     """
     value = _unpackb(data, raw=False, strict_map_key=False, ext_hook=read_ext)
     # msgpack builds its Timestamp for ext code -1 without asking `read_ext`.
-    if b"\xff" in data and _may_hold_timestamp(data) and _holds_timestamp(value):
+    if _MAYBE_TIMESTAMP.search(data) and _holds_timestamp(value):
         raise ValueError("a msgpack timestamp, which perdure never writes")
     return value
 
 
-def _may_hold_timestamp(data: bytes) -> bool:
-    """Whether there is what begins an ext element of code -1: two lengths fixed, three told."""
-    return (
-        b"\xd6\xff" in data
-        or b"\xd7\xff" in data
-        or b"\x0c\xff" in data
-        or b"\x04\xff" in data
-        or b"\x08\xff" in data
-    )
+_MAYBE_TIMESTAMP = re.compile(rb"\xff(?<=[\x04\x08\x0c\xd6\xd7]\xff)")
+"""What begins an ext element of code -1: two lengths are fixed, three told. Looks for the 0xff, and
+at the byte before it then, which is several times faster than the other way round."""
 
 
 def _holds_timestamp(value: object) -> bool:
@@ -95,7 +90,7 @@ def unpack_row(data: bytes) -> Any:
         value = _unpackb(data, raw=False, strict_map_key=False, ext_hook=_no_ext)
     except Exception as error:
         raise DecodeError(f"bytes that are no msgpack: {error}") from error
-    if b"\xff" in data and _may_hold_timestamp(data) and _holds_timestamp(value):
+    if _MAYBE_TIMESTAMP.search(data) and _holds_timestamp(value):
         raise DecodeError("a msgpack timestamp, which perdure never writes")
     return value
 
