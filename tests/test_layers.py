@@ -63,7 +63,12 @@ MAY_IMPORT = {
     "actors": {"actors"},
     "runtime": {
         "errors", "failpoints", "messages", "settings", "core", "codec", "store", "actors",
-        "process_manager", "job", "worker_signature", "queue", "member", "runtime",
+        "observer", "process_manager", "job", "worker_signature", "queue", "member", "runtime",
+    },
+    "observer": {"errors", "messages", "core"},
+    "ops": {
+        "errors", "messages", "settings", "core", "codec", "store", "observer", "process_manager",
+        "queue", "member", "runtime", "ops",
     },
     "testing": {
         "errors", "failpoints", "messages", "settings", "core", "codec", "store", "actors",
@@ -116,6 +121,8 @@ def test_what_belongs_to_one_package_is_imported_nowhere_else(path):
             assert layer_of(path) == "codec"
         if root in {"sqlalchemy", "aiosqlite", "sqlite3", "fcntl"}:
             assert layer_of(path) in {"store", "testing"}
+        if root in {"prometheus_client", "opentelemetry", "starlette", "typer", "rich"}:
+            assert layer_of(path) == "ops"
         if name.startswith("pykka._"):
             assert layer_of(path) == "actors"
         if root == "time":
