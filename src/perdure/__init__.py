@@ -66,10 +66,12 @@ from perdure.messages import (
     TimeoutReached,
     message,
 )
+from perdure.ops.control.server import attend as _attend
 from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
 from perdure.runs import PauseSchedule, ResumeSchedule, Run, TriggerSchedule
+from perdure.runtime.companions import COMPANIONS as _COMPANIONS
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.letters import DeadLetter
 from perdure.runtime.quarantine import QuarantinedInstance
@@ -187,3 +189,5 @@ __all__ = [
     "stops",
     "workflow",
 ]
+
+_COMPANIONS.append(_attend)

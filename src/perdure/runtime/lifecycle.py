@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +17,7 @@ from perdure.messages import Message
 from perdure.queue import WorkQueue
 from perdure.runtime.blueprint import Blueprint, blueprint_of
 from perdure.runtime.clock import Clock, SystemClock
+from perdure.runtime.companions import Companion, accompany, leave, part
 from perdure.runtime.definitions import Saga
 from perdure.runtime.handoff import forked
 from perdure.runtime.ids import unique_ids, unique_random
@@ -34,6 +35,8 @@ logger = logging.getLogger("perdure")
 
 class Lifecycle:
     """The start and the stop of a ``Runtime``."""
+
+    _companions: Sequence[Companion] = ()
 
     def __init__(
         self,
@@ -104,6 +107,7 @@ class Lifecycle:
             self._running = Running(self._blueprint, epoch, self._stop_soon)
             await self._running.start()
             await self._end_if_escalated()
+            self._companions = await self._accompanied()
         except BaseException as error:
             await self.stop()
             await self.store.close()
@@ -111,6 +115,17 @@ class Lifecycle:
                 raise self._escalated from error
             raise
         logger.info("running over %s, epoch %d", self.store.name, epoch)
+
+    async def _accompanied(self) -> Sequence[Companion]:
+        blueprint = self._blueprint
+        if not blueprint.settings.control_socket or not isinstance(blueprint.clock, SystemClock):
+            return ()
+        companions = await accompany(self)
+        if self._stopping is None:
+            return companions
+        leave(companions)
+        await part(companions)
+        return ()
 
     async def _end_if_escalated(self) -> None:
         """A message that waited has stopped the runtime before it was up."""
@@ -151,7 +166,11 @@ class Lifecycle:
 
     def _begin_to_stop(self) -> None:
         if self._running is not None and self._stopping is None:
-            self._stopping = asyncio.get_running_loop().create_task(self._running.stop())
+            companions, self._companions = self._companions, ()
+            leave(companions)
+            self._stopping = asyncio.get_running_loop().create_task(
+                _stop(self._running, companions)
+            )
             self._ending.set()
 
     # Within
@@ -197,3 +216,10 @@ class Lifecycle:
             headers,
             id_is,
         )
+
+
+async def _stop(running: Running, companions: Sequence[Companion]) -> None:
+    try:
+        await running.stop()
+    finally:
+        await part(companions)

@@ -27,7 +27,7 @@ from perdure.runtime.lifecycle import Lifecycle
 from perdure.runtime.quarantine import QuarantinedInstance
 from perdure.runtime.queues import QueueRef
 from perdure.runtime.redrive import DeadLetters
-from perdure.runtime.ref import SagaRef, checked_ref
+from perdure.runtime.ref import SagaRef, Seen, checked_ref
 from perdure.runtime.views import HistoryEntry, InstanceView, status_of
 
 __all__ = ["Runtime"]
@@ -62,7 +62,7 @@ class Runtime(Lifecycle):
             running.supervisor.actor_ref,
         )
 
-    def ref_to(self, seen: InstanceView | Receipt | QuarantinedInstance) -> SagaRef:
+    def ref_to(self, seen: Seen) -> SagaRef:
         """The address of an instance seen in a listing or a receipt, whose id is encoded text."""
         running = self._parts()
         definition = self._blueprint.routing.definition(seen.saga)

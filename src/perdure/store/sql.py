@@ -168,6 +168,10 @@ class SqlStore:
         finally:
             self._lock.release()
 
+    def record_control(self, path: str) -> None:
+        """Write beside the lock on which socket the owner listens for operators; "": on none."""
+        self._lock.record(path)
+
     async def write(self, entries: Sequence[Entry]) -> Sequence[StoreError | None]:
         """Write a group in one transaction; see ``Store.write``.
 
