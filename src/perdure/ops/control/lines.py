@@ -25,7 +25,7 @@ LINE_BYTES_MAX = 8 * 1024 * 1024
 """Room for a message of the largest size that runtimes take by default, escaped."""
 
 
-class BadRequest(Exception):
+class BadRequest(PerdureError):
     """What was said is no request."""
 
 
@@ -36,8 +36,9 @@ class Refused(PerdureError):
         super().__init__(problem, **about)
         self.kind = kind
         found = getattr(errors, kind, None)
-        is_ours = isinstance(found, type) and issubclass(found, PerdureError)
-        self.like: type[PerdureError] = found if is_ours else PerdureError
+        self.like: type[PerdureError] = PerdureError
+        if isinstance(found, type) and issubclass(found, PerdureError):
+            self.like = found
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,7 +204,7 @@ class _Client:
                     remedy="it may still be done: look at the instance before you repeat it",
                 ),
             )
-        except (PerdureError, BadRequest) as error:
+        except PerdureError as error:
             line = refusal(request.id, error)
         except Exception as error:
             logger.exception("request %r failed", request.do)
