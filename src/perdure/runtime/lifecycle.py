@@ -22,6 +22,7 @@ from perdure.runtime.handoff import forked
 from perdure.runtime.ids import unique_ids, unique_random
 from perdure.runtime.running import Running
 from perdure.runtime.threads import SystemThreads, Threads
+from perdure.runtime.vitals import Phase, Vitals
 from perdure.settings import Settings
 from perdure.store.forks import here
 from perdure.store.protocol import Store
@@ -64,13 +65,15 @@ class Lifecycle:
         self._stopping: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
         self._escalated: Escalated | None = None
+        self._is_starting = False
 
     @classmethod
     def of(cls, blueprint: Blueprint) -> Self:
         """A runtime of what was checked already: a simulation makes many that are alike."""
         made = cls.__new__(cls)
         made.store, made._blueprint = blueprint.store, blueprint
-        made._running = made._stopping = None
+        made._running = made._stopping = made._escalated = None
+        made._ending, made._is_starting = asyncio.Event(), False
         return made
 
     # Life
@@ -98,6 +101,13 @@ class Lifecycle:
         """
         if self._running is not None:
             raise RuntimeNotRunning("the runtime was started before", remedy="start it once")
+        self._is_starting = True
+        try:
+            await self._start()
+        finally:
+            self._is_starting = False
+
+    async def _start(self) -> None:
         epoch = await self.store.open()
         self._ending, self._escalated = asyncio.Event(), None
         try:
@@ -143,6 +153,27 @@ class Lifecycle:
             await asyncio.shield(self._stopping)
         if self._escalated is not None:
             raise self._escalated
+
+    @property
+    def phase(self) -> Phase:
+        """Where the runtime stands between its start and its stop."""
+        if self._is_starting:
+            return Phase.STARTING
+        if self._running is None:
+            return Phase.STOPPED if self._ending.is_set() else Phase.NEW
+        if self._stopping is None:
+            return Phase.RUNNING
+        return Phase.STOPPED if self._stopping.done() else Phase.STOPPING
+
+    def vitals(self) -> Vitals:
+        """How the runtime is: its phase, how full it is, what of it fails. From memory, any time.
+
+        if not runtime.vitals().is_ready: ...
+        """
+        escalated = None if self._escalated is None else str(self._escalated)
+        if self._running is None:
+            return Vitals(phase=self.phase, escalated=escalated)
+        return self._running.vitals(self.phase, escalated)
 
     def _stop_soon(self, escalated: Escalated | None = None) -> None:
         """A saga escalates, the supervisor was stopped, or the store taken by another."""
