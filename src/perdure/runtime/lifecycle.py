@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
-from perdure.errors import Escalated, RuntimeNotRunning
+from perdure.errors import Escalated, RuntimeNotRunning, StoreError
 from perdure.messages import Message
 from perdure.queue import WorkQueue
 from perdure.runtime.blueprint import Blueprint, blueprint_of
@@ -172,8 +173,22 @@ class Lifecycle:
         """
         escalated = None if self._escalated is None else str(self._escalated)
         if self._running is None:
-            return Vitals(phase=self.phase, escalated=escalated)
+            at_ms = self._blueprint.clock.now_ms()
+            return Vitals(phase=self.phase, at_ms=at_ms, escalated=escalated)
         return self._running.vitals(self.phase, escalated)
+
+    async def probe(self, *, timeout_s: float = 5.0) -> Vitals:
+        """``vitals``; if the last write failed, after another one was tried, which says nothing.
+
+        So that it is noticed that an outage of the store is over, also if nobody sends any more.
+        Raises nothing; a write that has not ended after ``timeout_s`` shows in ``writing_s``.
+        """
+        running = self._running
+        if running is not None and self.phase is Phase.RUNNING:
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await running.try_writing()
+        return self.vitals()
 
     def _stop_soon(self, escalated: Escalated | None = None) -> None:
         """A saga escalates, the supervisor was stopped, or the store taken by another."""

@@ -15,9 +15,10 @@ import perdure.failpoints as failpoints
 from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.codec.outbox import context_packer
-from perdure.core.commit import Status
+from perdure.core.commit import QueueRow, Status
 from perdure.core.family import own_headers
 from perdure.core.outcome import Encoder, Outcome
+from perdure.core.outgoing import SAGAS
 from perdure.core.saga import Definition
 from perdure.core.sharing import Sharing
 from perdure.errors import Escalated, OutcomeUnknown, PublishFailed, StoreError
@@ -30,6 +31,7 @@ from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.handoff import Handoff
 from perdure.runtime.ids import positions
+from perdure.runtime.job_tickets import Awaited, nothing
 from perdure.runtime.letters import DeadLetter
 from perdure.runtime.loop_watch import LoopWatch
 from perdure.runtime.outbound import Outbound
@@ -210,6 +212,7 @@ class Running:
         commit, watch, now_s = self.services.commit, self._watch, self.loop.time()
         return Vitals(
             phase=phase,
+            at_ms=self.services.clock.now_ms(),
             escalated=escalated,
             residents=len(self.supervisor.active),
             in_flight=self.supervisor.admission.accepted,
@@ -221,6 +224,15 @@ class Running:
             blocked_s=None if watch.blocked_at_s is None else now_s - watch.blocked_at_s,
             under_way=self.dispatcher.under_way,
         )
+
+    async def try_writing(self) -> None:
+        """If the last write failed, see whether one succeeds now. Raises ``StoreError``."""
+        services = self.services
+        if services.commit.error is not None:
+            # The mail between sagas is a queue that is never paused: its row says nothing new.
+            row = Awaited(QueueRow(SAGAS, False, "", services.clock.now_ms()), nothing)
+            services.commit.submit(row)
+            await row.outcome
 
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""

@@ -38,7 +38,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vitals:
-    """A runtime at one moment.
+    """A runtime at one moment, ``at_ms`` of its clock.
 
     ``escalated`` is why a saga has stopped it. ``in_flight`` of ``in_flight_max`` messages are
     accepted and not answered; further ones wait for room. ``write_error``: the last write failed;
@@ -48,6 +48,7 @@ class Vitals:
     """
 
     phase: Phase
+    at_ms: int
     escalated: str | None = None
     residents: int = 0
     in_flight: int = 0
