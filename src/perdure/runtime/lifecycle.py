@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
-from perdure.errors import Escalated, RuntimeNotRunning
+from perdure.errors import Escalated, RuntimeNotRunning, StoreError
 from perdure.messages import Message
 from perdure.queue import WorkQueue
 from perdure.runtime.blueprint import Blueprint, blueprint_of
@@ -23,6 +24,7 @@ from perdure.runtime.handoff import forked
 from perdure.runtime.ids import unique_ids, unique_random
 from perdure.runtime.running import Running
 from perdure.runtime.threads import SystemThreads, Threads
+from perdure.runtime.vitals import Phase, Vitals
 from perdure.settings import Settings
 from perdure.store.forks import here
 from perdure.store.protocol import Store
@@ -67,13 +69,15 @@ class Lifecycle:
         self._stopping: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
         self._escalated: Escalated | None = None
+        self._is_starting = False
 
     @classmethod
     def of(cls, blueprint: Blueprint) -> Self:
         """A runtime of what was checked already: a simulation makes many that are alike."""
         made = cls.__new__(cls)
         made.store, made._blueprint = blueprint.store, blueprint
-        made._running = made._stopping = None
+        made._running = made._stopping = made._escalated = None
+        made._ending, made._is_starting = asyncio.Event(), False
         return made
 
     # Life
@@ -101,6 +105,13 @@ class Lifecycle:
         """
         if self._running is not None:
             raise RuntimeNotRunning("the runtime was started before", remedy="start it once")
+        self._is_starting = True
+        try:
+            await self._start()
+        finally:
+            self._is_starting = False
+
+    async def _start(self) -> None:
         epoch = await self.store.open()
         self._ending, self._escalated = asyncio.Event(), None
         try:
@@ -158,6 +169,41 @@ class Lifecycle:
             await asyncio.shield(self._stopping)
         if self._escalated is not None:
             raise self._escalated
+
+    @property
+    def phase(self) -> Phase:
+        """Where the runtime stands between its start and its stop."""
+        if self._is_starting:
+            return Phase.STARTING
+        if self._running is None:
+            return Phase.STOPPED if self._ending.is_set() else Phase.NEW
+        if self._stopping is None:
+            return Phase.RUNNING
+        return Phase.STOPPED if self._stopping.done() else Phase.STOPPING
+
+    def vitals(self) -> Vitals:
+        """How the runtime is: its phase, how full it is, what of it fails. From memory, any time.
+
+        if not runtime.vitals().is_ready: ...
+        """
+        escalated = None if self._escalated is None else str(self._escalated)
+        if self._running is None:
+            at_ms = self._blueprint.clock.now_ms()
+            return Vitals(phase=self.phase, at_ms=at_ms, escalated=escalated)
+        return self._running.vitals(self.phase, escalated)
+
+    async def probe(self, *, timeout_s: float = 5.0) -> Vitals:
+        """``vitals``; if the last write failed, after another one was tried, which says nothing.
+
+        So that it is noticed that an outage of the store is over, also if nobody sends any more.
+        Raises nothing; a write that has not ended after ``timeout_s`` shows in ``writing_s``.
+        """
+        running = self._running
+        if running is not None and self.phase is Phase.RUNNING:
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await running.try_writing()
+        return self.vitals()
 
     def _stop_soon(self, escalated: Escalated | None = None) -> None:
         """A saga escalates, the supervisor was stopped, or the store taken by another."""

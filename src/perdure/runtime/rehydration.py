@@ -147,9 +147,7 @@ class Rehydration:
         self.services = services
         self.owner = owner
         self._wanted: deque[SagaActor] = deque()
-        self._reading = Background(
-            services.clock, services.settings.retry_pause_s, "rehydration", self._read
-        )
+        self._reading = services.background("rehydration", self._read)
         self._long: dict[str, Background] = {}
 
     def request(self, actor: SagaActor) -> None:
@@ -208,9 +206,8 @@ class Rehydration:
             self._long.pop(actor.key, None)
             self._reading.start()  # others may have waited for room
 
-        what = f"rehydration of {actor.key}"
-        clock, pause_s = self.services.clock, self.services.settings.retry_pause_s
-        reading = self._long[actor.key] = Background(clock, pause_s, what, begin)
+        reading = self.services.background(f"rehydration of {actor.key}", begin)
+        self._long[actor.key] = reading
         reading.start()
 
     async def _begin(self, actor: SagaActor, loaded: LoadedInstance) -> None:

@@ -16,7 +16,7 @@ from perdure.core.work import QueuePolicy, QueueState
 from perdure.runtime.clock import Wake
 from perdure.runtime.pauses import Pauses
 from perdure.runtime.services import Services
-from perdure.runtime.supervised import UNEXPECTED, Background
+from perdure.runtime.supervised import UNEXPECTED
 
 __all__ = ["Runner"]
 
@@ -44,13 +44,7 @@ class Runner:
         """Its jobs are deliveries to instances: whoever waits for those waits for the jobs."""
         self._services = services
         self._pauses = pauses
-        self._reading = Background(
-            services.clock,
-            services.settings.retry_pause_s,
-            f"reading queue {policy.name!r}",
-            self._read,
-            on_quiet,
-        )
+        self._reading = services.background(f"reading queue {policy.name!r}", self._read, on_quiet)
         self._wake: Wake | None = None
         self._is_running = False
         self._is_pumping = False

@@ -15,9 +15,10 @@ import perdure.failpoints as failpoints
 from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.codec.outbox import context_packer
-from perdure.core.commit import Status
+from perdure.core.commit import QueueRow, Status
 from perdure.core.family import own_headers
 from perdure.core.outcome import Encoder, Outcome
+from perdure.core.outgoing import SAGAS
 from perdure.core.saga import Definition
 from perdure.core.sharing import Sharing
 from perdure.errors import Escalated, OutcomeUnknown, PublishFailed, StoreError
@@ -30,6 +31,7 @@ from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.handoff import Handoff
 from perdure.runtime.ids import positions
+from perdure.runtime.job_tickets import Awaited, nothing
 from perdure.runtime.letters import DeadLetter
 from perdure.runtime.loop_watch import LoopWatch
 from perdure.runtime.outbound import Outbound
@@ -38,9 +40,9 @@ from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.scenes import scenes
 from perdure.runtime.services import Services
-from perdure.runtime.supervised import Background
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.views import Views
+from perdure.runtime.vitals import Phase, Vitals
 from perdure.store.forks import here
 from perdure.store.group_commit import GroupCommit
 
@@ -76,9 +78,7 @@ class Running:
             positions(epoch),
             blueprint.random,
         )
-        self._writing = Background(
-            services.clock, settings.retry_pause_s, "writing", services.commit.run
-        )
+        self._writing = services.background("writing", services.commit.run)
         self.dispatcher = Dispatcher(
             services, routing, outbound, blueprint.resources, blueprint.threads
         )
@@ -206,6 +206,33 @@ class Running:
             if letter.correlation_id == ref.correlation_id
             and letter.queue.startswith(f"{ref.saga}.")
         ]
+
+    def vitals(self, phase: Phase, escalated: str | None) -> Vitals:
+        """How it is at this moment."""
+        commit, watch, now_s = self.services.commit, self._watch, self.loop.time()
+        return Vitals(
+            phase=phase,
+            at_ms=self.services.clock.now_ms(),
+            escalated=escalated,
+            residents=len(self.supervisor.active),
+            in_flight=self.supervisor.admission.accepted,
+            in_flight_max=self.services.settings.in_flight_max,
+            write_error=None if commit.error is None else str(commit.error),
+            writing_s=0.0 if commit.began_s is None else now_s - commit.began_s,
+            troubles=self.services.troubles.present(),
+            blocks=watch.blocks,
+            blocked_s=None if watch.blocked_at_s is None else now_s - watch.blocked_at_s,
+            under_way=self.dispatcher.under_way,
+        )
+
+    async def try_writing(self) -> None:
+        """If the last write failed, see whether one succeeds now. Raises ``StoreError``."""
+        services = self.services
+        if services.commit.error is not None:
+            # The mail between sagas is a queue that is never paused: its row says nothing new.
+            row = Awaited(QueueRow(SAGAS, False, "", services.clock.now_ms()), nothing)
+            services.commit.submit(row)
+            await row.outcome
 
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""

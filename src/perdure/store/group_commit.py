@@ -67,10 +67,13 @@ class GroupCommit:
         self.store = store
         self.batch_max = batch_max
         self.commits = 0
+        self.error: StoreError | None = None
+        """Why the last write failed; None if it did not."""
+        self.began_s: float | None = None
+        """When the write under way began, by the loop's time; None if there is none."""
         self._waiting: deque[Ticket] = deque()
         self._work: asyncio.Future[None] | None = None
         self._drained: list[asyncio.Future[None]] = []
-        self._is_writing = False
         self._is_stopping = False
 
     def submit(self, ticket: Ticket) -> None:
@@ -89,7 +92,7 @@ class GroupCommit:
     @property
     def is_idle(self) -> bool:
         """Nothing waits and nothing is being written."""
-        return not self._waiting and not self._is_writing
+        return not self._waiting and self.began_s is None
 
     async def drained(self) -> None:
         """Wait until nothing waits and nothing is being written."""
@@ -127,11 +130,11 @@ class GroupCommit:
                     self._work = None
             group = self._take()
             if group and not self._is_stopping:
-                self._is_writing = True
+                self.began_s = loop.time()
                 try:
                     await self._write(group)
                 finally:
-                    self._is_writing = False
+                    self.began_s = None
         self._give_up()
         self._tell_drained()
 
@@ -158,7 +161,7 @@ class GroupCommit:
                 failpoints.reach(Point.COMMITTED)
         except (Exception, asyncio.CancelledError) as error:
             logger.warning("writing a group of %d failed: %s", len(group), error)
-            failure = _as_store_error(error)
+            failure = self.error = _as_store_error(error)
             for ticket in group:
                 self._tell(ticket.unknown, failure)
             self.withdraw_void()
@@ -166,6 +169,7 @@ class GroupCommit:
                 raise  # the task itself, not the driver's call
             return
         self.commits += 1
+        self.error = None
         for ticket, outcome in zip(group, outcomes, strict=True):
             if outcome is None:
                 self._tell(ticket.written)
