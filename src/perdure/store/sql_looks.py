@@ -57,9 +57,7 @@ _FIGURES = compiled(
         schema.outbox.c.target,
         func.count(),
         func.min(schema.outbox.c.created_at_ms),
-        func.sum(
-            case((schema.outbox.c.attempts > 0, literal_column("1")), else_=literal_column("0"))
-        ),
+        func.sum(schema.outbox.c.attempts > 0),
     )
     .group_by(schema.outbox.c.target)
     .order_by(schema.outbox.c.target)
