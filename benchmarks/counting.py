@@ -15,10 +15,11 @@ from perdure.core.commit import (
     OutboxRow,
     QuarantineRow,
     QueueRow,
+    SnapshotRow,
     Status,
 )
 from perdure.errors import StoreError
-from perdure.store.protocol import LoadedInstance, Store
+from perdure.store.protocol import InstanceRows, LoadedInstance, QueueFigures, Store
 
 __all__ = ["CountingStore"]
 
@@ -110,3 +111,12 @@ class CountingStore:
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         return await self._counted.dead_letters(after, limit)
+
+    async def snapshots(self, instance: str) -> list[SnapshotRow]:
+        return await self._counted.snapshots(instance)
+
+    async def rows_of(self, instance: str, limit: int = 1000) -> InstanceRows:
+        return await self._counted.rows_of(instance, limit)
+
+    async def queue_figures(self) -> list[QueueFigures]:
+        return await self._counted.queue_figures()

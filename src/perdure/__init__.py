@@ -73,13 +73,14 @@ from perdure.queue import WorkQueue
 from perdure.runs import PauseSchedule, ResumeSchedule, Run, TriggerSchedule
 from perdure.runtime.companions import COMPANIONS as _COMPANIONS
 from perdure.runtime.delivery import Receipt
+from perdure.runtime.history import HistoryEntry
 from perdure.runtime.letters import DeadLetter
 from perdure.runtime.quarantine import QuarantinedInstance
 from perdure.runtime.queues import JobView, QueueRef
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.runtime import Runtime
-from perdure.runtime.views import HistoryEntry, InstanceView
+from perdure.runtime.views import InstanceView
 from perdure.schedule import Schedule
 from perdure.settings import Settings
 from perdure.steps import step

@@ -59,7 +59,7 @@
         ├── SchemaTooOld           written by an older perdure, in a format it no longer reads
         ├── StoreLocked            another runtime owns the file
         ├── SequenceConflict       another turn took this sequence number
-        ├── Gone                   the job or dead letter to be changed is not there any more
+        ├── Gone                   what was to be changed, or shown, is not there any more
         ├── Fenced                 another owner has taken over: a newer epoch is in the store
         └── CorruptRecord          a stored row fails its checksum or is missing
 
@@ -328,7 +328,7 @@ class SequenceConflict(StoreError):
 
 
 class Gone(StoreError):
-    """The job or dead letter that was to be changed is not there any more."""
+    """The job or dead letter to be changed, or the turn to be shown, is not there any more."""
 
 
 class Fenced(StoreError):

@@ -17,10 +17,12 @@ from perdure.testing.store_contract import StoreContract
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "load": (["Order/1"],),
     "journal": ("Order/1",),
+    "snapshots": ("Order/1",),
     "jobs_ready": ("payments", 5),
     "jobs_at": ([1],),
     "jobs_after": (1,),
     "inbox_sizes": (["Order/1"],),
+    "rows_of": ("Order/1",),
 }
 
 

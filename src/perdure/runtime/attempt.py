@@ -48,6 +48,7 @@ class Attempt:
         "_on_end",
         "_threads",
         "_until_s",
+        "begun_s",
         "job",
         "number",
         "row",
@@ -78,14 +79,14 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self._call: Call | None = None
         self._lease: Wake | None = None
-        self._until_s = 0.0
+        self._until_s = self.begun_s = 0.0
         self._limit_s = clock.monotonic_s() + within_s  # however long the lease
         self._is_over = False
 
     def begin(self, job: Job, command: Any, resources: Mapping[str, Any]) -> None:
         """Call the worker."""
         self.job = job
-        now_s = self._clock.monotonic_s()
+        self.begun_s = now_s = self._clock.monotonic_s()
         self._until_s = min(now_s + self._leases.lease_s, self._limit_s)
         if self._limit_s == math.inf:
             self._leases.hold(self, now_s)

@@ -21,6 +21,7 @@ from perdure.core.replay import replay
 from perdure.core.saga import Definition
 from perdure.errors import CodecError, CorruptRecord, InstanceQuarantined, PerdureError, StoreError
 from perdure.runtime.delivery import Delivery
+from perdure.runtime.reading import Reading
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import Background
@@ -41,7 +42,7 @@ class Folded(NamedTuple):
     snapshot_nr: int
 
 
-async def fold_loaded(services: Services, definition: Definition, loaded: LoadedInstance) -> Folded:
+async def fold_loaded(services: Reading, definition: Definition, loaded: LoadedInstance) -> Folded:
     """The instance that these rows tell of; reads on where there is more.
 
     Raises ``InstanceQuarantined`` if the rows are damaged or cannot be understood by this code.
@@ -70,7 +71,7 @@ async def fold_loaded(services: Services, definition: Definition, loaded: Loaded
 
 
 def _from_snapshot(
-    services: Services, definition: Definition, loaded: LoadedInstance
+    services: Reading, definition: Definition, loaded: LoadedInstance
 ) -> tuple[Folded, Sequence[JournalRow] | None]:
     window = services.settings.processed_window
     processed = ProcessedMessages(window)
@@ -90,7 +91,7 @@ def _from_snapshot(
 
 
 def fold(
-    services: Services, definition: Definition, folded: Folded, turns: Sequence[JournalRow]
+    services: Reading, definition: Definition, folded: Folded, turns: Sequence[JournalRow]
 ) -> Instance:
     if not turns:
         return folded.instance

@@ -23,12 +23,14 @@ from perdure.core.step_events import Resume
 from perdure.errors import PerdureError, SendTimeout
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Receipt
+from perdure.runtime.history import HistoryEntry, history
 from perdure.runtime.lifecycle import Lifecycle
 from perdure.runtime.quarantine import QuarantinedInstance
 from perdure.runtime.queues import QueueRef
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef, Seen, checked_ref
-from perdure.runtime.views import HistoryEntry, InstanceView, status_of
+from perdure.runtime.then import At
+from perdure.runtime.views import InstanceView, status_of
 
 __all__ = ["Runtime"]
 
@@ -245,10 +247,21 @@ class Runtime(Lifecycle):
                 remedy="ask again later; nothing was changed by asking",
             ) from None
 
-    async def state(self, ref: SagaRef) -> InstanceView | None:
-        """The instance as last committed, or None if there is none. Wakes nobody."""
+    async def state(self, ref: SagaRef, *, at: At | None = None) -> InstanceView | None:
+        """The instance as last committed, or None if there is none. Wakes nobody.
+
+            await runtime.state(order, at=3)                             # after its third turn
+            await runtime.state(order, at=datetime(2026, 11, 20, 3, tzinfo=UTC))
+
+        With ``at``, as it was then: by the journal, and by today's ``apply``. None if it did not
+        exist yet. Raises ``DefinitionError`` for a moment that is yet to come, ``Gone`` for one the
+        journal does not keep any more, ``InstanceQuarantined`` if it cannot be read.
+        """
         definition = self._blueprint.routing.definition(checked_ref(ref).saga)
-        return await self._on_loop().views.state(definition, ref.key)
+        views = self._on_loop().views
+        if at is None:
+            return await views.state(definition, ref.key)
+        return await views.then(definition, ref.key, at)
 
     def instances(
         self, saga: Saga | str, *, status: Status | str | None = None, after: str = ""
@@ -262,7 +275,7 @@ class Runtime(Lifecycle):
 
     def history(self, ref: SagaRef, *, after: int = 0) -> AsyncIterator[HistoryEntry]:
         """The turns of an instance above a sequence number, oldest first."""
-        return self._on_loop().views.history(checked_ref(ref).key, after)
+        return history(self._on_loop().services, checked_ref(ref).key, after)
 
     @property
     def residents(self) -> int:

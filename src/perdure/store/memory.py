@@ -30,6 +30,7 @@ from perdure.core.commit import (
 )
 from perdure.errors import StoreError, StoreLocked, StoreUnavailable
 from perdure.store.changes import Changes, Present
+from perdure.store.memory_looks import MemoryLooks
 from perdure.store.protocol import LoadedInstance
 from perdure.store.write_plan import asked_of, first_numbers, net_changes, refusals
 
@@ -41,7 +42,7 @@ PAGE_TURNS_MAX = 1_000
 SNAPSHOTS_KEPT = 2
 
 
-class MemoryStore:
+class MemoryStore(MemoryLooks):
     """Keeps everything in this object, over ``close`` and ``open``, and nothing beyond it.
 
     >>> store = MemoryStore()

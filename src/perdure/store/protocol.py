@@ -26,7 +26,7 @@ from perdure.core.commit import (
 )
 from perdure.errors import CorruptRecord, StoreError
 
-__all__ = ["LoadedInstance", "Store"]
+__all__ = ["InstanceRows", "LoadedInstance", "QueueFigures", "Store"]
 
 
 @dataclass(slots=True)
@@ -44,6 +44,40 @@ class LoadedInstance:
     inbox: list[InboxRow] = field(default_factory=list)
     has_more: bool = False
     corrupt: CorruptRecord | None = None
+
+
+@dataclass(slots=True)
+class InstanceRows:
+    """What concerns one instance beside its turns, all of one moment; for whoever looks.
+
+    ``newest_nr`` is the number of its newest turn, 0 if there is none. ``snapshots`` are the sound
+    ones, newest first. ``waiting`` messages are in the inbox; ``inbox``, ``jobs`` and
+    ``dead_letters`` hold the oldest ones, up to the limit.
+    """
+
+    instance: str
+    head: HeadRow | None = None
+    newest_nr: int = 0
+    snapshots: list[SnapshotRow] = field(default_factory=list)
+    deadlines: list[DeadlineRow] = field(default_factory=list)
+    inbox: list[InboxRow] = field(default_factory=list)
+    waiting: int = 0
+    jobs: list[OutboxRow] = field(default_factory=list)
+    dead_letters: list[DeadLetterRow] = field(default_factory=list)
+    quarantine: QuarantineRow | None = None
+
+
+@dataclass(slots=True)
+class QueueFigures:
+    """The jobs of one queue in figures.
+
+    ``depth`` of them wait or run, the oldest since ``oldest_ms``; ``retrying`` have failed before.
+    """
+
+    name: str
+    depth: int
+    oldest_ms: int
+    retrying: int
 
 
 class Store(Protocol):
@@ -95,6 +129,10 @@ class Store(Protocol):
 
         Raises CorruptRecord at a damaged row.
         """
+        ...
+
+    async def snapshots(self, instance: str) -> list[SnapshotRow]:
+        """The sound snapshots of an instance, newest first."""
         ...
 
     async def heads(
@@ -170,4 +208,12 @@ class Store(Protocol):
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         """Dead letters in order of position, above ``after``."""
+        ...
+
+    async def rows_of(self, instance: str, limit: int = 1000) -> InstanceRows:
+        """What concerns an instance beside its turns. May go through the whole outbox."""
+        ...
+
+    async def queue_figures(self) -> list[QueueFigures]:
+        """The figures of each queue that holds jobs, by name. Goes through the whole outbox."""
         ...

@@ -24,6 +24,7 @@ from perdure.core.commit import (
     OutboxRow,
     QuarantineRow,
     QueueRow,
+    SnapshotRow,
     Status,
 )
 from perdure.errors import (
@@ -34,7 +35,7 @@ from perdure.errors import (
     StoreUnavailable,
 )
 from perdure.store.lock import FileLock
-from perdure.store.protocol import LoadedInstance
+from perdure.store.protocol import InstanceRows, LoadedInstance, QueueFigures
 from perdure.store.read_statements import (
     DEAD_LETTERS_PAGE,
     DEADLINES_PAGE,
@@ -50,6 +51,7 @@ from perdure.store.read_statements import (
 from perdure.store.sql_connections import Connections
 from perdure.store.sql_errors import store_error
 from perdure.store.sql_load import load_instances
+from perdure.store.sql_looks import read_figures, read_rows_of, read_snapshots
 from perdure.store.sql_open import open_schema, read_epoch
 from perdure.store.sql_path import path_of
 from perdure.store.sql_read import (
@@ -187,6 +189,10 @@ class SqlStore:
         """Turns of an instance; see ``Store.journal``."""
         return await self._open.read(read_page, JOURNAL_PAGE, [instance, after, limit])
 
+    async def snapshots(self, instance: str) -> list[SnapshotRow]:
+        """The sound snapshots of an instance; see ``Store.snapshots``."""
+        return await self._open.read(read_snapshots, instance)
+
     async def heads(
         self,
         saga: str | None = None,
@@ -257,9 +263,17 @@ class SqlStore:
         """Dead letters in order of arrival; see ``Store.dead_letters``."""
         return await self._sound(read_sound, DEAD_LETTERS_PAGE, [after, limit])
 
+    async def rows_of(self, instance: str, limit: int = 1000) -> InstanceRows:
+        """What concerns an instance beside its turns; see ``Store.rows_of``."""
+        return await self._sound(read_rows_of, instance, limit)
+
+    async def queue_figures(self) -> list[QueueFigures]:
+        """The figures of each queue; see ``Store.queue_figures``."""
+        return await self._open.read(read_figures)
+
     async def _sound(
-        self, read: Callable[..., tuple[list[Any], list[CorruptRecord]]], *arguments: Any
-    ) -> list[Any]:
+        self, read: Callable[..., tuple[Result, list[CorruptRecord]]], *arguments: Any
+    ) -> Result:
         """The sound rows that a read finds; each damaged one is named in the log, once."""
         rows, damaged = await self._open.read(read, *arguments)
         for damage in damaged:

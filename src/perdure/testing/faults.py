@@ -33,11 +33,12 @@ from perdure.core.commit import (
     OutboxRow,
     QuarantineRow,
     QueueRow,
+    SnapshotRow,
     Status,
     TurnRecord,
 )
 from perdure.errors import SequenceConflict, StoreError, StoreUnavailable
-from perdure.store.protocol import LoadedInstance, Store
+from perdure.store.protocol import InstanceRows, LoadedInstance, QueueFigures, Store
 from perdure.store.write_plan import key_of
 from perdure.testing.gates import Fault, Gate
 
@@ -46,6 +47,7 @@ __all__ = ["FaultyStore", "Read"]
 Read: TypeAlias = Literal[
     "load",
     "journal",
+    "snapshots",
     "heads",
     "deadlines",
     "inbox",
@@ -60,6 +62,8 @@ Read: TypeAlias = Literal[
     "quarantines",
     "inbox_sizes",
     "dead_letters",
+    "rows_of",
+    "queue_figures",
 ]
 """A reading operation of a store."""
 
@@ -214,6 +218,10 @@ class FaultyStore:
             "journal", lambda: self.inner.journal(instance, after, limit), instance
         )
 
+    async def snapshots(self, instance: str) -> list[SnapshotRow]:
+        """See ``Store.snapshots``."""
+        return await self._read("snapshots", lambda: self.inner.snapshots(instance), instance)
+
     async def heads(
         self,
         saga: str | None = None,
@@ -281,6 +289,14 @@ class FaultyStore:
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         """See ``Store.dead_letters``."""
         return await self._read("dead_letters", lambda: self.inner.dead_letters(after, limit))
+
+    async def rows_of(self, instance: str, limit: int = 1000) -> InstanceRows:
+        """See ``Store.rows_of``."""
+        return await self._read("rows_of", lambda: self.inner.rows_of(instance, limit), instance)
+
+    async def queue_figures(self) -> list[QueueFigures]:
+        """See ``Store.queue_figures``."""
+        return await self._read("queue_figures", self.inner.queue_figures)
 
     async def _read(
         self, operation: Read, read: Callable[[], Awaitable[Result]], *instances: str
