@@ -67,7 +67,8 @@ ByOption = Annotated[
     typer.Option("--by", envvar="PERDURE_BY", help="Who does it; by default, who you are here."),
 ]
 WhyOption = Annotated[
-    str, typer.Option("--why", help="Why it is done. It is kept in the journal.", show_default=False)
+    str,
+    typer.Option("--why", help="Why it is done. It is kept in the journal.", show_default=False),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 DryRunOption = Annotated[
@@ -76,7 +77,8 @@ DryRunOption = Annotated[
 InstanceArgument = Annotated[
     str,
     typer.Argument(
-        metavar="SAGA/ID", help="The instance, as listings show it; all after the first / is its id."
+        metavar="SAGA/ID",
+        help="The instance, as listings show it; all after the first / is its id.",
     ),
 ]
 

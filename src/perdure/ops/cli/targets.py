@@ -50,7 +50,8 @@ class Target:
         if store is None:
             if app is None:
                 raise DefinitionError(
-                    "no store is named", remedy="give --store, or set PERDURE_STORE in the environment"
+                    "no store is named",
+                    remedy="give --store, or set PERDURE_STORE in the environment",
                 )
             path = _path_of((await load_runtime(app)).store, app)
         else:

@@ -28,14 +28,25 @@ class Place:
     def __init__(self, path: str, listener: socket.socket) -> None:
         self.path = path
         self.listener = listener
+        self.made = ""
+        """A directory that was made for it alone."""
         self._inode = _inode(path)
+        _bound.add(self)
 
     def leave(self) -> None:
         """Take the path away, if it is still ours."""
+        _bound.discard(self)
         self.listener.close()
         if self._inode is not None and _inode(self.path) == self._inode:
             with suppress(OSError):
                 os.unlink(self.path)
+        if self.made:
+            with suppress(OSError):
+                os.rmdir(self.made)
+
+    def drop_in_child(self) -> None:
+        """Close a forked child's copy: who connects is to reach the parent, or nobody."""
+        self.listener.close()
 
 
 def bound(database: str) -> Place:
@@ -44,8 +55,11 @@ def bound(database: str) -> Place:
     try:
         return _bind(beside)
     except OSError:
-        name = hashlib.sha256(os.fsencode(beside)).hexdigest()[:20]
-        return _bind(os.path.join(_own_directory(), f"{name}.control"))
+        directory, made = _own_directory()
+        name = hashlib.sha256(os.fsencode(beside)).hexdigest()[:16]
+        place = _bind(os.path.join(directory, name))
+        place.made = made
+        return place
 
 
 def _bind(path: str) -> Place:
@@ -66,15 +80,16 @@ def _bind(path: str) -> Place:
     return Place(path, listener)
 
 
-def _own_directory() -> str:
-    """A directory that nobody else can write into or look into."""
+def _own_directory() -> tuple[str, str]:
+    """A directory that nobody else can write into or look into; again, if it was made for this."""
     path = os.path.join(tempfile.gettempdir(), f"perdure-{os.geteuid()}")
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
     found = os.lstat(path)
     if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077:
-        return path
-    return tempfile.mkdtemp(prefix="perdure-")
+        return path, ""
+    made = tempfile.mkdtemp(prefix="perdure-")
+    return made, made
 
 
 def _inode(path: str) -> tuple[int, int] | None:
@@ -93,3 +108,15 @@ def peer_uid(connection: socket.socket) -> int | None:
         uid: int = struct.unpack("3i", told)[1]
         return uid
     return None
+
+
+_bound: set[Place] = set()
+
+
+def _drop_all_in_child() -> None:
+    for place in list(_bound):
+        place.drop_in_child()
+    _bound.clear()
+
+
+os.register_at_fork(after_in_child=_drop_all_in_child)

@@ -1,0 +1,48 @@
+"""``perdure version`` and ``perdure completion``: about the command line itself."""
+
+from __future__ import annotations
+
+import platform
+import sqlite3
+from importlib.metadata import version as version_of
+from typing import Annotated
+
+import typer
+
+from perdure.errors import DefinitionError
+from perdure.ops.cli.options import JsonOption
+from perdure.ops.cli.output import Output
+from perdure.store.schema import SCHEMA_VERSION
+
+__all__ = ["completion", "version"]
+
+SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
+
+
+async def version(as_json: JsonOption = False) -> None:
+    """The versions of perdure, of its stores, of Python and of SQLite."""
+    found = {
+        "perdure": version_of("perdure"),
+        "schema": SCHEMA_VERSION,
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+    }
+    text = (
+        f"perdure {found['perdure']} (stores of schema {found['schema']}; "
+        f"Python {found['python']}, SQLite {found['sqlite']})"
+    )
+    Output(as_json).line(text, found)
+
+
+async def completion(
+    shell: Annotated[str, typer.Argument(help=f"One of {', '.join(SHELLS)}.")],
+) -> None:
+    """Print the completion script of a shell: eval "$(perdure completion bash)"."""
+    from typer.completion import get_completion_script
+
+    if shell not in SHELLS:
+        raise DefinitionError(
+            f"there is no completion for {shell!r}", remedy=f"give one of {', '.join(SHELLS)}"
+        )
+    variable = "_PERDURE_COMPLETE"
+    print(get_completion_script(prog_name="perdure", complete_var=variable, shell=shell))
