@@ -32,7 +32,6 @@ class Seen(Protocol):
     def correlation_id(self) -> str: ...
 
 
-
 class Entrance(Protocol):
     """Where the envelopes of refs go; any thread."""
 

@@ -63,9 +63,7 @@ def test_a_link_is_not_followed(tmp_path, temporary):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_what_a_killed_process_left_is_replaced_and_a_successors_is_left_alone(
-    tmp_path, temporary
-):
+def test_what_a_killed_process_left_is_replaced_and_a_successors_is_left_alone(tmp_path, temporary):
     first = bound(str(tmp_path / "store.db"))
     second = bound(str(tmp_path / "store.db"))
     assert first.path == second.path
@@ -75,6 +73,7 @@ def test_what_a_killed_process_left_is_replaced_and_a_successors_is_left_alone(
     assert not os.path.exists(second.path)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_keeps_nobody_waiting(tmp_path, temporary):
     found = bound(str(tmp_path / "store.db"))
     found.listener.listen()

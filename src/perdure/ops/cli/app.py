@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from perdure.ops.cli.about import completion, version
+from perdure.ops.cli.bench import bench
 from perdure.ops.cli.options import add
 from perdure.ops.cli.running import run as run_runtime
 
@@ -17,15 +18,20 @@ HELP = """Look into, repair and run long-running processes.
 Looking opens the store read-only, beside whoever holds it, and needs none of your code. Repairing
 goes through the runtime that holds the store, or through one that --app starts here.
 
-Exit codes: 0 done; 1 failed; 2 wrong usage; 3 not found; 4 refused, nothing was changed; 5 the store
-cannot be used; 6 and 7 health is a warning or critical; 130 interrupted."""
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 not found; 4 refused, nothing was changed; 5 the
+store cannot be used; 6 and 7 health is a warning or critical; 130 interrupted."""
 
 app = typer.Typer(
-    name="perdure", help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    name="perdure",
+    help=HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-)  # fmt: skip
+)
 
 add(app, "run", run_runtime)
+add(app, "bench", bench)
 add(app, "version", version)
 add(app, "completion", completion)
 

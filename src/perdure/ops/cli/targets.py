@@ -23,7 +23,7 @@ from perdure.runtime.runtime import Runtime
 from perdure.store.sql import SqlStore
 from perdure.store.urls import store_from_url
 
-__all__ = ["Ask", "NotInUse", "Target", "url_of"]
+__all__ = ["Ask", "NotInUse", "Target", "path_named"]
 
 
 class NotInUse(StoreError):
@@ -55,8 +55,8 @@ class Target:
                 )
             path = _path_of((await load_runtime(app)).store, app)
         else:
-            path = _path_of(store_from_url(url_of(store)), store)
-        if not os.path.isfile(path):
+            path = path_named(store)
+        if not _is_file(path):
             raise StoreError(f"there is no file {path!r}", remedy="give the store's own path")
         return cls(f"sqlite+aiosqlite:///{path}", path, app)
 
@@ -81,7 +81,7 @@ class Target:
         else:
             runtime = await load_runtime(self.app)
             own = _path_of(runtime.store, self.app)
-            if os.path.realpath(own) != os.path.realpath(self.path):
+            if not _is_same(own, self.path):
                 raise DefinitionError(
                     f"--store names {self.path!r}, but the runtime of --app is over {own!r}",
                     remedy="give one of them",
@@ -100,9 +100,10 @@ class _Here:
         return await perform(self._runtime, do, arguments)
 
 
-def url_of(store: str) -> str:
-    """A URL as it is; a path as the URL of its file."""
-    return store if ":" in store.partition("/")[0] else f"sqlite+aiosqlite:///{store}"
+def path_named(store: str) -> str:
+    """The absolute path of the file that a URL, or a path, names. Raises ``DefinitionError``."""
+    is_url = ":" in store.partition("/")[0]
+    return _path_of(store_from_url(store if is_url else f"sqlite+aiosqlite:///{store}"), store)
 
 
 def _path_of(store: object, named: str) -> str:
@@ -111,3 +112,11 @@ def _path_of(store: object, named: str) -> str:
     raise DefinitionError(
         f"{named!r} is no store in a file", remedy="give one such as sqlite+aiosqlite:///orders.db"
     )
+
+
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path)
+
+
+def _is_same(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)
