@@ -59,7 +59,7 @@ async def measure(
         alone_ms = sorted([1000 * await _time(_send(runtime, "alone", n)) for n in range(ALONE)])
         name = runtime.store.name
     turns = instances * messages + ALONE
-    size = Path(path).stat().st_size
+    size = _size(path)
     async with _runtime(path) as runtime:
         woken_s = await _time(_send_all(runtime, names, 1, lambda count: None))
     return Measured(
@@ -93,13 +93,13 @@ class _Counting(ProcessManager[_Count]):
     def interested_in(self) -> tuple[type, ...]:
         return (_Counted,)
 
-    def correlate(self, event: _Counted, metadata: Metadata) -> Verdicts:
+    def correlate(self, event: Any, metadata: Metadata) -> Verdicts:
         return Start(event.id)
 
-    def apply(self, state: _Count, event: _Counted) -> _Count:
+    def apply(self, state: _Count, event: Any, metadata: Metadata | None = None) -> _Count:
         return _Count(state.total + event.n)
 
-    def handle(self, state: _Count, event: _Counted, metadata: Metadata) -> None:
+    def handle(self, state: _Count, event: Any, metadata: Metadata) -> None:
         return None
 
 
@@ -125,6 +125,10 @@ async def _send_all(
 
     senders = min(IN_FLIGHT, len(names) * messages)
     await asyncio.gather(*(sender() for _ in range(senders)))
+
+
+def _size(path: str) -> int:
+    return Path(path).stat().st_size
 
 
 async def _time(work: Awaitable[None]) -> float:

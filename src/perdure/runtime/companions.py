@@ -32,7 +32,7 @@ class Companion(Protocol):
         ...
 
 
-COMPANIONS: list[Callable[["Lifecycle"], Awaitable[Companion | None]]] = []
+COMPANIONS: list[Callable[[Lifecycle], Awaitable[Companion | None]]] = []
 """Called with each runtime that has started."""
 
 

@@ -71,12 +71,13 @@ from perdure.store.sqlite_connection import (
     ThreadedDriver,
 )
 
-__all__ = ["SqlStore"]
+__all__ = ["SQLITE_VERSION", "SqlStore"]
 
 logger = logging.getLogger("perdure.store")
 
 Result = TypeVar("Result")
 
+SQLITE_VERSION = sqlite3.sqlite_version
 _NO_LIMIT = 2**62
 
 _WAL_RESET_FIXED = (3, 51, 3)

@@ -11,16 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from perdure.ops.control import place
 from perdure.ops.control.place import bound, peer_uid
-from perdure.store.lock import FileLock, holder_of
+from perdure.store.lock import FileLock, Holder, holder_of
+
+
+def found_holder(database: Path) -> Holder:
+    holder = holder_of(database)
+    assert holder is not None
+    return holder
 
 
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The system's directory for such things; pytest's own paths are too long for a socket."""
     with tempfile.TemporaryDirectory() as directory:
-        monkeypatch.setattr(place.tempfile, "tempdir", directory)
+        monkeypatch.setattr("tempfile.tempdir", directory)
         yield Path(directory)
         left = [path.name for path in Path(directory).rglob("*") if not path.is_dir()]
         assert left == []
@@ -103,12 +108,12 @@ def test_the_lock_file_names_the_socket_under_any_name(tmp_path):
     lock.tell(8)
     assert holder_of(database) == holder
     lock.record("")
-    assert holder_of(database).control is None
+    assert found_holder(database).control is None
     lock.release()
     assert holder_of(database) is None
     lock.acquire()
     assert lock.last_epoch == 8
-    assert holder_of(database).control is None
+    assert found_holder(database).control is None
     lock.release()
 
 
@@ -130,4 +135,4 @@ def test_a_holder_on_another_machine_is_not_known_to_be_gone(tmp_path):
     assert not holder.is_gone
     host = socket.gethostname()
     (tmp_path / "store.db.lock").write_text(f"pid 4194305 on {host} since 2026\nepoch 3\n")
-    assert holder_of(tmp_path / "store.db").is_gone
+    assert found_holder(tmp_path / "store.db").is_gone

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from perdure import MemoryStore, Runtime, Settings
-from perdure.ops.control import Control, NoAnswer, Refused, server
+from perdure.ops.control import REQUESTS, Control, NoAnswer, Refused, server
 from perdure.ops.control.lines import LINE_BYTES_MAX
 from perdure.store.lock import holder_of
 from perdure.testing import SimulatedClock
@@ -60,7 +60,11 @@ async def say(connection: socket.socket, data: bytes) -> None:
     await asyncio.get_running_loop().sock_sendall(connection, data)
 
 
-def opened(number: int = 1, id: str = "x") -> dict[str, Any]:
+def has_socket(path: Path) -> bool:
+    return os.path.exists(f"{path}.control")
+
+
+def opened(id: str = "x") -> dict[str, Any]:
     data = {"id": id}
     return {"saga": "Ledger", "id": id, "type": "runtime-test.opened", "data": data}
 
@@ -80,7 +84,7 @@ async def test_a_runtime_over_a_file_listens_for_its_own_user_and_says_where(tmp
             await control.ask("send", **opened())
         assert await items(runtime, runtime.ref(Ledger, "x")) == []
     assert holder_of(path) is None
-    assert not os.path.exists(f"{path}.control")
+    assert not has_socket(path)
     assert await Control.over(str(path)) is None
 
 
@@ -93,7 +97,7 @@ def test_no_socket_where_none_is_wanted(tmp_path, how):
         settings = Settings(control_socket=how != "setting")
         clock = SimulatedClock() if how == "simulated clock" else None
         async with Runtime(store, [Ledger], settings, clock=clock):
-            assert not os.path.exists(f"{path}.control")
+            assert not has_socket(path)
             if how != "memory":
                 with pytest.raises(NoAnswer, match="it has no control socket"):
                     await Control.over(str(path))
@@ -200,7 +204,7 @@ async def test_a_request_that_takes_too_long_is_answered_so(tmp_path, monkeypatc
     async def hang(runtime: Runtime, given: Any) -> None:
         await never.wait()
 
-    monkeypatch.setitem(server.perform.__globals__["REQUESTS"], "hang", hang)
+    monkeypatch.setitem(REQUESTS, "hang", hang)
     path = tmp_path / "store.db"
     async with running(path), asking(path) as control:
         with pytest.raises(Refused, match=r"no end of 'hang' within 0\.05 s") as refused:
@@ -222,7 +226,7 @@ async def test_it_ends_with_the_runtime_whoever_is_connected(tmp_path):
             await control.ask("ping")
         await control.close()
         idle.close()
-        assert not os.path.exists(f"{path}.control")
+        assert not has_socket(path)
 
 
 @quickly
@@ -233,9 +237,8 @@ async def test_a_mistake_of_ours_is_an_answer_and_a_line_in_the_log(tmp_path, mo
     async def unspeakable(runtime: Runtime, given: Any) -> Any:
         return object()
 
-    table = server.perform.__globals__["REQUESTS"]
-    monkeypatch.setitem(table, "broken", broken)
-    monkeypatch.setitem(table, "unspeakable", unspeakable)
+    monkeypatch.setitem(REQUESTS, "broken", broken)
+    monkeypatch.setitem(REQUESTS, "unspeakable", unspeakable)
     path = tmp_path / "store.db"
     async with running(path), asking(path) as control:
         with pytest.raises(Refused, match="oops"):
@@ -276,7 +279,7 @@ async def test_the_socket_of_a_killed_process_is_known_as_such_and_replaced(tmp_
     holder = holder_of(path)
     assert holder is not None
     assert holder.is_gone
-    assert os.path.exists(f"{path}.control")
+    assert has_socket(path)
     assert await Control.over(str(path)) is None
     async with running(path), asking(path) as control:
         assert (await control.ask("ping"))["pid"] == os.getpid()

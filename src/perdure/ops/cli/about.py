@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-import sqlite3
+from importlib import import_module
 from importlib.metadata import version as version_of
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from perdure.errors import DefinitionError
 from perdure.ops.cli.options import JsonOption
 from perdure.ops.cli.output import Output
 from perdure.store.schema import SCHEMA_VERSION
+from perdure.store.sql import SQLITE_VERSION
 
 __all__ = ["completion", "version"]
 
@@ -25,7 +26,7 @@ async def version(as_json: JsonOption = False) -> None:
         "perdure": version_of("perdure"),
         "schema": SCHEMA_VERSION,
         "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
+        "sqlite": SQLITE_VERSION,
     }
     text = (
         f"perdure {found['perdure']} (stores of schema {found['schema']}; "
@@ -38,11 +39,13 @@ async def completion(
     shell: Annotated[str, typer.Argument(help=f"One of {', '.join(SHELLS)}.")],
 ) -> None:
     """Print the completion script of a shell: eval "$(perdure completion bash)"."""
-    from typer.completion import get_completion_script
-
     if shell not in SHELLS:
         raise DefinitionError(
             f"there is no completion for {shell!r}", remedy=f"give one of {', '.join(SHELLS)}"
         )
-    variable = "_PERDURE_COMPLETE"
-    print(get_completion_script(prog_name="perdure", complete_var=variable, shell=shell))
+    typer_completion = import_module("typer.completion")  # it has it, and does not list it
+    print(
+        typer_completion.get_completion_script(
+            prog_name="perdure", complete_var="_PERDURE_COMPLETE", shell=shell
+        )
+    )
