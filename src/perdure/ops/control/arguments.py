@@ -38,8 +38,15 @@ class Arguments:
 
     def number(self, name: str) -> int:
         """A whole number that must be there."""
+        value = self.optional_number(name)
+        if value is None:
+            raise BadRequest(f"{self._do} needs {name!r}, a whole number")
+        return value
+
+    def optional_number(self, name: str) -> int | None:
+        """A whole number, or None."""
         value = self._left.pop(name, None)
-        if type(value) is not int:
+        if value is not None and type(value) is not int:
             raise self._wrong(name, "a whole number", value)
         return value
 
@@ -78,6 +85,12 @@ class Arguments:
             return None
         message = {"type": name, "data": {} if data is None else data}
         return message if version is None else {**message, "version": version}
+
+    def result(self) -> Any:
+        """What a worker has returned: a message, or the plain value ``result``, or None."""
+        plain = self._left.pop("result", None)
+        message = self.optional_message()
+        return plain if message is None else message
 
     def end(self) -> None:
         """Nothing else was given."""

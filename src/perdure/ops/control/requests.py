@@ -71,7 +71,7 @@ def receipt_of(receipt: Receipt) -> dict[str, Any]:
     """What became of a message, as plain data."""
     return {
         "saga": receipt.saga,
-        "id": receipt.correlation_id,
+        "correlation_id": receipt.correlation_id,
         "message_id": receipt.message_id,
         "outcome": str(receipt.outcome),
         "sequence_nr": receipt.sequence_nr,
