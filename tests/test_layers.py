@@ -63,12 +63,13 @@ MAY_IMPORT = {
     "actors": {"actors"},
     "runtime": {
         "errors", "failpoints", "messages", "settings", "core", "codec", "store", "actors",
-        "observer", "process_manager", "job", "worker_signature", "queue", "member", "runtime",
+        "observer", "process_manager", "job", "worker_signature", "queue", "member", "runs",
+        "runtime",
     },
     "observer": {"errors", "messages", "core"},
     "ops": {
         "errors", "messages", "settings", "core", "codec", "store", "observer", "process_manager",
-        "queue", "member", "runtime", "ops",
+        "queue", "member", "runs", "runtime", "ops",
     },
     "testing": {
         "errors", "failpoints", "messages", "settings", "core", "codec", "store", "actors",

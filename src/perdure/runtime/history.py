@@ -18,7 +18,7 @@ from perdure.errors import CodecError, CorruptRecord
 from perdure.messages import datetime_of
 from perdure.runtime.reading import Reading
 
-__all__ = ["HistoryEntry", "Sent", "content_of", "history"]
+__all__ = ["HistoryEntry", "Sent", "Undecodable", "content_of", "history", "plain_of"]
 
 PAGE = 100
 
@@ -32,6 +32,15 @@ class Sent:
     queue: str
     type: str
     content: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """Stands for content that cannot be read even as plain data: its type, its size, and why."""
+
+    type: str
+    size: int
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +122,26 @@ def _entry(reading: Reading, row: JournalRow) -> HistoryEntry:
 
 
 def content_of(reading: Reading, stored: Stored) -> Any:
-    """The value of these bytes; plain data if nobody can decode it any more."""
+    """The value of these bytes; plain data, or ``Undecodable``, if nobody can decode it."""
     try:
         return reading.codec.decode(*stored)
     except CodecError:
+        return plain_of(reading, stored)
+
+
+def plain_of(reading: Reading, stored: Stored) -> Any:
+    """The fields of these bytes, whatever class they were of."""
+    try:
         return reading.codec.decode_plain(stored[2])
+    except CodecError as error:
+        return Undecodable(stored[0], len(stored[2]), error.problem)
 
 
 def _value(reading: Reading, data: bytes) -> Any:
     try:
         return reading.codec.decode_value(data)
     except CodecError:
-        return reading.codec.decode_plain(data)
+        return plain_of(reading, ("", 1, data))
 
 
 def _missing_turn(key: str, sequence_nr: int) -> CorruptRecord:

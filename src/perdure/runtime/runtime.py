@@ -24,7 +24,7 @@ from perdure.errors import PerdureError, SendTimeout
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.history import HistoryEntry, history
-from perdure.runtime.lifecycle import Lifecycle
+from perdure.runtime.looking import Looking
 from perdure.runtime.quarantine import QuarantinedInstance
 from perdure.runtime.queues import QueueRef
 from perdure.runtime.redrive import DeadLetters
@@ -35,7 +35,7 @@ from perdure.runtime.views import InstanceView, status_of
 __all__ = ["Runtime"]
 
 
-class Runtime(Lifecycle):
+class Runtime(Looking):
     """Runs sagas and work queues over a store, on the event loop it is started on.
 
         runtime = Runtime("memory://", [OrderFulfilment], Settings(mailbox_max=100))

@@ -12,6 +12,7 @@ from typing import Any
 
 from perdure.codec import Codec
 from perdure.core.commit import HeadRow, Status
+from perdure.core.correlation import split_key
 from perdure.core.instance import Instance
 from perdure.core.saga import Definition
 from perdure.errors import (
@@ -80,7 +81,9 @@ class Views:
         """The instance as it was after a turn, or at a moment; see ``then.py``."""
         at = checked_at(at, self._services.clock.now_ms())
         instance = await instance_at(self._services, definition, key, at)
-        return None if instance is None else view_of(self._services.codec, definition, instance)
+        if instance is None:
+            return None
+        return view_of(self._services.codec, instance, instance.state)
 
     async def committed(self, definition: Definition, key: str) -> Instance:
         """The instance itself, there or not: for the runtime, which leaves it as it is."""
@@ -133,19 +136,19 @@ class Views:
     def _view(self, definition: Definition, instance: Instance) -> InstanceView:
         quarantined = self._supervisor.quarantine.error_of(instance.key)
         why = None if quarantined is None else quarantined.problem
-        return view_of(self._services.codec, definition, instance, why)
+        return view_of(self._services.codec, instance, definition.private_copy(instance.state), why)
 
 
 def view_of(
-    codec: Codec, definition: Definition, instance: Instance, quarantined: str | None = None
+    codec: Codec, instance: Instance, state: Any, quarantined: str | None = None
 ) -> InstanceView:
-    """The instance as people see it."""
+    """The instance as people see it, with a state that is theirs."""
     detail = instance.detail
     return InstanceView(
-        definition.name,
+        split_key(instance.key)[0],
         instance.correlation_id,
         instance.status,
-        definition.private_copy(instance.state),
+        state,
         instance.sequence_nr,
         datetime_of(instance.started_at_ms),
         datetime_of(instance.updated_at_ms),

@@ -1,0 +1,115 @@
+"""Why an instance of this runtime waits, in plain words.
+
+Knows what only a runtime knows: which workers are at work, and which queues nobody performs here.
+Next to read: ``gathering_facts.py``; ``core/waiting.py``, which puts it into words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from perdure.core.commit import OutboxRow
+from perdure.core.correlation import VerdictKind, split_key
+from perdure.core.instance import Instance
+from perdure.core.outgoing import SAGAS
+from perdure.core.saga import Definition
+from perdure.core.wait_facts import QueueFact, Running, WaitingFor
+from perdure.core.waiting import reasons
+from perdure.messages import type_info_of
+from perdure.runtime.dispatcher import Dispatcher
+from perdure.runtime.gathering_facts import gather, paused_queues
+from perdure.runtime.routing import Routing
+from perdure.runtime.services import Services
+from perdure.runtime.views import Views
+from perdure.runtime.workers import Workers
+
+__all__ = ["LiveSight", "interests_of", "why_waiting"]
+
+_OURS = "perdure."
+
+
+async def why_waiting(sight: LiveSight, key: str) -> list[WaitingFor]:
+    """Why the instance waits, the most important reason first."""
+    services = sight.services
+    return reasons(await gather(services, sight, key, services.clock.now_ms()))
+
+
+class LiveSight:
+    """What a running runtime sees."""
+
+    is_live = True
+
+    def __init__(
+        self, services: Services, routing: Routing, views: Views, dispatcher: Dispatcher
+    ) -> None:
+        self.services = services
+        self._routing = routing
+        self._views = views
+        self._dispatcher = dispatcher
+
+    async def instance(self, key: str) -> Instance | None:
+        """See ``Sight.instance``."""
+        definition = self._routing.definitions.get(split_key(key)[0])
+        return None if definition is None else await self._views.committed(definition, key)
+
+    async def queues(self, jobs: Sequence[OutboxRow]) -> Mapping[str, QueueFact]:
+        """See ``Sight.queues``."""
+        names = {row.target for row in jobs} - {SAGAS}
+        if not names:
+            return {}
+        written = await paused_queues(self.services, names)
+        return {name: await self._queue(name, written.get(name, QueueFact())) for name in names}
+
+    async def _queue(self, name: str, written: QueueFact) -> QueueFact:
+        workers = self._dispatcher.workers.get(name)
+        if workers is None:
+            return replace(written, is_performed=False)
+        state = self._dispatcher.runners[name].state
+        first = None
+        if state.policy.sequential:
+            oldest = await self.services.store.outbox(0, 1, name)
+            first = oldest[0] if oldest else None
+        since_ms = written.since_ms if written.is_paused else 0
+        return QueueFact(
+            state.is_paused,
+            state.pause_reason,
+            since_ms,
+            True,
+            self._running(workers),
+            state.policy.concurrency,
+            first,
+            state.policy.retry.max_attempts,
+        )
+
+    def _running(self, workers: Workers) -> dict[int, Running]:
+        clock = self.services.clock
+        now_s, now_ms = clock.monotonic_s(), clock.now_ms()
+        return {
+            position: Running(attempt.number, now_ms - int((now_s - attempt.begun_s) * 1000))
+            for position, attempt in workers.attempts.items()
+        }
+
+    def takes(self, saga: str) -> tuple[str, ...] | None:
+        """See ``Sight.takes``."""
+        definition = self._routing.definitions.get(saga)
+        return None if definition is None else interests_of(definition)
+
+
+def interests_of(definition: Definition) -> tuple[str, ...]:
+    """The names of the types that go on with an instance of a saga; of a guard nothing is known."""
+    kinds = definition.kinds or {}
+    found = [
+        name
+        for interest in definition.interests
+        if kinds.get(interest, (VerdictKind.CONTINUE, False))[0] is not VerdictKind.START
+        and not (name := _name_of(interest)).startswith(_OURS)
+    ]
+    return tuple(sorted(found))
+
+
+def _name_of(interest: type | str) -> str:
+    if isinstance(interest, str):
+        return interest
+    info = type_info_of(interest)
+    return interest.__name__ if info is None else info.name
