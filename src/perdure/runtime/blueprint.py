@@ -40,6 +40,7 @@ class Blueprint:
     new_id: Callable[[], str]
     random: Callable[[], float]
     threads: Threads
+    members: Sequence[Saga | WorkQueue] = ()
 
 
 def blueprint_of(
@@ -83,6 +84,7 @@ def blueprint_of(
         new_id,
         random,
         threads,
+        listed,
     )
 
 

@@ -80,6 +80,11 @@ class Lifecycle:
         made._ending, made._is_starting = asyncio.Event(), False
         return made
 
+    @property
+    def members(self) -> Sequence[Saga | WorkQueue]:
+        """The sagas and work queues, as they were given."""
+        return self._blueprint.members
+
     # Life
 
     async def __aenter__(self) -> Self:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from perdure.ops.cli.about import completion, version
+from perdure.ops.cli import looking
 from perdure.ops.cli.bench import bench
 from perdure.ops.cli.options import add
 from perdure.ops.cli.running import run as run_runtime
@@ -29,6 +30,25 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+instances = typer.Typer(no_args_is_help=True, help="Look at instances.")
+add(instances, "list", looking.instances)
+add(instances, "show", looking.show)
+add(instances, "history", looking.history)
+add(instances, "why", looking.why)
+add(instances, "count", looking.counts)
+app.add_typer(instances, name="instances")
+
+dead = typer.Typer(no_args_is_help=True, help="Dead letters: look, redrive, discard.")
+add(dead, "list", looking.dead_list)
+add(dead, "show", looking.dead_show)
+app.add_typer(dead, name="dead")
+
+add(app, "queues", looking.queues)
+add(app, "jobs", looking.jobs)
+add(app, "inbox", looking.inbox)
+add(app, "deadlines", looking.deadlines)
+add(app, "schedules", looking.schedules)
 
 add(app, "run", run_runtime)
 add(app, "bench", bench)

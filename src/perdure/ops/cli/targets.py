@@ -11,7 +11,7 @@ Next to read: ``ops/control/client.py``; ``loading.py``.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +19,8 @@ from typing import Any, Protocol
 from perdure.errors import DefinitionError, StoreError
 from perdure.ops.cli.loading import load_runtime
 from perdure.ops.control import Control, NoAnswer, perform
+from perdure.queue import WorkQueue
+from perdure.runtime.definitions import Saga
 from perdure.runtime.runtime import Runtime
 from perdure.store.sql import SqlStore
 from perdure.store.urls import store_from_url
@@ -59,6 +61,10 @@ class Target:
         if not _is_file(path):
             raise StoreError(f"there is no file {path!r}", remedy="give the store's own path")
         return cls(f"sqlite+aiosqlite:///{path}", path, app)
+
+    async def members(self) -> Sequence[Saga | WorkQueue]:
+        """The sagas of ``--app``, none without it."""
+        return () if self.app is None else (await load_runtime(self.app)).members
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[Ask]:
