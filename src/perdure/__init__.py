@@ -11,6 +11,7 @@ from perdure.core.commit import Status
 from perdure.core.correlation import Continue, Ignore, Start, Stop
 from perdure.core.digest import digest_of
 from perdure.core.family import Cancel, ChildEnded
+from perdure.core.intervention import Intervention
 from perdure.core.missed import CatchUp, Coalesce, Skip
 from perdure.core.outcome import Outcome
 from perdure.core.queue_policy import Rate
@@ -79,6 +80,8 @@ from perdure.runtime.quarantine import QuarantinedInstance
 from perdure.runtime.queues import JobView, QueueRef
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
+from perdure.runtime.repair import Repair
+from perdure.runtime.repaired import Audited, Repaired, Tried
 from perdure.runtime.runtime import Runtime
 from perdure.runtime.views import InstanceView
 from perdure.schedule import Schedule
@@ -97,6 +100,7 @@ __all__ = [
     "ApprovalDecided",
     "Approvals",
     "AskApproval",
+    "Audited",
     "Cancel",
     "CancelChild",
     "CancelDeadline",
@@ -125,6 +129,7 @@ __all__ = [
     "Ignore",
     "IgnoreMissing",
     "InstanceView",
+    "Intervention",
     "Job",
     "JobView",
     "Linear",
@@ -143,6 +148,8 @@ __all__ = [
     "Rate",
     "Receipt",
     "Record",
+    "Repair",
+    "Repaired",
     "Reply",
     "ReplyMissing",
     "Residue",
@@ -169,6 +176,7 @@ __all__ = [
     "Stuck",
     "Supervision",
     "TimeoutReached",
+    "Tried",
     "TriggerSchedule",
     "Who",
     "WorkQueue",

@@ -28,6 +28,8 @@
     │   ├── SendTimeout            no answer within timeout_s; repeat under the same id
     │   ├── OutcomeUnknown         the store failed while committing; repeat under the same id
     │   ├── InstanceQuarantined    the instance's journal cannot be trusted or read; bytes are kept
+    │   ├── NotRepairable          a repair does not fit how its instance stands; nothing was done
+    │   │   └── InstanceMoved      … which has had a turn since somebody looked
     │   ├── PublishFailed          some of several instances did not take a published message
     │   └── RuntimeNotRunning      not started, stopping or stopped
     ├── Escalated                  a saga has failed, and the runtime has stopped for it
@@ -187,6 +189,14 @@ class OutcomeUnknown(SendError):
 
 class InstanceQuarantined(SendError):
     """The instance is set aside: by its supervision, or since its journal cannot be used."""
+
+
+class NotRepairable(SendError):
+    """What somebody wants to repair is not broken so, or not any more. Nothing was done."""
+
+
+class InstanceMoved(NotRepairable):
+    """The instance has had a turn since whoever repairs it looked at it. Nothing was done."""
 
 
 class Escalated(PerdureError):

@@ -12,6 +12,7 @@ from typing import Any
 
 from perdure.core import course, ordered, step_events
 from perdure.core.correlation import Start, VerdictKind, Verdicts
+from perdure.core.course_repairs import CourseRepairs
 from perdure.core.described import in_short
 from perdure.core.family import Cancel
 from perdure.core.ordered import OrderedState
@@ -22,6 +23,7 @@ from perdure.effects import Effect
 from perdure.errors import DefinitionError
 from perdure.messages import CommandFailed, Metadata, TypeInfo, type_info_of
 from perdure.saga_checks import check_name_text
+from perdure.step_results import results_of
 
 __all__ = ["check_data", "definition_of"]
 
@@ -100,6 +102,7 @@ def definition_of(plan: Plan, by: By, timeout: timedelta | None) -> Definition:
         },
         is_pure=True,
         salvage=salvage,
+        repairs=CourseRepairs(plan, *results_of(by)),
     )
 
 

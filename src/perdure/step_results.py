@@ -7,6 +7,8 @@ the name of the step. Next to read: ``core/step_events.py``; ``core/ordered.py``
 from __future__ import annotations
 
 import copy
+import types
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -23,7 +25,7 @@ from perdure.core.step_events import (
 from perdure.correlating import By
 from perdure.errors import InvalidResult, NonRetryable
 
-__all__ = ["compensated", "completed", "given", "results_of"]
+__all__ = ["check_result", "compensated", "completed", "given", "results_of"]
 
 
 def given(saga: str, step: str, data: type) -> Callable[[PerformStep | CompensateStep], Any]:
@@ -72,6 +74,36 @@ def compensated(
     who = f"the compensation of step {command.step!r}"
     data = _merged(command, who, returned, "a Residue, several of them, or None", fixed)
     return StepCompensated(command.step, data, command.data)
+
+
+def check_result(function: Callable[..., Any], step: str, result: Any) -> None:
+    """What somebody gives in place of what the function would have returned fits its annotation.
+
+    Raises ``InvalidResult``; what a type checker alone could tell is let pass.
+    """
+    try:
+        wanted = typing.get_type_hints(function).get("return", Any)
+    except (NameError, TypeError):  # a name that only type checkers see
+        return
+    if not _fits(result, wanted):
+        raise InvalidResult(
+            f"step {step!r} returns {getattr(wanted, '__name__', wanted)}, and not {result!r}",
+            remedy="give what its function would have returned",
+        )
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    origin = typing.get_origin(wanted)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in typing.get_args(wanted))
+    if origin is typing.Literal:
+        return value in typing.get_args(wanted)
+    if wanted is None:
+        return value is None
+    kind = wanted if origin is None else origin
+    if kind is float:
+        return isinstance(value, int | float)
+    return not isinstance(kind, type) or isinstance(value, kind)
 
 
 def _merged(

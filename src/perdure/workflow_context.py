@@ -90,7 +90,8 @@ class Context:
 
         ``step`` is the function or its name; ``input`` (a message, or a plain value) is what the
         function is called with. Its ``job.key`` is "workflow/instance id/step" or
-        "workflow/instance id/step:key".
+        "workflow/instance id/step:key"; "~" and a number follow when it was done, and somebody has
+        restarted the workflow from there.
 
         Raises ``StepFailed`` when it has failed for good, ``UnknownStep`` if it is not declared.
         """
@@ -99,7 +100,7 @@ class Context:
         name = f"step/{called}"
 
         def begin() -> list[Effect]:
-            where = f"{self._declared.name}/{self.instance_id}/{called}"
+            where = f"{self._declared.name}/{self.instance_id}/{called}{self._reentry.again(name)}"
             command = PerformStep(
                 name, spec.name, where, *message_or_value(self._checks.kept(name, input))
             )

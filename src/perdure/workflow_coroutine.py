@@ -34,12 +34,14 @@ from perdure.core.progress import Progress, fold, is_ours
 from perdure.core.reentry import Reentry
 from perdure.core.saga import Definition, Handling, MissingPolicy, Park
 from perdure.core.workflow_events import PerformStep, StepDone
+from perdure.core.workflow_repairs import WorkflowRepairs
 from perdure.correlating import By, EventType
 from perdure.effects import CancelChild, Effect, Fail
 from perdure.errors import InvalidResult, LimitExceeded, UnknownStep, UnknownType
 from perdure.member import Opening
 from perdure.messages import CommandFailed, ExternalEvent, Metadata, TypeInfo, type_info_of
 from perdure.queue import WorkQueue
+from perdure.step_results import check_result
 from perdure.steps import StepSpec, step_queue
 from perdure.workflow_checks import Declared
 from perdure.workflow_context import Context, message_or_value
@@ -159,6 +161,7 @@ class CoroutineWorkflow:
             kinds=self._kinds(),
             is_pure=True,
             salvage=self._salvage,
+            repairs=WorkflowRepairs(self._declared.steps, self._by_hand, self._turn),
         )
 
     def queues(self) -> Sequence[WorkQueue]:
@@ -231,6 +234,11 @@ class CoroutineWorkflow:
         """Something the coroutine asked for cannot be stored, or cannot be sent."""
         entry = Reentry(self._name, progress, metadata, event)
         return [*consequences(progress, event, metadata.sequence_nr), entry.stuck(error)]
+
+    def _by_hand(self, command: PerformStep, result: Any) -> StepDone:
+        """The end of a step that somebody has done. Raises ``InvalidResult``."""
+        check_result(self._declared.steps[command.step].function, command.step, result)
+        return _done(command, result)
 
     def _changed(self, progress: Progress) -> UnknownStep | None:
         """What the instance has done and the present declaration does not know."""

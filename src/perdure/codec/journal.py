@@ -19,6 +19,7 @@ from perdure.core.commit import OutboxKind, Status
 from perdure.core.correlation import split_key
 from perdure.core.family import ChildEnded, Family, ToInstance
 from perdure.core.instance import Armed, Instance, ProcessedMessages, next_due
+from perdure.core.intervention import Intervention
 from perdure.core.outcome import Outcome, Stored, Turn
 from perdure.core.replay import JournalEntry
 from perdure.core.saga import Definition
@@ -36,8 +37,10 @@ _OUTCOMES = {
     Outcome.EXISTS: 4,
     Outcome.FAILED: 5,
 }
-_CHILD_ENDED, _TO_INSTANCE = (
-    info.name for cls in (ChildEnded, ToInstance) if (info := type_info_of(cls)) is not None
+_CHILD_ENDED, _TO_INSTANCE, _INTERVENTION = (
+    info.name
+    for cls in (ChildEnded, ToInstance, Intervention)
+    if (info := type_info_of(cls)) is not None
 )
 _OUTCOME_OF = {number: outcome for outcome, number in _OUTCOMES.items()}
 
@@ -148,7 +151,7 @@ class JournalCodec:
 
     def _is_folded(self, definition: Definition, type_name: str) -> bool:
         if definition.folds is None:
-            return True
+            return type_name != _INTERVENTION  # what follows from one is recorded beside it
         info = self.codec.registry.named(type_name)
         return info is None or info.cls in definition.folds
 

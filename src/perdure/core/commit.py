@@ -249,7 +249,8 @@ class TurnRecord:
     set and cleared. ``head`` is given when the status changes. ``consumes_inbox`` deletes the inbox
     row (instance, message_id): the message waited there. ``dead_letter`` goes with a turn that
     journals its own failure (a deadline whose handler raised). ``settles`` goes with a turn whose
-    message is the result of a job; it is written whether or not the job is still there.
+    message is the result of a job; it is written whether or not the job is still there. So are
+    ``repairs``, what somebody who steps in changes of jobs, letters and waiting messages.
     """
 
     row: JournalRow
@@ -260,6 +261,7 @@ class TurnRecord:
     consumes_inbox: bool = False
     dead_letter: DeadLetterRow | None = field(default=None)
     settles: Settlement | None = None
+    repairs: tuple[Settlement, ...] = ()
 
 
 Entry: TypeAlias = (

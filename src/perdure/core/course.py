@@ -204,7 +204,7 @@ def _misfit(plan: Plan, state: OrderedState) -> str:
         step = by_name.get(name)
         if step is None:
             return f"step {name!r}, {status}, is not in the definition any more; put it back"
-        if state.mode is Mode.FORWARD:
+        if state.mode is Mode.FORWARD and status is not StepStatus.LEFT_OUT:
             for before in step.after:
                 if before not in steps:
                     return f"step {before!r} is new, and comes before {name!r}, which has begun"
@@ -217,7 +217,7 @@ def _forward(plan: Plan, state: OrderedState, instance_id: str) -> Iterator[Effe
     is_begun = False
     for step in plan.steps:
         status = steps.get(step.name, _SEEN_TO)
-        if status is _COMPLETED:
+        if status in _DONE:
             done += 1
         elif status is not _SEEN_TO:
             is_begun = True
@@ -236,12 +236,13 @@ def _forward(plan: Plan, state: OrderedState, instance_id: str) -> Iterator[Effe
         yield Complete(state.data, is_private=True)
 
 
-_COMPLETED, _SEEN_TO = StepStatus.COMPLETED, StepStatus.SEEN_TO
+_SEEN_TO = StepStatus.SEEN_TO
+_DONE = (StepStatus.COMPLETED, StepStatus.LEFT_OUT)
 
 
 def _all_done(names: Iterable[str], steps: Mapping[str, StepStatus]) -> bool:
     for name in names:  # noqa: SIM110 - a generator would take three times as long, turn by turn
-        if steps.get(name) is not _COMPLETED:
+        if steps.get(name) not in _DONE:
             return False
     return True
 
@@ -249,7 +250,7 @@ def _all_done(names: Iterable[str], steps: Mapping[str, StepStatus]) -> bool:
 def _perform(
     plan: Plan, state: OrderedState, step: PlannedStep, instance_id: str
 ) -> Iterator[Effect]:
-    key = f"{plan.saga}/{instance_id}/{step.name}"
+    key = key_of(plan, state, step.name, instance_id)
     yield plan.started[step.name]
     command = PerformStep(step.name, key, state.data, plan.is_sequential)
     yield Send(command, step.queue, within=step.deadline)
@@ -285,8 +286,14 @@ def _backward(plan: Plan, state: OrderedState, instance_id: str) -> Iterator[Eff
 
 def _undo(plan: Plan, state: OrderedState, step: PlannedStep, instance_id: str) -> Iterator[Effect]:
     yield Record(CompensationStepStarted(step.index, step.name))
-    key = f"{plan.saga}/{instance_id}/{step.name}/undo"
+    key = f"{key_of(plan, state, step.name, instance_id)}/undo"
     yield Send(CompensateStep(step.name, key, state.data), step.undo_queue)
+
+
+def key_of(plan: Plan, state: OrderedState, step: str, instance_id: str) -> str:
+    """The idempotency key of a step: the same always, until somebody restarts what was done."""
+    key = f"{plan.saga}/{instance_id}/{step}"
+    return f"{key}~{state.again[step]}" if step in state.again else key
 
 
 _TOO_LATE = "it was done, and there is no way back from it; resume, and it counts as a residue"

@@ -24,10 +24,12 @@ from perdure.core.step_events import (
     Completed,
     PivotPassed,
     Residue,
+    Restarted,
     Resume,
     StepCompensated,
     StepCompleted,
     StepFailed,
+    StepLeftOut,
     StepStarted,
     StepStatus,
     Stopped,
@@ -65,7 +67,8 @@ class OrderedState:
     ``data`` is the message it began with, with the results of its steps merged in. ``steps`` are
     those that have begun; ``completed`` those that were done, or perhaps were, in the order in
     which they were. ``error`` is what led to the compensation, ``problem`` what went wrong last.
-    ``doubted`` are steps of which an attempt was given up that may have had its effect.
+    ``doubted`` are steps of which an attempt was given up that may have had its effect. ``again``
+    are those that somebody has restarted after they were done, with the turn that did it.
     """
 
     data: AnyMessage | None = None
@@ -78,6 +81,7 @@ class OrderedState:
     residues: tuple[Residue, ...] = ()
     doubted: tuple[str, ...] = ()
     is_past_pivot: bool = False
+    again: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def outcome(self) -> str:
@@ -141,6 +145,7 @@ def _started(state: OrderedState, event: StepStarted) -> OrderedState:
         state.residues,
         state.doubted,
         state.is_past_pivot,
+        state.again,
     )
 
 
@@ -156,6 +161,7 @@ def _completed(state: OrderedState, event: StepCompleted) -> OrderedState:
         state.residues,
         _without(state.doubted, event.step),
         state.is_past_pivot,
+        state.again,
     )
 
 
@@ -208,6 +214,30 @@ def _seen_to(state: OrderedState, event: Resume) -> OrderedState:
     )
 
 
+def _left_out(state: OrderedState, event: StepLeftOut) -> OrderedState:
+    return replace(
+        state,
+        steps=_with(state, event.step, StepStatus.LEFT_OUT),
+        doubted=_without(state.doubted, event.step),
+    )
+
+
+def _restarted(state: OrderedState, event: Restarted) -> OrderedState:
+    forgotten = event.steps
+    return replace(
+        state,
+        data=state.data if event.data is None else event.data,
+        mode=Mode.FORWARD,
+        steps={name: status for name, status in state.steps.items() if name not in forgotten},
+        completed=tuple(name for name in state.completed if name not in forgotten),
+        failed_step="",
+        error="",
+        doubted=tuple(name for name in state.doubted if name not in event.again),
+        is_past_pivot=event.is_past_pivot,
+        again={**state.again, **dict.fromkeys(event.again, event.nr)},
+    )
+
+
 _FOLDERS: dict[type, Callable[[OrderedState, Any], OrderedState]] = {
     StepStarted: _started,
     StepCompleted: _completed,
@@ -222,6 +252,8 @@ _FOLDERS: dict[type, Callable[[OrderedState, Any], OrderedState]] = {
     Completed: lambda state, _: replace(state, mode=Mode.COMPLETED),
     Stopped: lambda state, event: replace(state, mode=Mode.STOPPED, error=event.error),
     Resume: _seen_to,
+    StepLeftOut: _left_out,
+    Restarted: _restarted,
 }
 FOLDED = frozenset(_FOLDERS)
 """The events that change the state."""

@@ -25,6 +25,7 @@ from perdure.core.workflow_events import (
     OperationStarted,
     PerformStep,
     Published,
+    Restarted,
     StepDone,
 )
 from perdure.messages import (
@@ -60,7 +61,7 @@ class Operation:
 
     ``ended_nr`` is the turn that ended it, 0 while it is open. ``message`` or ``value`` is what
     came of it. ``reason``, ``error`` and ``is_unknown`` are those of a step's ``CommandFailed``, or
-    of a child that failed.
+    of a child that failed. ``started_nr`` is the turn that began it, 0 if an older version did.
     """
 
     started_at: datetime
@@ -73,6 +74,7 @@ class Operation:
     error: str = ""
     is_unknown: bool = False
     awaits: str = ""
+    started_nr: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Progress:
     """The state of one instance.
 
     ``cancelled`` is why it shall not go on, "" if it may; ``cancelled_nr`` the turn that said so.
+    ``again`` are operations that were done and restarted, with the turn in which somebody did that.
     """
 
     input: AnyMessage | None = None
@@ -97,6 +100,7 @@ class Progress:
     cancelled: str = ""
     cancelled_nr: int = 0
     begun_at: datetime | None = None
+    again: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def open(self) -> tuple[str, ...]:
@@ -132,7 +136,9 @@ def _ended(
 
 
 def _started(progress: Progress, event: OperationStarted, metadata: Metadata) -> Progress:
-    operation = Operation(metadata.occurred_at, awaits=event.awaits)
+    operation = Operation(
+        metadata.occurred_at, awaits=event.awaits, started_nr=metadata.sequence_nr
+    )
     return replace(progress, operations={**progress.operations, event.operation: operation})
 
 
@@ -248,6 +254,12 @@ def _stopped(progress: Progress, why: str, metadata: Metadata) -> Progress:
     return replace(progress, cancelled=why, cancelled_nr=metadata.sequence_nr)
 
 
+def _restarted(progress: Progress, event: Restarted, metadata: Metadata) -> Progress:
+    left = {n: one for n, one in progress.operations.items() if n not in event.operations}
+    again = {**progress.again, **dict.fromkeys(event.again, metadata.sequence_nr)}
+    return replace(progress, operations=left, cancelled="", cancelled_nr=0, again=again)
+
+
 _FOLDERS: dict[type, Callable[[Progress, Any, Metadata], Progress]] = {
     OperationStarted: _started,
     StepDone: _done,
@@ -259,4 +271,5 @@ _FOLDERS: dict[type, Callable[[Progress, Any, Metadata], Progress]] = {
     Cancel: _cancel,
     TimeoutReached: _timed_out,
     Resume: lambda progress, _, __: progress,
+    Restarted: _restarted,
 }

@@ -95,6 +95,7 @@ class Reentry:
         self.now: datetime = progress.begun_at or metadata.occurred_at
         self._metadata = metadata
         self._operations = progress.operations
+        self._again = progress.again
         self._events = list(progress.events)
         self._asked: dict[str, Asked[Any]] = {}
         self._at_once: dict[str, Operation] = {}
@@ -205,6 +206,10 @@ class Reentry:
                 f"more than {ASKED_MAX} operations are asked for in one turn",
                 "wait for some before asking for more",
             )
+
+    def again(self, name: str) -> str:
+        """What tells the key of an operation that was restarted from the one before; else ""."""
+        return f"~{self._again[name]}" if name in self._again else ""
 
     # Driving it
 

@@ -24,11 +24,13 @@ __all__ = [
     "PerformStep",
     "PivotPassed",
     "Residue",
+    "Restarted",
     "Resume",
     "StepAdvanced",
     "StepCompensated",
     "StepCompleted",
     "StepFailed",
+    "StepLeftOut",
     "StepStarted",
     "StepStatus",
     "Stopped",
@@ -53,6 +55,8 @@ class StepStatus(StrEnum):
     """It could not be undone: somebody has to see to it."""
     SEEN_TO = "seen to"
     """Somebody has: what it was stuck at is tried again."""
+    LEFT_OUT = "left out"
+    """Somebody said that it goes on without this step: it counts as done, and is never undone."""
 
 
 @message(name="perdure.Residue")
@@ -227,3 +231,32 @@ class Stopped:
     """It goes no further, and nothing is undone: a workflow was cancelled, or timed out."""
 
     error: str
+
+
+# What somebody who steps in has decided
+
+
+@message(name="perdure.StepLeftOut")
+@dataclass(frozen=True, slots=True)
+class StepLeftOut:
+    """It goes on without this step, which gives no results and is not undone."""
+
+    step: str
+
+
+@message(name="perdure.Restarted")
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """It goes on from this step: what ``steps``, it and those behind it, have done is forgotten.
+
+    Those that were done are ``again`` performed under new keys, which this turn's number ``nr``
+    tells from the old ones. ``data`` is what the first was given before; None: it stays as it is.
+    ``is_past_pivot``: there is no way back still.
+    """
+
+    step: str
+    steps: tuple[str, ...]
+    again: tuple[str, ...]
+    nr: int
+    data: AnyMessage | None = None
+    is_past_pivot: bool = False

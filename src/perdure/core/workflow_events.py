@@ -12,7 +12,7 @@ from typing import Any
 
 from perdure.messages import AnyMessage, message
 
-__all__ = ["EventTaken", "OperationStarted", "PerformStep", "Published", "StepDone"]
+__all__ = ["EventTaken", "OperationStarted", "PerformStep", "Published", "Restarted", "StepDone"]
 
 
 @message(name="perdure.workflow.PerformStep")
@@ -61,3 +61,16 @@ class Published:
     """Recorded in the turn that publishes an event."""
 
     operation: str
+
+
+@message(name="perdure.workflow.Restarted")
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """Recorded when somebody has these operations forgotten: the coroutine asks for them anew.
+
+    Those of ``again`` had been done, and are performed under new keys. It is not cancelled any
+    more, if it was.
+    """
+
+    operations: tuple[str, ...]
+    again: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from perdure.codec import Codec, Limits, TypeRegistry
 from perdure.core.family import Cancel, ChildEnded, ToInstance
+from perdure.core.intervention import Intervention
 from perdure.core.saga import Definition
 from perdure.core.step_events import Resume
 from perdure.errors import CodecError, DefinitionError, DuplicateSaga
@@ -19,7 +20,7 @@ from perdure.process_manager import ProcessManager, define
 
 __all__ = ["Saga", "codec_of", "definitions_of", "types_of"]
 
-_OURS = (DeadlineReached, TimeoutReached, Cancel, ChildEnded, Resume, ToInstance)
+_OURS = (DeadlineReached, TimeoutReached, Cancel, ChildEnded, Resume, ToInstance, Intervention)
 
 Saga: TypeAlias = type[ProcessManager[Any]] | Member
 """A process manager class, or an object that is a saga."""

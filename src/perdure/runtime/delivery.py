@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from perdure.actors import Envelope, Future
 from perdure.core.commit import InboxRow, Settlement
 from perdure.core.correlation import VerdictKind
-from perdure.core.outcome import Outcome
+from perdure.core.outcome import Outcome, Turn
 from perdure.core.saga import Definition
 from perdure.errors import (
     InstanceAlreadyExists,
@@ -26,7 +26,7 @@ from perdure.errors import (
 )
 from perdure.messages import Message
 
-__all__ = ["AskReply", "Delivery", "Receipt", "Reply", "Room", "refusal"]
+__all__ = ["AskReply", "Delivery", "Receipt", "Repairing", "Reply", "Room", "refusal"]
 
 
 @dataclass(slots=True)
@@ -61,6 +61,16 @@ class Room(Protocol):
     def leave(self, delivery: Delivery) -> None: ...
 
 
+class Repairing:
+    """What is written with the turn of an intervention, and the turn itself, once it was taken."""
+
+    __slots__ = ("settlements", "turn")
+
+    def __init__(self, settlements: tuple[Settlement, ...] = ()) -> None:
+        self.settlements = settlements
+        self.turn: Turn | None = None
+
+
 class AskReply:
     """Answers a pykka ``ask`` with what the handler replied."""
 
@@ -90,7 +100,8 @@ class Delivery(Envelope[Message]):
     of the message of this id has come, if there is one. ``room`` is left when it is answered.
     ``attempts`` counts commits that failed, ``last_error`` is why the last one did. ``settlement``
     ends the job whose result this is: whatever is written of this delivery takes it along, and
-    leaves None here.
+    leaves None here. ``repair`` is what somebody who steps in changes with this message: such a one
+    waits for no other, is never kept, and is told at once what is wrong with it.
     """
 
     __slots__ = (
@@ -103,6 +114,7 @@ class Delivery(Envelope[Message]):
         "kind",
         "last_error",
         "on_answer",
+        "repair",
         "reply",
         "room",
         "row",
@@ -137,6 +149,7 @@ class Delivery(Envelope[Message]):
         self.attempts = 0
         self.last_error: Exception | None = None
         self.settlement: Settlement | None = None
+        self.repair: Repairing | None = None
         self.room: Room | None = None
         self.on_answer: Callable[[Delivery, BaseException | None], None] | None = None
 

@@ -27,6 +27,7 @@ from perdure.runtime.read_back import ReadBack
 from perdure.runtime.routing import Routing
 from perdure.runtime.runner import Runner
 from perdure.runtime.saga_mail import SagaMail
+from perdure.runtime.seizing import Seizing
 from perdure.runtime.services import Services
 from perdure.runtime.settling import Settling
 from perdure.runtime.threads import Threads
@@ -86,6 +87,9 @@ class Dispatcher:
             troubles=services.troubles,
         )
         self._read_back = ReadBack(services, self._hand_out, self._tell_quiet)
+        self.seizing = Seizing(
+            services, self.runners, self._hand_back, self._handed_back, self._tell_quiet
+        )
         self._waiters: list[asyncio.Future[None]] = []
 
     def pause(
@@ -143,6 +147,7 @@ class Dispatcher:
             await runner.close()
         await self._timer.stop()
         await self._read_back.stop()
+        await self.seizing.stop()
         for workers in self.workers.values():
             workers.start_no_more()
         self._pauses.end_all()
@@ -169,6 +174,7 @@ class Dispatcher:
             and not self._timer.is_reading
             and self._services.commit.is_idle
             and self._read_back.is_settled
+            and self.seizing.is_settled
         )
 
     async def settled(self) -> None:
@@ -262,6 +268,20 @@ class Dispatcher:
         """The job stays in the store as it is, and is not done by this runtime any more."""
         self.runners[row.target].state.done(row.position)
         self._tell_quiet()
+
+    def _hand_back(self, row: OutboxRow) -> None:
+        """Somebody has repaired the job, or has only looked: it goes on as its row says."""
+        runner = self.runners.get(row.target)
+        self._timer.clear(row.position)
+        if runner is not None and row.due_at_ms > self._services.clock.now_ms():
+            runner.state.postponed(row)
+        self._hand_out(row)
+
+    def _handed_back(self, row: OutboxRow) -> None:
+        """There is no such job any more."""
+        self._read_back.changed(row)
+        self._timer.clear(row.position)
+        self._read_back.released(row.position)
 
     def _fire(self, row: OutboxRow, done: Callable[[bool], None]) -> None:
         done(False)

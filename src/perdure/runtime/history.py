@@ -13,6 +13,7 @@ from typing import Any
 from perdure.codec.wire import MISSHAPEN, misshapen
 from perdure.core.commit import JournalRow, OutboxKind, Status
 from perdure.core.correlation import split_key
+from perdure.core.intervention import Intervention
 from perdure.core.outcome import Outcome, Stored
 from perdure.errors import CodecError, CorruptRecord
 from perdure.messages import datetime_of
@@ -63,6 +64,21 @@ class HistoryEntry:
     reply: Any
     correlation_id: str | None
     causation_id: str | None
+
+    @property
+    def intervention(self) -> Intervention | None:
+        """What somebody has done to the instance in this turn (its ``text``, ``by``, ``why``)."""
+        return self.message if isinstance(self.message, Intervention) else None
+
+    @property
+    def by(self) -> str:
+        """Who has stepped in in this turn, "" if nobody has."""
+        return "" if self.intervention is None else self.intervention.by
+
+    @property
+    def why(self) -> str:
+        """Why somebody has."""
+        return "" if self.intervention is None else self.intervention.why
 
 
 async def history(reading: Reading, key: str, after: int) -> AsyncIterator[HistoryEntry]:

@@ -163,7 +163,7 @@ class Quarantine:
         """Keep a message for later. What time brings comes again after the release."""
         aside = self.asides[delivery.key]
         error = self.error_of(delivery.key)
-        if error is not None and (delivery.deadline_nr or delivery.wakes):
+        if error is not None and (delivery.deadline_nr or delivery.wakes or delivery.repair):
             delivery.refuse(error)
         elif delivery.waits or delivery.asks_again:
             delivery.answer(Outcome.HELD)  # it is in the inbox already

@@ -11,17 +11,30 @@ command back into the queue, so it is in exactly one place at any time. Next to 
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from perdure.codec.outbox import unpack_context, unpack_job
-from perdure.core.commit import DeadLetterRow, InboxReason, InboxRow, OutboxKind, Settlement
+from perdure.core import step_events, workflow_events
+from perdure.core.commit import (
+    DeadLetterRow,
+    InboxReason,
+    InboxRow,
+    OutboxKind,
+    OutboxRow,
+    Settlement,
+)
 from perdure.core.correlation import VerdictKind, split_key
 from perdure.errors import (
     CodecError,
     DefinitionError,
     InstanceFinished,
+    InstanceQuarantined,
     UnknownMessageType,
     UnknownQueue,
     UnknownType,
@@ -33,7 +46,7 @@ from perdure.runtime.delivery import Delivery
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.job_tickets import Awaited, nothing
 from perdure.runtime.letters import DeadLetter, Sought
-from perdure.runtime.rehydration import has_ended_with
+from perdure.runtime.rehydration import fold_loaded, has_ended_with
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
@@ -43,6 +56,8 @@ __all__ = ["DeadLetters"]
 logger = logging.getLogger("perdure.workers")
 
 PAGE = 100
+
+_STEPS = (step_events.PerformStep, step_events.CompensateStep, workflow_events.PerformStep)
 
 
 class DeadLetters:
@@ -60,6 +75,7 @@ class DeadLetters:
         self._dispatcher = dispatcher
         self._supervisor = supervisor
         self._redriven = supervisor.redriven
+        self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._in_doubt: dict[tuple[str, str], Delivery | None] = {}
         self._reading = services.background(
             "reading what became of redriven messages", self._read_back
@@ -96,6 +112,25 @@ class DeadLetters:
         if is_whole:
             self._check_known(sought)
 
+    async def hold(self, held: AsyncExitStack, letter_ids: Iterable[int]) -> None:
+        """Nobody else moves these letters until ``held`` is closed."""
+        for letter_id in sorted(set(letter_ids)):
+            lock = self._locks.get(letter_id)
+            if lock is None:
+                lock = self._locks[letter_id] = asyncio.Lock()
+            await held.enter_async_context(lock)
+
+    async def are_there(self, letter_ids: Iterable[int]) -> bool:
+        """None of them is gone."""
+        for letter_id in letter_ids:
+            if await self.row(letter_id) is None:
+                return False
+        return True
+
+    def is_step(self, command: Any) -> bool:
+        """The command is a step of a saga, which only that instance waits for."""
+        return isinstance(command, _STEPS)
+
     async def redrive(self, letter_id: int) -> bool:
         """Send the letter's message, or command, on its way again; False if it is gone already.
 
@@ -104,14 +139,20 @@ class DeadLetters:
         compensating, stays done: see first whether it is still wanted. A message is taken by its
         instance after those that wait there; a deadline, whose failure is journaled, is not.
         Raises ``CodecError`` if it cannot be read, ``InstanceFinished`` if its failure has ended
-        its instance: it stays.
+        its instance, or if it is a step of one that has ended, which nobody waits for: it stays.
         """
-        row = await self._row(letter_id)
-        if row is None:
-            return False
-        if row.job:
-            return await self._redrive_command(row)
-        return await self._redrive_message(row)
+        return await self.redrive_as(letter_id, None)
+
+    async def redrive_as(self, letter_id: int, content: Any) -> bool:
+        """The same, with another content if that is not None."""
+        async with AsyncExitStack() as held:
+            await self.hold(held, [letter_id] if isinstance(letter_id, int) else ())
+            row = await self.row(letter_id)
+            if row is None:
+                return False
+            if row.job:
+                return await self._redrive_command(row, content)
+            return await self._redrive_message(row, content)
 
     async def redrive_all(
         self,
@@ -135,15 +176,17 @@ class DeadLetters:
 
         What had to wait for its command (see ``Send.after_previous``) may start now.
         """
-        row = await self._row(letter_id)
-        if row is None:
-            return False
-        job, settlement = row.job, Settlement(row.instance, letter=row.position)
+        async with AsyncExitStack() as held:
+            await self.hold(held, [letter_id] if isinstance(letter_id, int) else ())
+            row = await self.row(letter_id)
+            if row is None:
+                return False
+            job, settlement = row.job, Settlement(row.instance, letter=row.position)
 
-        def release() -> None:
-            self._dispatcher.released(job)
+            def release() -> None:
+                self._dispatcher.released(job)
 
-        return await self._move(settlement, release, release)
+            return await self._move(settlement, release, release)
 
     async def discard_all(
         self,
@@ -185,7 +228,8 @@ class DeadLetters:
             except UnknownType as error:
                 raise UnknownMessageType(error.problem, remedy=error.remedy) from None
 
-    async def _row(self, letter_id: int) -> DeadLetterRow | None:
+    async def row(self, letter_id: int) -> DeadLetterRow | None:
+        """The letter of this id, None if it is gone. Raises ``DefinitionError`` for no id."""
         if not isinstance(letter_id, int):
             raise DefinitionError(
                 f"{letter_id!r} is no id of a dead letter", remedy="give letter.id, a whole number"
@@ -193,9 +237,13 @@ class DeadLetters:
         rows = await self._services.store.dead_letters(letter_id - 1, 1)
         return rows[0] if rows and rows[0].position == letter_id else None
 
-    async def _redrive_command(self, row: DeadLetterRow) -> bool:
+    async def _redrive_command(self, row: DeadLetterRow, content: Any) -> bool:
         job = unpack_job(row.instance, row.queue, row.type, row.job, row.body)
         job = self._dispatcher.adoption.adopted(job)  # its queue may have been renamed meanwhile
+        await self._check_awaited(row, job)
+        if content is not None:
+            name, version, body = self._services.codec.encode(content)
+            job = replace(job, type=name, version=version, body=body)
         settlement = Settlement(row.instance, letter=row.position, outbox=(job,))
 
         def read_back() -> None:  # it may have to wait for another job: the store knows
@@ -203,14 +251,42 @@ class DeadLetters:
 
         return await self._move(settlement, read_back, read_back)
 
-    async def _redrive_message(self, row: DeadLetterRow) -> bool:
+    async def _check_awaited(self, row: DeadLetterRow, job: OutboxRow) -> None:
+        """Somebody waits for it: a step of an instance that has ended is performed for nobody."""
+        definition = self._routing.definitions.get(split_key(row.instance)[0])
+        if definition is None or not self.is_step(self._content(job.type, job.version, job.body)):
+            return
+        instance = self._supervisor.committed(row.instance)
+        if instance is None:
+            (loaded,) = await self._services.store.load([row.instance])
+            try:
+                instance = (await fold_loaded(self._services, definition, loaded)).instance
+            except InstanceQuarantined:
+                return  # when it is released it may wait for it
+        if instance.status.is_over:
+            raise InstanceFinished(
+                f"it has {instance.status}: nobody waits for step {row.type} any more",
+                saga=definition.name,
+                correlation_id=instance.correlation_id,
+                remedy="restart it from the step (runtime.repair), or discard the letter",
+            )
+
+    async def _redrive_message(self, row: DeadLetterRow, content: Any) -> bool:
         services = self._services
         found = services.journal.decode_waiting(row.message_id, row.body)
+        body = row.body
+        if content is not None:
+            name, version, encoded = services.codec.encode(content)
+            edited = replace(
+                found.message, content=content, type=name, version=version, body=encoded
+            )
+            found = replace(found, message=edited)
+            body = services.journal.encode_waiting(edited, found.kind, found.strict)
         waiting = InboxRow(
             row.instance,
             row.message_id,
             InboxReason.QUEUED,
-            row.body,
+            body,
             services.clock.now_ms(),
         )
         settlement = Settlement(row.instance, letter=row.position, inbox=waiting)
@@ -221,7 +297,7 @@ class DeadLetters:
             delivery = Delivery(definition, row.instance, found.message, kind, found.strict)
             resident = self._supervisor.active.get(row.instance)
             has_ended = await has_ended_with(services, resident, delivery)
-            if has_ended and await self._row(row.position) is not None:
+            if has_ended and await self.row(row.position) is not None:
                 raise InstanceFinished(
                     f"the instance has ended with {row.type}: it takes it no more",
                     saga=definition.name,

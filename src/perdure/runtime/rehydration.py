@@ -27,7 +27,15 @@ from perdure.runtime.services import Services
 from perdure.runtime.supervised import Background
 from perdure.store.protocol import LoadedInstance
 
-__all__ = ["Folded", "Rehydration", "fold", "fold_loaded", "has_ended_with", "quarantined"]
+__all__ = [
+    "Folded",
+    "Rehydration",
+    "fold",
+    "fold_loaded",
+    "has_ended_with",
+    "processed_in",
+    "quarantined",
+]
 
 logger = logging.getLogger("perdure.saga")
 
@@ -139,6 +147,23 @@ async def has_ended_with(
         except PerdureError:
             return False
     return instance.status.is_over and processed.turn_of(delivery.message.message_id) is not None
+
+
+async def processed_in(
+    services: Services,
+    resident: SagaActor | None,
+    definition: Definition,
+    key: str,
+    message_id: str,
+) -> int | None:
+    """The turn in which the instance has processed the message, None if it has not.
+
+    Raises ``InstanceQuarantined``, ``StoreError``.
+    """
+    if resident is not None and resident.committed is not None:
+        return resident.processed.turn_of(message_id)
+    (loaded,) = await services.store.load([key])
+    return (await fold_loaded(services, definition, loaded)).processed.turn_of(message_id)
 
 
 class Rehydration:

@@ -42,6 +42,8 @@ class Runner:
         self.start: Callable[[OutboxRow], None]
         self.delivers = False
         """Its jobs are deliveries to instances: whoever waits for those waits for the jobs."""
+        self.held = 0
+        """So many who repair have seized some of its jobs: nothing is started meanwhile."""
         self._services = services
         self._pauses = pauses
         self._reading = services.background(f"reading queue {policy.name!r}", self._read, on_quiet)
@@ -72,7 +74,7 @@ class Runner:
 
     def pump(self) -> None:
         """Start whatever may start."""
-        if not self._is_running or self._is_pumping:
+        if not self._is_running or self._is_pumping or self.held:
             return  # a start that ends at once comes back here: the loop below goes on
         self._is_pumping = True
         state = self.state

@@ -29,6 +29,8 @@ from perdure.runtime.quarantine import QuarantinedInstance
 from perdure.runtime.queues import QueueRef
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef, Seen, checked_ref
+from perdure.runtime.repair import Repair
+from perdure.runtime.repaired import Audited
 from perdure.runtime.then import At
 from perdure.runtime.views import InstanceView, status_of
 
@@ -174,6 +176,37 @@ class Runtime(Looking):
     def dead_letters(self) -> DeadLetters:
         """What could not be processed: to list, redrive, discard."""
         return self._parts().letters
+
+    def repair(self, *, by: str, why: str) -> Repair:
+        """What may be done by hand, by this person and for this reason: both are journaled.
+
+            repair = runtime.repair(by="ann", why="bug 4711: wrong account")
+            print(await repair.retry(ref, dry_run=True))
+
+        Raises ``DefinitionError`` if one of them does not say anything.
+        """
+        running = self._on_loop()
+        return Repair(running.mending, running.mending_letters, by, why)
+
+    async def audit(self, ref: SagaRef) -> AsyncIterator[Audited]:
+        """Who has repaired an instance, what was done, why and when; oldest first.
+
+        async for one in runtime.audit(ref):
+            print(one)
+        """
+        async for entry in self.history(ref):
+            done = entry.intervention
+            if done is not None:
+                yield Audited(
+                    entry.sequence_nr,
+                    entry.at,
+                    done.action,
+                    done.by,
+                    done.why,
+                    done.text,
+                    done.about,
+                    entry.message_id,
+                )
 
     async def cancel(
         self, ref: SagaRef, reason: str = "", *, message_id: str | None = None

@@ -33,6 +33,7 @@ from perdure.runtime.failing import fail
 from perdure.runtime.leaving import Leaving
 from perdure.runtime.missing import treat_missing
 from perdure.runtime.pending import Pending, PendingTurn, Unattended
+from perdure.runtime.stepping_in import step_in
 from perdure.runtime.told import is_asked_for, mistaken, not_written, too_long
 from perdure.runtime.waiting import Waiting, has_to_wait, look_up
 from perdure.runtime.woken import bury, drain, is_redriven_twice, take_over, wake
@@ -140,6 +141,8 @@ class SagaActor(Actor):
             wake(self, envelope, now_ms)
         elif envelope.asks_again:
             look_up(self, envelope)
+        elif envelope.repair is not None:
+            step_in(self, envelope, envelope.repair, now_ms)
         elif self.waiting is None or not has_to_wait(self, envelope, now_ms):
             self.take(envelope, now_ms)
 

@@ -82,6 +82,10 @@ class Changes:
             self.add_dead_letter(turn.dead_letter)
         if turn.settles is not None:
             self._settle(turn.settles)
+        for repair in turn.repairs:
+            self._settle(repair)
+            if repair.inbox is not None:
+                self.put(repair.inbox)
 
     def add_settlement(self, settlement: Settlement) -> Gone | None:
         """Nothing of it is done if it takes what is not there, which is the answer."""

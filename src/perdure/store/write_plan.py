@@ -130,6 +130,8 @@ def asked_of(entries: Iterable[Entry]) -> Asked:
         if isinstance(entry, TurnRecord):
             if entry.settles is not None:
                 asked.given_ids += _given_ids(entry.settles)
+            for repair in entry.repairs:
+                asked.given_ids += _given_ids(repair)
         elif isinstance(entry, Settlement):
             if entry.job:
                 asked.jobs.append(entry.job)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import typer
 
-from perdure.ops.cli.about import completion, version
 from perdure.ops.cli import looking
+from perdure.ops.cli.about import completion, version
 from perdure.ops.cli.bench import bench
 from perdure.ops.cli.options import add
 from perdure.ops.cli.running import run as run_runtime
