@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import typer
 
-from perdure.ops.cli import looking
+from perdure.ops.cli import looking, queueing, repairing, sending
 from perdure.ops.cli.about import completion, version
 from perdure.ops.cli.bench import bench
 from perdure.ops.cli.options import add
 from perdure.ops.cli.running import run as run_runtime
+from perdure.ops.cli.verdict import health
 
 __all__ = ["app", "run"]
 
@@ -42,7 +43,30 @@ app.add_typer(instances, name="instances")
 dead = typer.Typer(no_args_is_help=True, help="Dead letters: look, redrive, discard.")
 add(dead, "list", looking.dead_list)
 add(dead, "show", looking.dead_show)
+add(dead, "redrive", queueing.dead_redrive)
+add(dead, "discard", queueing.dead_discard)
 app.add_typer(dead, name="dead")
+
+for name, help_text in repairing.MANY.items():
+    add(app, name, repairing.of_many(name, help_text))
+add(app, "skip", repairing.skip)
+add(app, "done", repairing.mark_done)
+add(app, "restart", repairing.restart)
+
+deadline = typer.Typer(no_args_is_help=True, help="Change a deadline of an instance.")
+add(deadline, "set", repairing.deadline_set)
+add(deadline, "cancel", repairing.deadline_cancel)
+app.add_typer(deadline, name="deadline")
+
+queue = typer.Typer(no_args_is_help=True, help="Change a work queue.")
+add(queue, "pause", queueing.queue_pause)
+add(queue, "resume", queueing.queue_resume)
+add(queue, "cancel-job", queueing.job_cancel)
+app.add_typer(queue, name="queue")
+
+add(app, "send", sending.send)
+add(app, "publish", sending.publish)
+add(app, "enqueue", sending.enqueue)
 
 add(app, "queues", looking.queues)
 add(app, "jobs", looking.jobs)
@@ -50,6 +74,7 @@ add(app, "inbox", looking.inbox)
 add(app, "deadlines", looking.deadlines)
 add(app, "schedules", looking.schedules)
 
+add(app, "health", health)
 add(app, "run", run_runtime)
 add(app, "bench", bench)
 add(app, "version", version)

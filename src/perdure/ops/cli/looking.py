@@ -379,5 +379,3 @@ def _time(text: str) -> datetime:
             f"{text!r} is no moment", remedy="give one such as 2026-11-20T03:00:00Z"
         ) from None
     return found.astimezone() if found.tzinfo is None else found
-
-

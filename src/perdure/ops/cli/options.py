@@ -31,6 +31,7 @@ __all__ = [
     "JsonOption",
     "LimitOption",
     "StoreOption",
+    "TimeoutOption",
     "WhyOption",
     "YesOption",
     "add",
@@ -80,6 +81,11 @@ InstanceArgument = Annotated[
         metavar="SAGA/ID",
         help="The instance, as listings show it; all after the first / is its id.",
     ),
+]
+
+TimeoutOption = Annotated[
+    float,
+    typer.Option("--timeout", min=0.1, max=3600, help="Seconds to wait for each answer."),
 ]
 
 Command = Callable[..., Coroutine[Any, Any, Exit | None]]

@@ -14,6 +14,7 @@ from typing import Any
 from perdure.ops.control.arguments import Arguments
 from perdure.ops.control.lines import VERSION, BadRequest
 from perdure.ops.control.repairs import REPAIRS
+from perdure.ops.health import health
 from perdure.ops.plain import to_plain
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.runtime import Runtime
@@ -101,6 +102,11 @@ async def _cancel_job(runtime: Runtime, given: Arguments) -> Any:
     return {"queue": queue.name, "job": job, "cancelled": True}
 
 
+async def _health(runtime: Runtime, given: Arguments) -> Any:
+    given.end()
+    return (await health(runtime)).as_json()
+
+
 async def _settled(runtime: Runtime, given: Arguments) -> Any:
     given.end()
     await runtime.settled()
@@ -115,6 +121,7 @@ REQUESTS: dict[str, Answering] = {
     "queue.pause": _pause,
     "queue.resume": _resume_queue,
     "queue.cancel": _cancel_job,
+    "health": _health,
     "settled": _settled,
     **REPAIRS,
 }
