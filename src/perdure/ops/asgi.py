@@ -130,6 +130,11 @@ class Endpoints:
         if metrics is not None:
             self._routes["/metrics"] = self._get_metrics
 
+    @property
+    def paths(self) -> list[str]:
+        """What there is to be asked for."""
+        return list(self._routes)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; by themselves in a server, they also say that they have started."""
         if scope["type"] == "lifespan":
