@@ -29,6 +29,7 @@ from perdure.core.commit import (
     Status,
 )
 from perdure.errors import StoreError, StoreLocked, StoreUnavailable
+from perdure.store.backlog import Backlog, backlog_of
 from perdure.store.changes import Changes, Present
 from perdure.store.protocol import LoadedInstance
 from perdure.store.write_plan import asked_of, first_numbers, net_changes, refusals
@@ -297,6 +298,12 @@ class MemoryStore:
         """Jobs per queue; see ``Store.queue_depths``."""
         self._check_open()
         return dict(Counter(row.target for row in self._outbox.values()))
+
+    async def backlog(self) -> Backlog:
+        """How much waits; see ``Store.backlog``."""
+        self._check_open()
+        letters = [letter.job for letter in self._dead_letters.values()]
+        return backlog_of(self._outbox.values(), letters, self._inbox)
 
     async def quarantines(self) -> list[QuarantineRow]:
         """Instances that are set aside; see ``Store.quarantines``."""

@@ -37,6 +37,7 @@ from perdure.core.commit import (
     TurnRecord,
 )
 from perdure.errors import SequenceConflict, StoreError, StoreUnavailable
+from perdure.store.backlog import Backlog
 from perdure.store.protocol import LoadedInstance, Store
 from perdure.store.write_plan import key_of
 from perdure.testing.gates import Fault, Gate
@@ -57,6 +58,7 @@ Read: TypeAlias = Literal[
     "jobs_after",
     "queues",
     "queue_depths",
+    "backlog",
     "quarantines",
     "inbox_sizes",
     "dead_letters",
@@ -269,6 +271,10 @@ class FaultyStore:
     async def queue_depths(self) -> dict[str, int]:
         """See ``Store.queue_depths``."""
         return await self._read("queue_depths", self.inner.queue_depths)
+
+    async def backlog(self) -> Backlog:
+        """See ``Store.backlog``."""
+        return await self._read("backlog", self.inner.backlog)
 
     async def quarantines(self) -> list[QuarantineRow]:
         """See ``Store.quarantines``."""
