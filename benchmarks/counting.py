@@ -17,6 +17,8 @@ from perdure.core.commit import (
     QueueRow,
     Status,
 )
+from perdure.core.head_query import HeadQuery
+from perdure.core.tally import TallyRow
 from perdure.errors import StoreError
 from perdure.store.protocol import LoadedInstance, Store
 
@@ -65,6 +67,18 @@ class CountingStore:
         limit: int = 1000,
     ) -> list[HeadRow]:
         return await self._counted.heads(saga, status, after, limit)
+
+    async def find(self, query: HeadQuery) -> list[HeadRow]:
+        return await self._counted.find(query)
+
+    async def count(self, query: HeadQuery) -> int:
+        return await self._counted.count(query)
+
+    async def tallies(self) -> list[TallyRow]:
+        return await self._counted.tallies()
+
+    async def size(self) -> int:
+        return await self._counted.size()
 
     async def deadlines(
         self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000

@@ -26,6 +26,8 @@ from perdure.core.commit import (
     QueueRow,
     Status,
 )
+from perdure.core.head_query import HeadQuery
+from perdure.core.tally import TallyRow
 from perdure.errors import (
     CorruptRecord,
     DefinitionError,
@@ -50,9 +52,10 @@ from perdure.store.read_statements import (
 )
 from perdure.store.sql_connections import Connections
 from perdure.store.sql_errors import store_error
+from perdure.store.sql_find import read_count, read_found, read_size, read_tallies
 from perdure.store.sql_load import load_instances
 from perdure.store.sql_open import open_schema, read_epoch
-from perdure.store.sql_path import path_of
+from perdure.store.sql_path import path_of, size_of
 from perdure.store.sql_read import (
     read_depths,
     read_heads,
@@ -193,6 +196,22 @@ class SqlStore:
     ) -> list[HeadRow]:
         """Instances in order of their key; see ``Store.heads``."""
         return await self._sound(read_heads, saga, status, after, limit)
+
+    async def find(self, query: HeadQuery) -> list[HeadRow]:
+        """Instances by status, moment or field; see ``Store.find``."""
+        return await self._sound(read_found, query)
+
+    async def count(self, query: HeadQuery) -> int:
+        """How many ``find`` would give; see ``Store.count``."""
+        return await self._open.read(read_count, query)
+
+    async def tallies(self) -> list[TallyRow]:
+        """How many instances there are and were; see ``Store.tallies``."""
+        return await self._sound(read_tallies)
+
+    async def size(self) -> int:
+        """The bytes of the file and of its log; see ``Store.size``."""
+        return await self._open.read(read_size) + size_of(f"{self.path}-wal")
 
     async def deadlines(
         self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000

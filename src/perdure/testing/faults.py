@@ -36,6 +36,8 @@ from perdure.core.commit import (
     Status,
     TurnRecord,
 )
+from perdure.core.head_query import HeadQuery
+from perdure.core.tally import TallyRow
 from perdure.errors import SequenceConflict, StoreError, StoreUnavailable
 from perdure.store.backlog import Backlog
 from perdure.store.protocol import LoadedInstance, Store
@@ -48,6 +50,10 @@ Read: TypeAlias = Literal[
     "load",
     "journal",
     "heads",
+    "find",
+    "count",
+    "tallies",
+    "size",
     "deadlines",
     "inbox",
     "inbox_due",
@@ -225,6 +231,22 @@ class FaultyStore:
     ) -> list[HeadRow]:
         """See ``Store.heads``."""
         return await self._read("heads", lambda: self.inner.heads(saga, status, after, limit))
+
+    async def find(self, query: HeadQuery) -> list[HeadRow]:
+        """See ``Store.find``."""
+        return await self._read("find", lambda: self.inner.find(query))
+
+    async def count(self, query: HeadQuery) -> int:
+        """See ``Store.count``."""
+        return await self._read("count", lambda: self.inner.count(query))
+
+    async def tallies(self) -> list[TallyRow]:
+        """See ``Store.tallies``."""
+        return await self._read("tallies", self.inner.tallies)
+
+    async def size(self) -> int:
+        """See ``Store.size``."""
+        return await self._read("size", self.inner.size)
 
     async def deadlines(
         self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000

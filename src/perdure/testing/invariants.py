@@ -26,10 +26,10 @@ from sqlalchemy import literal_column, select
 from perdure.codec.outbox import unpack_job
 from perdure.core.commit import JournalRow, OutboxRow
 from perdure.errors import CodecError, CorruptRecord
+from perdure.store.head_rows import HEADS
 from perdure.store.rows import (
     DEAD_LETTERS,
     DEADLINES,
-    HEADS,
     INBOX,
     JOURNAL,
     OUTBOX,
