@@ -56,6 +56,7 @@ class Draft:
     """The next instance in the making. Dropped whole if anything raises."""
 
     __slots__ = (
+        "compensates",
         "deadlines",
         "definition",
         "detail",
@@ -94,6 +95,7 @@ class Draft:
         self.result: Any = None
         self.reply: bytes | None = None
         self.reply_value: Any = None
+        self.compensates = False
         self.size = 0
 
     def weigh(self, stored: Stored) -> None:
@@ -155,6 +157,7 @@ class Draft:
         for count, one in enumerate(returned):
             if count >= EFFECTS_MAX:
                 raise _too_many()
+            self.compensates = True
             carry = _CARRY_OUT.get(type(one))
             if carry is not None:
                 carry(self, one)
@@ -220,6 +223,7 @@ class Draft:
             or not before.sequence_nr,
             self.reply,
             self.reply_value,
+            self.compensates,
         )
 
     def _settle_deadlines(self, finished: bool) -> list[str]:

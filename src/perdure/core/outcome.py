@@ -128,7 +128,10 @@ class Encoder:
 
 @dataclass(slots=True)
 class Turn:
-    """What one message did: the instance afterwards and what must be written with it."""
+    """What one message did: the instance afterwards and what must be written with it.
+
+    ``compensates``: it made up for a command that failed.
+    """
 
     message: Message
     outcome: Outcome
@@ -142,6 +145,7 @@ class Turn:
     status_changed: bool = False
     reply: bytes | None = None
     reply_value: Any = None
+    compensates: bool = False
 
 
 def record_of(turn: Turn, saga: str, epoch: int, body: bytes, consumes_inbox: bool) -> TurnRecord:

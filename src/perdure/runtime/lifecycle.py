@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from perdure.errors import Escalated, RuntimeNotRunning, StoreError
 from perdure.messages import Message
+from perdure.observer import Observer
 from perdure.queue import WorkQueue
 from perdure.runtime.blueprint import Blueprint, blueprint_of
 from perdure.runtime.clock import Clock, SystemClock
@@ -49,6 +50,7 @@ class Lifecycle:
         new_id: Callable[[], str] | None = None,
         random: Callable[[], float] | None = None,
         threads: Threads | None = None,
+        observers: Iterable[Observer] = (),
     ) -> None:
         self.store: Store = store_of(store)
         self._blueprint = blueprint_of(
@@ -61,6 +63,7 @@ class Lifecycle:
             new_id or unique_ids(),
             random or unique_random(),
             threads or SystemThreads(),
+            observers,
         )
         self._running: Running | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -121,6 +124,7 @@ class Lifecycle:
             if isinstance(error, Exception) and self._escalated is not None:
                 raise self._escalated from error
             raise
+        self._blueprint.observing.started()
         logger.info("running over %s, epoch %d", self.store.name, epoch)
 
     async def _end_if_escalated(self) -> None:
@@ -199,6 +203,24 @@ class Lifecycle:
         if self._running is not None and self._stopping is None:
             self._stopping = asyncio.get_running_loop().create_task(self._running.stop())
             self._ending.set()
+
+    # Observing
+
+    def observe(self, observer: Observer) -> None:
+        """Tell an observer what happens from now on; on the runtime's loop, or before the start.
+
+        Raises ``DefinitionError`` for what is no observer.
+        """
+        self._blueprint.observing.add(observer)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Tell an observer no more."""
+        self._blueprint.observing.remove(observer)
+
+    @property
+    def running(self) -> Running | None:
+        """The parts of a runtime that runs, for what operates it (``perdure.ops``)."""
+        return self._running
 
     # Within
 

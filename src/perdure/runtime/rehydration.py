@@ -21,6 +21,7 @@ from perdure.core.replay import replay
 from perdure.core.saga import Definition
 from perdure.errors import CodecError, CorruptRecord, InstanceQuarantined, PerdureError, StoreError
 from perdure.runtime.delivery import Delivery
+from perdure.runtime.logs import about
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import Background
@@ -82,7 +83,8 @@ def _from_snapshot(
             )
             return Folded(instance, processed, snapshot.sequence_nr), loaded.turns
         except CodecError as error:
-            logger.warning("snapshot of %s is passed over: %s", loaded.instance, error)
+            key = loaded.instance
+            logger.warning("snapshot of %s is passed over: %s", key, error, extra=about(key))
             processed = ProcessedMessages(window)
     _, correlation_id = split_key(loaded.instance)
     instance = Instance(loaded.instance, correlation_id, definition.initial_state())

@@ -34,6 +34,7 @@ from perdure.runtime.ids import positions
 from perdure.runtime.job_tickets import Awaited, nothing
 from perdure.runtime.letters import DeadLetter
 from perdure.runtime.loop_watch import LoopWatch
+from perdure.runtime.observing import BatchWatch
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.queues import Queues
 from perdure.runtime.redrive import DeadLetters
@@ -65,6 +66,7 @@ class Running:
         self.generation = here.generation
         store, settings, codec = blueprint.store, blueprint.settings, blueprint.codec
         routing, outbound = blueprint.routing, blueprint.outbound
+        observing = blueprint.observing
         self.services = services = Services(
             store,
             blueprint.clock,
@@ -72,11 +74,12 @@ class Running:
             codec,
             JournalCodec(codec),
             encoder_of(codec, outbound, settings.turn_bytes_max),
-            GroupCommit(store, settings.batch_max),
+            GroupCommit(store, settings.batch_max, BatchWatch(observing, blueprint.clock)),
             blueprint.new_id,
             epoch,
             positions(epoch),
             blueprint.random,
+            observing,
         )
         self._writing = services.background("writing", services.commit.run)
         self.dispatcher = Dispatcher(
@@ -284,6 +287,7 @@ class Running:
                 await services.store.close()
         except (StoreError, TimeoutError) as error:
             logger.error("closing the store: %s", error or f"it has not closed for {limit_s:g} s")
+        services.observing.stopped()
 
 
 def encoder_of(codec: Codec, outbound: Outbound, turn_bytes_max: int) -> Encoder:

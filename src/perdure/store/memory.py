@@ -31,6 +31,7 @@ from perdure.core.commit import (
 from perdure.core.head_query import HeadQuery
 from perdure.core.tally import TallyRow
 from perdure.errors import StoreError, StoreLocked, StoreUnavailable
+from perdure.store.backlog import Backlog, backlog_of
 from perdure.store.changes import Changes, Present
 from perdure.store.memory_heads import Heads
 from perdure.store.memory_jobs import Jobs
@@ -296,6 +297,12 @@ class MemoryStore:
         """Jobs per queue; see ``Store.queue_depths``."""
         self._check_open()
         return dict(Counter(row.target for row in self._jobs.of(None)))
+
+    async def backlog(self) -> Backlog:
+        """How much waits; see ``Store.backlog``."""
+        self._check_open()
+        letters = [letter.job for letter in self._dead_letters.values()]
+        return backlog_of(self._outbox.values(), letters, self._inbox)
 
     async def quarantines(self) -> list[QuarantineRow]:
         """Instances that are set aside; see ``Store.quarantines``."""

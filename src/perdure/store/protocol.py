@@ -27,6 +27,7 @@ from perdure.core.commit import (
 from perdure.core.head_query import HeadQuery
 from perdure.core.tally import TallyRow
 from perdure.errors import CorruptRecord, StoreError
+from perdure.store.backlog import Backlog
 
 __all__ = ["LoadedInstance", "Store"]
 
@@ -178,6 +179,10 @@ class Store(Protocol):
 
     async def queue_depths(self) -> dict[str, int]:
         """How many jobs each queue holds, by name; queues without any are left out."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """How much waits: jobs by queue, dead letters, messages. Damaged rows count, too."""
         ...
 
     async def quarantines(self) -> list[QuarantineRow]:

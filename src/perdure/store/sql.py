@@ -35,6 +35,7 @@ from perdure.errors import (
     StoreLocked,
     StoreUnavailable,
 )
+from perdure.store.backlog import Backlog, read_backlog
 from perdure.store.lock import FileLock
 from perdure.store.protocol import LoadedInstance
 from perdure.store.read_statements import (
@@ -259,6 +260,10 @@ class SqlStore:
     async def queue_depths(self) -> dict[str, int]:
         """Jobs per queue; see ``Store.queue_depths``."""
         return await self._open.read(read_depths)
+
+    async def backlog(self) -> Backlog:
+        """How much waits; see ``Store.backlog``."""
+        return await self._open.read(read_backlog)
 
     async def quarantines(self) -> list[QuarantineRow]:
         """Instances that are set aside; see ``Store.quarantines``."""

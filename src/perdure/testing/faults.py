@@ -39,6 +39,7 @@ from perdure.core.commit import (
 from perdure.core.head_query import HeadQuery
 from perdure.core.tally import TallyRow
 from perdure.errors import SequenceConflict, StoreError, StoreUnavailable
+from perdure.store.backlog import Backlog
 from perdure.store.protocol import LoadedInstance, Store
 from perdure.store.write_plan import key_of
 from perdure.testing.gates import Fault, Gate
@@ -63,6 +64,7 @@ Read: TypeAlias = Literal[
     "jobs_after",
     "queues",
     "queue_depths",
+    "backlog",
     "quarantines",
     "inbox_sizes",
     "dead_letters",
@@ -291,6 +293,10 @@ class FaultyStore:
     async def queue_depths(self) -> dict[str, int]:
         """See ``Store.queue_depths``."""
         return await self._read("queue_depths", self.inner.queue_depths)
+
+    async def backlog(self) -> Backlog:
+        """See ``Store.backlog``."""
+        return await self._read("backlog", self.inner.backlog)
 
     async def quarantines(self) -> list[QuarantineRow]:
         """See ``Store.quarantines``."""
