@@ -70,7 +70,7 @@ _ALL = (
     _gauge("active_processes", "Processes that have not ended.", TYPE, is_stored=True),
     _gauge("stuck_processes", "Processes that somebody has to see to.", TYPE, is_stored=True),
     _gauge("quarantined_processes", "Processes that are set aside.", TYPE),
-    _gauge("resident_processes", "Processes in memory.", TYPE),
+    _gauge("resident_processes", "Processes in memory."),
     _counter("turns", "Turns committed, by what became of the message.", TYPE, "outcome"),
     _histogram("commit_entries", "Entries written by one transaction.", COUNT_BOUNDS),
     _histogram("commit_seconds", "Time one transaction took.", TIME_BOUNDS),
@@ -97,7 +97,9 @@ _ALL = (
     _gauge("dead_letters_kept", "Dead letters in the store.", "what", is_stored=True),
     _counter("compensations", "Times that what was done had to be made up for.", TYPE),
     _counter("quarantines", "Times that a process was set aside.", TYPE),
-    _histogram("state_bytes", "Size of a process's state, as its snapshots have it.", SIZE_BOUNDS, TYPE),
+    _histogram(
+        "state_bytes", "Size of a process's state, as its snapshots have it.", SIZE_BOUNDS, TYPE
+    ),
     _gauge("store_size_bytes", "What the store takes where it is kept.", is_stored=True),
     _gauge("store_up", "1 if the store has answered this scrape, else 0: its figures are old."),
 )
