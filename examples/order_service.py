@@ -56,6 +56,7 @@ from perdure import (
     starts,
 )
 from perdure.ops.asgi import endpoints
+from perdure.ops.prometheus import Metrics
 from perdure.ops.starlette import add_endpoints, answer_errors, lifespan, runtime_of
 
 # Messages: events say what has happened, commands what somebody shall do
@@ -227,7 +228,7 @@ STORE = os.environ.get("PERDURE_STORE", "sqlite+aiosqlite:///orders.db")
 runtime = Runtime(STORE, [Order, fulfilment])
 app = FastAPI(title="Orders", lifespan=lifespan(runtime))
 answer_errors(app)
-add_endpoints(app, endpoints(runtime))
+add_endpoints(app, endpoints(runtime, metrics=Metrics(runtime)))
 
 Orders = Annotated[Runtime, Depends(runtime_of)]
 Key = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=200)]

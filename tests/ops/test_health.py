@@ -171,7 +171,7 @@ def test_a_saga_of_which_something_else_is_expected_is_judged_by_that() -> None:
 
 
 def test_a_threshold_of_none_never_trips() -> None:
-    off = dict.fromkeys(
+    off: dict[str, Any] = dict.fromkeys(
         ("failure_rate", "critical_failure_rate", "stuck_process_age", "lag", "critical_lag",
          "dead_letters", "quarantined", "saturation", "disk_free", "critical_disk_free",
          "blocked_within", "max_retry_count")

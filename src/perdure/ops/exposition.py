@@ -93,7 +93,7 @@ class Exposition(Collector):
                 )
 
 
-_KINDS: dict[str, type[Metric]] = {
+_KINDS: dict[str, Any] = {
     "counter": CounterMetricFamily,
     "gauge": GaugeMetricFamily,
     "histogram": HistogramMetricFamily,

@@ -70,7 +70,7 @@ _ALL = (
     _gauge("active_processes", "Processes that have not ended.", TYPE, is_stored=True),
     _gauge("stuck_processes", "Processes that somebody has to see to.", TYPE, is_stored=True),
     _gauge("quarantined_processes", "Processes that are set aside.", TYPE),
-    _gauge("resident_processes", "Processes in memory.", TYPE),
+    _gauge("resident_processes", "Processes in memory."),
     _counter("turns", "Turns committed, by what became of the message.", TYPE, "outcome"),
     _histogram("commit_entries", "Entries written by one transaction.", COUNT_BOUNDS),
     _histogram("commit_seconds", "Time one transaction took.", TIME_BOUNDS),

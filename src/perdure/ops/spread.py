@@ -6,10 +6,9 @@ summed. Next to read: ``families.py``, its bounds.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
-
-from prometheus_client.utils import floatToGoString
 
 __all__ = ["Spread"]
 
@@ -38,7 +37,7 @@ class Spread:
     def buckets(self) -> list[tuple[str, int]]:
         """Per bound, as text, how many values do not exceed it; the last is all."""
         found, total = [], 0
-        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
+        for bound, count in zip((*self._bounds, math.inf), self._counts, strict=True):
             total += count
-            found.append((floatToGoString(bound), total))
+            found.append(("+Inf" if bound == math.inf else str(bound), total))
         return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from threading import get_ident
 from types import TracebackType
@@ -216,6 +216,11 @@ class Lifecycle:
     def unobserve(self, observer: Observer) -> None:
         """Tell an observer no more."""
         self._blueprint.observing.remove(observer)
+
+    @property
+    def sagas(self) -> Sequence[str]:
+        """The names of the sagas it runs."""
+        return list(self._blueprint.routing.definitions)
 
     @property
     def running(self) -> Running | None:

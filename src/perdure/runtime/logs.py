@@ -21,8 +21,9 @@ __all__ = ["FIELDS", "about", "on_one_line"]
 FIELDS = ("saga", "correlation_id", "message_id", "attempt")
 
 _LOGGERS = (
-    "perdure", "perdure.observers", "perdure.saga", "perdure.store", "perdure.supervised",
-    "perdure.supervisor", "perdure.timers", "perdure.transitions", "perdure.workers",
+    "perdure", "perdure.metrics", "perdure.observers", "perdure.saga", "perdure.store",
+    "perdure.supervised", "perdure.supervisor", "perdure.timers", "perdure.transitions",
+    "perdure.workers",
     "perdure.actors.actor", "perdure.actors.future", "perdure.actors.run_queue",
 )  # fmt: skip
 """All but ``perdure.watch``, whose records hold a stack over many lines, and nobody's data."""

@@ -57,7 +57,7 @@ _MESSAGES = compiled(select(func.count()).select_from(_inbox))
 
 
 def read_backlog(connection: sqlite3.Connection) -> Backlog:
-    """As ``Store.backlog`` gives it. A queue whose name is damaged is counted under what is left."""
+    """As ``Store.backlog`` gives it; of a damaged name, what is left counts."""
     before = connection.text_factory
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     try:
@@ -76,9 +76,9 @@ def read_backlog(connection: sqlite3.Connection) -> Backlog:
 def backlog_of(
     jobs: Iterable[OutboxRow], letters: Collection[int], messages: Collection[object]
 ) -> Backlog:
-    """The same of rows; ``letters`` are the positions of their jobs, 0 for a message's."""
+    """The same of rows by position; ``letters`` are those of their jobs, 0 for a message."""
     queues: dict[str, QueueBacklog] = {}
-    for row in sorted(jobs, key=lambda row: row.position):
+    for row in jobs:
         found = queues.get(row.target) or QueueBacklog(0, row.created_at_ms)
         queues[row.target] = QueueBacklog(found.jobs + 1, found.oldest_at_ms)
     return Backlog(queues, len(letters), sum(job > 0 for job in letters), len(messages))

@@ -302,7 +302,7 @@ class MemoryStore:
         """How much waits; see ``Store.backlog``."""
         self._check_open()
         letters = [letter.job for letter in self._dead_letters.values()]
-        return backlog_of(self._outbox.values(), letters, self._inbox)
+        return backlog_of(self._jobs.of(None), letters, self._inbox)
 
     async def quarantines(self) -> list[QuarantineRow]:
         """Instances that are set aside; see ``Store.quarantines``."""
