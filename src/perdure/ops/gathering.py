@@ -39,7 +39,7 @@ MILLISECOND = timedelta(milliseconds=1)
 
 async def facts_of_runtime(runtime: Runtime, thresholds: Thresholds) -> Facts:
     """What is known of a runtime and the store it owns. If the last write failed, tries another."""
-    vitals = await runtime.probe(timeout_s=thresholds.critical_answer_time.total_seconds())
+    vitals = await runtime.probe(timeout_s=thresholds.answer_time.total_seconds())
     if vitals.phase is not Phase.RUNNING:  # its store is not open, or will not be soon
         return Facts(at_ms=vitals.at_ms, store=StoreFacts(), vitals=vitals)
     return await _facts(runtime.store, thresholds, vitals.at_ms, vitals)

@@ -13,7 +13,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
-from perdure.errors import Escalated, RuntimeNotRunning, StoreError
+from perdure.errors import Escalated, RuntimeNotRunning
 from perdure.messages import Message
 from perdure.observer import Observer
 from perdure.queue import WorkQueue
@@ -181,7 +181,7 @@ class Lifecycle:
             return Vitals(phase=self.phase, at_ms=at_ms, escalated=escalated)
         return self._running.vitals(self.phase, escalated)
 
-    async def probe(self, *, timeout_s: float = 5.0) -> Vitals:
+    async def probe(self, *, timeout_s: float = 1.0) -> Vitals:
         """``vitals``; if the last write failed, after another one was tried, which says nothing.
 
         So that it is noticed that an outage of the store is over, also if nobody sends any more.
@@ -189,7 +189,7 @@ class Lifecycle:
         """
         running = self._running
         if running is not None and self.phase is Phase.RUNNING:
-            with suppress(StoreError, TimeoutError):
+            with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await running.try_writing()
         return self.vitals()

@@ -100,6 +100,7 @@ class Running:
             blueprint.threads,
         )
         self._openings, self._routing = blueprint.openings, routing
+        self._trying: Awaited | None = None
         self.is_stopping = False
 
     async def start(self) -> None:
@@ -229,13 +230,17 @@ class Running:
         )
 
     async def try_writing(self) -> None:
-        """If the last write failed, see whether one succeeds now. Raises ``StoreError``."""
+        """If the last write failed, see whether one succeeds now; one such at a time."""
         services = self.services
-        if services.commit.error is not None:
+        if services.commit.error is None:
+            return
+        if self._trying is None or self._trying.outcome.done():
             # The mail between sagas is a queue that is never paused: its row says nothing new.
-            row = Awaited(QueueRow(SAGAS, False, "", services.clock.now_ms()), nothing)
-            services.commit.submit(row)
-            await row.outcome
+            row = QueueRow(SAGAS, False, "", services.clock.now_ms())
+            self._trying = Awaited(row, nothing)
+            self._trying.outcome.add_done_callback(asyncio.Future.exception)  # nobody else asks
+            services.commit.submit(self._trying)
+        await asyncio.wait([self._trying.outcome])
 
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""
