@@ -12,8 +12,9 @@ from typing import Any
 from perdure.core.arming import cancel_deadline, set_deadline
 from perdure.core.children import cancel_child, close_family, start_child
 from perdure.core.commit import OutboxRow, Status
+from perdure.core.indexed import fields_of
 from perdure.core.instance import Armed, Instance, next_due
-from perdure.core.outcome import TIMEOUT, Encoder, Outcome, Stored, Turn
+from perdure.core.outcome import MINUTE_MS, TIMEOUT, Encoder, Outcome, Stored, Turn
 from perdure.core.outgoing import LATEST_MS, announce, publish, send
 from perdure.core.replay import fold
 from perdure.core.saga import Definition
@@ -192,6 +193,14 @@ class Draft:
                 row.context = context
         finished = self.status.is_over
         cleared = self._settle_deadlines(finished)
+        fields, indexed = before.fields, self.definition.indexed
+        if indexed and self.state is not before.state:
+            fields = fields_of(indexed, self.state)
+        status_changed = (
+            self.status is not before.status
+            or self.detail != before.detail
+            or not before.sequence_nr
+        )
         after = Instance(
             before.key,
             before.correlation_id,
@@ -204,6 +213,7 @@ class Draft:
             now_ms,
             self.detail,
             self.family,
+            fields,
         )
         return Turn(
             message,
@@ -215,9 +225,10 @@ class Draft:
             self.outgoing,
             self.set,
             cleared,
-            self.status is not before.status
-            or self.detail != before.detail
-            or not before.sequence_nr,
+            status_changed,
+            status_changed
+            or now_ms // MINUTE_MS != before.updated_at_ms // MINUTE_MS
+            or fields != before.fields,
             self.reply,
             self.reply_value,
         )
