@@ -11,7 +11,7 @@ from typing import Any
 
 from perdure.core.arming import cancel_deadline, set_deadline
 from perdure.core.children import cancel_child, close_family, start_child
-from perdure.core.commit import OutboxRow, Status
+from perdure.core.commit import Fields, OutboxRow, Status
 from perdure.core.indexed import fields_of
 from perdure.core.instance import Armed, Instance, next_due
 from perdure.core.outcome import MINUTE_MS, TIMEOUT, Encoder, Outcome, Stored, Turn
@@ -188,19 +188,12 @@ class Draft:
         if self.status.is_over and self.family is not None:
             close_family(self, self.result)
         if self.outgoing:
-            context = self.encoder.context(message, self.metadata)
-            for row in self.outgoing:
-                row.context = context
+            self._give_context(message)
         finished = self.status.is_over
         cleared = self._settle_deadlines(finished)
-        fields, indexed = before.fields, self.definition.indexed
-        if indexed and self.state is not before.state:
-            fields = fields_of(indexed, self.state)
-        status_changed = (
-            self.status is not before.status
-            or self.detail != before.detail
-            or not before.sequence_nr
-        )
+        fields = self._fields() if self.definition.indexed else before.fields
+        status_changed = self.status is not before.status or self.detail != before.detail
+        status_changed |= not before.sequence_nr
         after = Instance(
             before.key,
             before.correlation_id,
@@ -232,6 +225,15 @@ class Draft:
             self.reply,
             self.reply_value,
         )
+
+    def _give_context(self, message: Message) -> None:
+        context = self.encoder.context(message, self.metadata)
+        for row in self.outgoing:
+            row.context = context
+
+    def _fields(self) -> Fields | None:
+        before, state = self.instance, self.state
+        return before.fields if state is before.state else fields_of(self.definition.indexed, state)
 
     def _settle_deadlines(self, finished: bool) -> list[str]:
         """The net change; answers the names that go: cancelled, fired, or all at the end."""
