@@ -11,6 +11,7 @@ from perdure.core.commit import Status
 from perdure.core.correlation import Continue, Ignore, Start, Stop
 from perdure.core.digest import digest_of
 from perdure.core.family import Cancel, ChildEnded
+from perdure.core.indexed import Indexed
 from perdure.core.missed import CatchUp, Coalesce, Skip
 from perdure.core.outcome import Outcome
 from perdure.core.queue_policy import Rate
@@ -121,6 +122,7 @@ __all__ = [
     "HistoryEntry",
     "Ignore",
     "IgnoreMissing",
+    "Indexed",
     "InstanceView",
     "Job",
     "JobView",
