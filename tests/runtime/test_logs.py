@@ -268,8 +268,10 @@ def test_every_logger_of_ours_is_guarded_but_the_one_that_shows_stacks():
     named = {"perdure.watch"}
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            is_call = isinstance(node, ast.Call) and ast.unparse(node.func) == "logging.getLogger"
-            if is_call and path.name != "logs.py":
-                module = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
-                named.add(module if ast.unparse(node.args[0]) == "__name__" else node.args[0].value)
+            if not isinstance(node, ast.Call) or ast.unparse(node.func) != "logging.getLogger":
+                continue
+            module = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+            name = ast.unparse(node.args[0])
+            if path.name != "logs.py":
+                named.add(module if name == "__name__" else ast.literal_eval(name))
     assert named - {"perdure.watch"} == set(_LOGGERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -114,7 +115,7 @@ async def test_a_compensation_is_told_with_the_command_that_failed(memory, heard
         raise NonRetryable("no")
 
     where = desk(fail=fails)
-    members = [Errand, Undoing, queue_of()]
+    members: list[Any] = [Errand, Undoing, queue_of()]
     async with Runtime(memory, members, resources={"desk": where}, observers=[heard]) as runtime:
         for saga in (Errand, Undoing):
             await runtime.send(runtime.ref(saga, "e"), Asked("e", "fail"))
@@ -141,7 +142,7 @@ async def test_steps_are_commands_and_their_undoing_a_compensation(memory, heard
 
 @quickly
 async def test_the_plain_hooks_hear_the_same(memory, clock):
-    told = []
+    told: list[tuple] = []
 
     class Counts(Observer):
         def record_process_started(self, process_type):
@@ -277,7 +278,7 @@ async def test_attempts_at_a_job(memory, heard):
             raise ValueError("not yet")
 
     queue, where = queue_of(), desk(do=deed)
-    members = [Errand, queue]
+    members: list[Any] = [Errand, queue]
     async with Runtime(memory, members, resources={"desk": where}, observers=[heard]) as runtime:
         await runtime.enqueue(Do("e", "do", 0), job_id="good")
         await runtime.settled()
@@ -419,7 +420,7 @@ async def test_observers_come_and_go_and_hear_of_start_and_stop(memory):
 
 
 class Later(Observer):
-    async def turn_committed(self, event): ...
+    async def turn_committed(self, event): ...  # type: ignore[override]
 
 
 @pytest.mark.parametrize("wrong", [print, Heard, [Heard], [Later()], ["x"], 7])
@@ -431,6 +432,8 @@ def test_what_is_no_observer_is_refused(wrong):
 @quickly
 async def test_an_observer_may_send(memory):
     class Opens(Observer):
+        runtime: Runtime
+
         def process_started(self, event):
             if event.process_id == "a":
                 self.runtime.ref(Ledger, "b").tell(Opened("b"))
