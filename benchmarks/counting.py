@@ -20,6 +20,7 @@ from perdure.core.commit import (
 from perdure.core.head_query import HeadQuery
 from perdure.core.tally import TallyRow
 from perdure.errors import StoreError
+from perdure.store.backlog import Backlog
 from perdure.store.protocol import LoadedInstance, Store
 
 __all__ = ["CountingStore"]
@@ -115,6 +116,9 @@ class CountingStore:
 
     async def queue_depths(self) -> dict[str, int]:
         return await self._counted.queue_depths()
+
+    async def backlog(self) -> Backlog:
+        return await self._counted.backlog()
 
     async def quarantines(self) -> list[QuarantineRow]:
         return await self._counted.quarantines()

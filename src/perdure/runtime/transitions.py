@@ -44,6 +44,9 @@ _STEPS = {
     StepStatus.SEEN_TO: "was seen to",
 }
 
+_BEGINNINGS = (StepStatus.RUNNING, StepStatus.COMPENSATING)
+"""Told last: they follow from what has ended."""
+
 
 def log_standing(after: Instance) -> None:
     """Log that an instance is stuck, or has failed, and why."""
@@ -83,9 +86,9 @@ def _steps_changed(before: Any, after: Any) -> Iterator[tuple[str, str]]:
     if isinstance(after, OrderedState):
         steps: Mapping[str, StepStatus] = after.steps
         known = before.steps if isinstance(before, OrderedState) else {}
-        for step, status in steps.items():
-            if known.get(step) is not status:
-                yield step, _STEPS[status]
+        changed = [item for item in steps.items() if known.get(item[0]) is not item[1]]
+        for step, status in sorted(changed, key=lambda item: item[1] in _BEGINNINGS):
+            yield step, _STEPS[status]
     elif isinstance(after, Progress):
         operations = before.operations if isinstance(before, Progress) else {}
         for name, operation in after.operations.items():
