@@ -279,7 +279,7 @@ async def test_a_store_that_cannot_be_read_is_critical_and_nothing_else_is_claim
     async with running(store, clock) as runtime:
         await runtime.publish(Placed("o-1"))
         await tell(runtime, "o-1", "stick")
-        store.fail_reads(1)
+        store.fail_reads(1, operation="quarantines")
         found = await health(runtime, PLAIN)
         assert found.status is HealthStatus.CRITICAL
         [text] = texts(found)
