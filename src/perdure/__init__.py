@@ -11,6 +11,7 @@ from perdure.core.commit import Status
 from perdure.core.correlation import Continue, Ignore, Start, Stop
 from perdure.core.digest import digest_of
 from perdure.core.family import Cancel, ChildEnded
+from perdure.core.indexed import Indexed
 from perdure.core.intervention import Intervention
 from perdure.core.missed import CatchUp, Coalesce, Skip
 from perdure.core.outcome import Outcome
@@ -128,6 +129,7 @@ __all__ = [
     "HistoryEntry",
     "Ignore",
     "IgnoreMissing",
+    "Indexed",
     "InstanceView",
     "Intervention",
     "Job",

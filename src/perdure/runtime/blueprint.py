@@ -6,16 +6,18 @@ Next to read: ``running.py``, which builds the parts from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from perdure.codec import Codec
 from perdure.core.saga import Definition
 from perdure.errors import DefinitionError
 from perdure.member import Member, Opening
+from perdure.observer import Observer
 from perdure.queue import WorkQueue
 from perdure.runtime.clock import Clock
 from perdure.runtime.definitions import Saga, codec_of, definitions_of
+from perdure.runtime.observing import Observing
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.routing import Routing
 from perdure.runtime.threads import Threads
@@ -41,6 +43,7 @@ class Blueprint:
     random: Callable[[], float]
     threads: Threads
     members: Sequence[Saga | WorkQueue] = ()
+    observing: Observing = field(default_factory=Observing)
 
 
 def blueprint_of(
@@ -53,6 +56,7 @@ def blueprint_of(
     new_id: Callable[[], str],
     random: Callable[[], float],
     threads: Threads,
+    observers: Iterable[Observer] = (),
 ) -> Blueprint:
     """Sort the members into sagas and work queues. Raises ``DefinitionError``."""
     settings, resources = _checked_settings(settings), _checked_resources(resources)
@@ -85,6 +89,7 @@ def blueprint_of(
         random,
         threads,
         listed,
+        Observing(observers),
     )
 
 

@@ -26,6 +26,7 @@ from perdure.errors import CodecError, InvalidResult, PerdureError, SendError
 from perdure.job import Output
 from perdure.messages import CommandFailed, ExternalEvent, Message
 from perdure.runtime.dead_letters import chain_of
+from perdure.runtime.logs import about
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.services import Services
 
@@ -60,7 +61,7 @@ class JobRows:
         try:
             return self._outputs(row, f"{row.id}.failed", [one for one in outputs if one.anyway])
         except InvalidResult as mistake:
-            logger.error("job %s: %s", row.id, mistake)
+            logger.error("job %s: %s", row.id, mistake, extra=about(row.instance, row.id))
             return []
 
     def failure(
@@ -78,7 +79,12 @@ class JobRows:
         try:
             stored = self._services.codec.encode(failure)
         except CodecError as mistake:
-            logger.error("job %s: its instance is told without the command: %s", row.id, mistake)
+            logger.error(
+                "job %s: its instance is told without the command: %s",
+                row.id,
+                mistake,
+                extra=about(row.instance, row.id, attempts),
+            )
             failure = replace(failure, command=ExternalEvent(row.type, {}, row.version))
             stored = self._services.codec.encode(failure)
         return self._message(row, f"perdure.failed/{row.id}", failure, stored)

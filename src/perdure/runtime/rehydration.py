@@ -16,11 +16,13 @@ from typing import NamedTuple, Protocol
 import perdure.failpoints as failpoints
 from perdure.core.commit import JournalRow
 from perdure.core.correlation import split_key
+from perdure.core.indexed import fields_known
 from perdure.core.instance import Instance, ProcessedMessages
 from perdure.core.replay import replay
 from perdure.core.saga import Definition
 from perdure.errors import CodecError, CorruptRecord, InstanceQuarantined, PerdureError, StoreError
 from perdure.runtime.delivery import Delivery
+from perdure.runtime.logs import about
 from perdure.runtime.reading import Reading
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
@@ -75,6 +77,8 @@ async def fold_loaded(services: Reading, definition: Definition, loaded: LoadedI
         raise
     except Exception as error:
         raise quarantined(definition, loaded.instance, error) from error
+    if definition.indexed:
+        instance.fields = fields_known(definition.indexed, instance.state)
     return folded._replace(instance=instance)
 
 
@@ -91,7 +95,8 @@ def _from_snapshot(
             )
             return Folded(instance, processed, snapshot.sequence_nr), loaded.turns
         except CodecError as error:
-            logger.warning("snapshot of %s is passed over: %s", loaded.instance, error)
+            key = loaded.instance
+            logger.warning("snapshot of %s is passed over: %s", key, error, extra=about(key))
             processed = ProcessedMessages(window)
     _, correlation_id = split_key(loaded.instance)
     instance = Instance(loaded.instance, correlation_id, definition.initial_state())

@@ -38,6 +38,7 @@ from perdure.runtime.loop_watch import LoopWatch
 from perdure.runtime.measures import Measures
 from perdure.runtime.mending import Mending
 from perdure.runtime.mending_letters import MendingLetters
+from perdure.runtime.observing import BatchWatch
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.queues import Queues
 from perdure.runtime.redrive import DeadLetters
@@ -70,6 +71,7 @@ class Running:
         self.generation = here.generation
         store, settings, codec = blueprint.store, blueprint.settings, blueprint.codec
         routing, outbound = blueprint.routing, blueprint.outbound
+        observing = blueprint.observing
         self.services = services = Services(
             store,
             blueprint.clock,
@@ -77,11 +79,12 @@ class Running:
             codec,
             JournalCodec(codec),
             encoder_of(codec, outbound, settings.turn_bytes_max),
-            GroupCommit(store, settings.batch_max),
+            GroupCommit(store, settings.batch_max, BatchWatch(observing, blueprint.clock)),
             blueprint.new_id,
             epoch,
             positions(epoch),
             blueprint.random,
+            observing,
         )
         self._writing = services.background("writing", services.commit.run)
         self.dispatcher = Dispatcher(
@@ -124,6 +127,7 @@ class Running:
             blueprint.threads,
         )
         self._openings, self._routing = blueprint.openings, routing
+        self._trying: Awaited | None = None
         self.is_stopping = False
 
     async def start(self) -> None:
@@ -253,13 +257,17 @@ class Running:
         )
 
     async def try_writing(self) -> None:
-        """If the last write failed, see whether one succeeds now. Raises ``StoreError``."""
+        """If the last write failed, see whether one succeeds now; one such at a time."""
         services = self.services
-        if services.commit.error is not None:
+        if services.commit.error is None:
+            return
+        if self._trying is None or self._trying.outcome.done():
             # The mail between sagas is a queue that is never paused: its row says nothing new.
-            row = Awaited(QueueRow(SAGAS, False, "", services.clock.now_ms()), nothing)
-            services.commit.submit(row)
-            await row.outcome
+            row = QueueRow(SAGAS, False, "", services.clock.now_ms())
+            self._trying = Awaited(row, nothing)
+            self._trying.outcome.add_done_callback(asyncio.Future.exception)  # nobody else asks
+            services.commit.submit(self._trying)
+        await asyncio.wait([self._trying.outcome])
 
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""
@@ -311,6 +319,7 @@ class Running:
                 await services.store.close()
         except (StoreError, TimeoutError) as error:
             logger.error("closing the store: %s", error or f"it has not closed for {limit_s:g} s")
+        services.observing.stopped()
 
 
 def encoder_of(codec: Codec, outbound: Outbound, turn_bytes_max: int) -> Encoder:

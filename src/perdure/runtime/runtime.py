@@ -45,7 +45,8 @@ class Runtime(Looking):
     ``store``: a URL ("sqlite+aiosqlite:///file", "memory://") or a ``Store``. ``members``: saga
     classes and work queues. ``resources``: what workers are given, by the names of their
     parameters. ``messages``: further classes that rows may hold, where ``@message`` alone is
-    ambiguous. ``clock``, ``new_id``, ``random`` and ``threads`` are for tests and simulations.
+    ambiguous. ``observers`` hear what happens (``perdure.observer``). ``clock``, ``new_id``,
+    ``random`` and ``threads`` are for tests and simulations.
 
     Raises ``DefinitionError`` for sagas and queues that cannot run together.
     """

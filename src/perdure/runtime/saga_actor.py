@@ -31,10 +31,12 @@ from perdure.failpoints import Point
 from perdure.runtime.delivery import Delivery, refusal
 from perdure.runtime.failing import fail
 from perdure.runtime.leaving import Leaving
+from perdure.runtime.logs import about
 from perdure.runtime.missing import treat_missing
 from perdure.runtime.pending import Pending, PendingTurn, Unattended
 from perdure.runtime.stepping_in import step_in
 from perdure.runtime.told import is_asked_for, mistaken, not_written, too_long
+from perdure.runtime.transitions import log_standing
 from perdure.runtime.waiting import Waiting, has_to_wait, look_up
 from perdure.runtime.woken import bury, drain, is_redriven_twice, take_over, wake
 
@@ -120,7 +122,9 @@ class SagaActor(Actor):
             self._on_mistake(envelope, error)
 
     def _on_mistake(self, delivery: Delivery, error: BaseException) -> None:
-        logger.exception("%s: %s could not be processed", self.key, delivery.message.type)
+        key, message = self.key, delivery.message
+        extra = about(key, message.message_id)
+        logger.exception("%s: %s could not be processed", key, message.type, extra=extra)
         if not any(delivery in pending.deliveries for pending in self.in_flight or ()):
             delivery.refuse(mistaken(delivery, error))
 
@@ -231,7 +235,8 @@ class SagaActor(Actor):
             fail(self, delivery, error, now_ms)
             return
         if turn.outcome is Outcome.UNHANDLED and is_asked_for(delivery):
-            logger.warning("%s: nobody handles %s", self.key, delivery.message.content)
+            extra = about(self.key, delivery.message.message_id)
+            logger.warning("%s: nobody handles %s", self.key, delivery.message.content, extra=extra)
         self.submit(PendingTurn(self, delivery, record, turn))
         if not head.sequence_nr and self.waiting is not None:
             drain(self, now_ms)
@@ -305,10 +310,7 @@ class SagaActor(Actor):
             self._snapshot(turn.after)
 
     def _status_changed(self, after: Instance) -> None:
-        if after.status is Status.STUCK:
-            logger.warning("%s is stuck: %s", self.key, after.detail)
-        elif after.status is Status.FAILED:
-            logger.info("%s has failed: %s", self.key, after.detail)
+        log_standing(after)
         self.supervisor.endings.heard(self.key, after.status)
 
     def _snapshot(self, instance: Instance) -> None:
@@ -319,7 +321,7 @@ class SagaActor(Actor):
         try:
             body = services.journal.encode_snapshot(instance, self.processed)
         except PerdureError as error:
-            logger.warning("no snapshot of %s: %s", self.key, error)
+            logger.warning("no snapshot of %s: %s", self.key, error, extra=about(self.key))
             return
         row = SnapshotRow(self.key, instance.sequence_nr, body)
         services.commit.submit(Unattended(row))

@@ -13,6 +13,7 @@ from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.core.outcome import Encoder
 from perdure.runtime.clock import Clock, Wake
+from perdure.runtime.observing import Observing
 from perdure.runtime.supervised import Background, growing_s, insist
 from perdure.runtime.vitals import Troubles
 from perdure.settings import Settings
@@ -24,7 +25,7 @@ __all__ = ["Services"]
 
 @dataclass(slots=True)
 class Services:
-    """Store, time, ids, bytes, limits."""
+    """Store, time, ids, bytes, limits, and who observes."""
 
     store: Store
     clock: Clock
@@ -37,6 +38,7 @@ class Services:
     epoch: int
     next_position: Callable[[], int]
     random: Callable[[], float]
+    observing: Observing
     troubles: Troubles = field(default_factory=Troubles)
 
     def background(
