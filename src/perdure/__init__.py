@@ -66,6 +66,7 @@ from perdure.messages import (
     TimeoutReached,
     message,
 )
+from perdure.observer import Observer
 from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
@@ -128,6 +129,7 @@ __all__ = [
     "MemoryStore",
     "Metadata",
     "NonRetryable",
+    "Observer",
     "OrderedSaga",
     "Outcome",
     "Park",
