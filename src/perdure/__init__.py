@@ -9,8 +9,10 @@ from perdure.approvals import ApprovalDecided, Approvals, AskApproval, Decide
 from perdure.core.approval import Approval, Rung, Who
 from perdure.core.commit import Status
 from perdure.core.correlation import Continue, Ignore, Start, Stop
+from perdure.core.criteria import Between
 from perdure.core.digest import digest_of
 from perdure.core.family import Cancel, ChildEnded
+from perdure.core.indexed import Indexed
 from perdure.core.missed import CatchUp, Coalesce, Skip
 from perdure.core.outcome import Outcome
 from perdure.core.queue_policy import Rate
@@ -78,6 +80,7 @@ from perdure.runtime.queues import JobView, QueueRef
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.runtime import Runtime
+from perdure.runtime.searching import SagaCounts
 from perdure.runtime.views import HistoryEntry, InstanceView
 from perdure.schedule import Schedule
 from perdure.settings import Settings
@@ -95,6 +98,7 @@ __all__ = [
     "ApprovalDecided",
     "Approvals",
     "AskApproval",
+    "Between",
     "Cancel",
     "CancelChild",
     "CancelDeadline",
@@ -122,6 +126,7 @@ __all__ = [
     "HistoryEntry",
     "Ignore",
     "IgnoreMissing",
+    "Indexed",
     "InstanceView",
     "Job",
     "JobView",
@@ -152,6 +157,7 @@ __all__ = [
     "Run",
     "Rung",
     "Runtime",
+    "SagaCounts",
     "SagaRef",
     "Schedule",
     "Send",

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from perdure.core.correlation import VerdictKind, Verdicts
+from perdure.core.indexed import IndexedField
 from perdure.core.retry import RetryPolicy
 from perdure.core.supervision import Supervision
 from perdure.effects import Effect
@@ -104,7 +105,8 @@ class Definition:
     failure there is only the dead letter. ``deadlines`` are the names that somebody handles, None:
     any.
     ``salvage(state, event, metadata, error)`` gives the effects of a turn in place of those that
-    could not be had, or not be carried out (None: the turn fails).
+    could not be had, or not be carried out (None: the turn fails). ``indexed`` are the fields by
+    which its instances are found, by name.
     """
 
     name: str
@@ -130,6 +132,7 @@ class Definition:
     is_pure: bool = False
     is_told: bool = True
     salvage: Callable[[Any, Any, Metadata, Exception], Iterable[Effect]] | None = None
+    indexed: tuple[IndexedField, ...] = ()
 
     _frozen: dict[type, bool] = field(default_factory=dict, repr=False, compare=False)
 

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import perdure.failpoints as failpoints
 from perdure.core.commit import JournalRow
 from perdure.core.correlation import split_key
+from perdure.core.indexed import fields_known
 from perdure.core.instance import Instance, ProcessedMessages
 from perdure.core.replay import replay
 from perdure.core.saga import Definition
@@ -67,6 +68,8 @@ async def fold_loaded(services: Services, definition: Definition, loaded: Loaded
         raise
     except Exception as error:
         raise quarantined(definition, loaded.instance, error) from error
+    if definition.indexed:
+        instance.fields = fields_known(definition.indexed, instance.state)
     return folded._replace(instance=instance)
 
 
