@@ -66,7 +66,8 @@ MAY_IMPORT = {
         "observer", "process_manager", "job", "worker_signature", "queue", "member", "runs",
         "runtime",
     },
-    "observer": {"errors", "messages", "core"},
+    "observations": set(),
+    "observer": {"observations"},
     "ops": {
         "errors", "messages", "settings", "core", "codec", "store", "observer", "process_manager",
         "queue", "member", "runs", "runtime", "ops",

@@ -9,6 +9,7 @@ from perdure.approvals import ApprovalDecided, Approvals, AskApproval, Decide
 from perdure.core.approval import Approval, Rung, Who
 from perdure.core.commit import Status
 from perdure.core.correlation import Continue, Ignore, Start, Stop
+from perdure.core.criteria import Between
 from perdure.core.digest import digest_of
 from perdure.core.family import Cancel, ChildEnded
 from perdure.core.indexed import Indexed
@@ -68,6 +69,7 @@ from perdure.messages import (
     TimeoutReached,
     message,
 )
+from perdure.observer import Observer
 from perdure.ops.control.server import attend as _attend
 from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
@@ -84,6 +86,7 @@ from perdure.runtime.ref import SagaRef
 from perdure.runtime.repair import Repair
 from perdure.runtime.repaired import Audited, Repaired, Tried
 from perdure.runtime.runtime import Runtime
+from perdure.runtime.searching import SagaCounts
 from perdure.runtime.views import InstanceView
 from perdure.schedule import Schedule
 from perdure.settings import Settings
@@ -102,6 +105,7 @@ __all__ = [
     "Approvals",
     "AskApproval",
     "Audited",
+    "Between",
     "Cancel",
     "CancelChild",
     "CancelDeadline",
@@ -138,6 +142,7 @@ __all__ = [
     "MemoryStore",
     "Metadata",
     "NonRetryable",
+    "Observer",
     "OrderedSaga",
     "Outcome",
     "Park",
@@ -162,6 +167,7 @@ __all__ = [
     "Run",
     "Rung",
     "Runtime",
+    "SagaCounts",
     "SagaRef",
     "Schedule",
     "Send",

@@ -31,13 +31,14 @@ from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef, Seen, checked_ref
 from perdure.runtime.repair import Repair
 from perdure.runtime.repaired import Audited
+from perdure.runtime.searching import Searching
 from perdure.runtime.then import At
 from perdure.runtime.views import InstanceView, status_of
 
 __all__ = ["Runtime"]
 
 
-class Runtime(Looking):
+class Runtime(Looking, Searching):
     """Runs sagas and work queues over a store, on the event loop it is started on.
 
         runtime = Runtime("memory://", [OrderFulfilment], Settings(mailbox_max=100))

@@ -228,7 +228,10 @@ class Workers:
             lease_s=self._policy.lease_s,
             extend=attempt.extend,
         )
-        self.attempts[row.position] = attempt
+        self._call(attempt, job, command)
+
+    def _call(self, attempt: Attempt, job: Job, command: Any) -> None:
+        self.attempts[attempt.row.position] = attempt
         failpoints.reach(Point.JOB_BEGINS)
         self._events.started(attempt)
         attempt.begin(job, command, self._resources)

@@ -48,31 +48,11 @@ from perdure.testing.gates import Fault, Gate
 __all__ = ["FaultyStore", "Read"]
 
 Read: TypeAlias = Literal[
-    "load",
-    "journal",
-    "snapshots",
-    "heads",
-    "find",
-    "count",
-    "tallies",
-    "size",
-    "deadlines",
-    "inbox",
-    "inbox_due",
-    "outbox",
-    "jobs_ready",
-    "jobs_due",
-    "jobs_at",
-    "jobs_after",
-    "queues",
-    "queue_depths",
-    "backlog",
-    "quarantines",
-    "inbox_sizes",
-    "dead_letters",
+    "load", "journal", "snapshots", "heads", "find", "count", "tallies", "size", "deadlines",
+    "inbox", "inbox_due", "outbox", "jobs_ready", "jobs_due", "jobs_at", "jobs_after", "queues",
+    "queue_depths", "queue_figures", "backlog", "quarantines", "inbox_sizes", "dead_letters",
     "rows_of",
-    "queue_figures",
-]
+]  # fmt: skip
 """A reading operation of a store."""
 
 Result = TypeVar("Result")
