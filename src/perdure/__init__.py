@@ -19,6 +19,7 @@ from perdure.core.saga import IgnoreMissing, Park, ReplyMissing, StartMissing
 from perdure.core.schedule import Cron, Every
 from perdure.core.step_events import Residue
 from perdure.core.supervision import Supervision
+from perdure.core.wait_facts import WaitingFor, WaitKind
 from perdure.correlating import CORRELATION_ID
 from perdure.declarations import (
     applies,
@@ -70,6 +71,7 @@ from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
 from perdure.runs import PauseSchedule, ResumeSchedule, Run, TriggerSchedule
+from perdure.runtime.agenda import ArmedDeadline, ScheduleView
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.history import HistoryEntry
 from perdure.runtime.letters import DeadLetter
@@ -94,6 +96,7 @@ __all__ = [
     "Approval",
     "ApprovalDecided",
     "Approvals",
+    "ArmedDeadline",
     "AskApproval",
     "Cancel",
     "CancelChild",
@@ -153,6 +156,7 @@ __all__ = [
     "Runtime",
     "SagaRef",
     "Schedule",
+    "ScheduleView",
     "Send",
     "SetDeadline",
     "Settings",
@@ -168,6 +172,8 @@ __all__ = [
     "Supervision",
     "TimeoutReached",
     "TriggerSchedule",
+    "WaitKind",
+    "WaitingFor",
     "Who",
     "WorkQueue",
     "Workflow",

@@ -32,6 +32,7 @@ from perdure.errors import (
     DefinitionError,
     StoreError,
     StoreLocked,
+    StoreNotWritable,
     StoreUnavailable,
 )
 from perdure.store.lock import FileLock
@@ -49,7 +50,7 @@ from perdure.store.read_statements import (
     QUEUE_PAGE,
 )
 from perdure.store.sql_connections import Connections
-from perdure.store.sql_errors import store_error
+from perdure.store.sql_errors import store_error, unreadable
 from perdure.store.sql_load import load_instances
 from perdure.store.sql_looks import read_figures, read_rows_of, read_snapshots
 from perdure.store.sql_open import open_schema, read_epoch
@@ -130,8 +131,10 @@ class SqlStore:
         self._connections = Connections(self.path, driver, synchronous)
         try:
             self._epoch = await self._connect(self._connections)
-        except BaseException:
+        except BaseException as error:
             await self.close()
+            if self._read_only and isinstance(error, StoreNotWritable):
+                raise unreadable(self.path) from error
             raise
         if sqlite3.sqlite_version_info < _WAL_RESET_FIXED:
             logger.info(
