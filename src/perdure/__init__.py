@@ -22,6 +22,7 @@ from perdure.core.saga import IgnoreMissing, Park, ReplyMissing, StartMissing
 from perdure.core.schedule import Cron, Every
 from perdure.core.step_events import Residue
 from perdure.core.supervision import Supervision
+from perdure.core.wait_facts import WaitingFor, WaitKind
 from perdure.correlating import CORRELATION_ID
 from perdure.declarations import (
     applies,
@@ -75,6 +76,7 @@ from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
 from perdure.runs import PauseSchedule, ResumeSchedule, Run, TriggerSchedule
+from perdure.runtime.agenda import ArmedDeadline, ScheduleView
 from perdure.runtime.companions import COMPANIONS as _COMPANIONS
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.history import HistoryEntry
@@ -103,6 +105,7 @@ __all__ = [
     "Approval",
     "ApprovalDecided",
     "Approvals",
+    "ArmedDeadline",
     "AskApproval",
     "Audited",
     "Between",
@@ -170,6 +173,7 @@ __all__ = [
     "SagaCounts",
     "SagaRef",
     "Schedule",
+    "ScheduleView",
     "Send",
     "SetDeadline",
     "Settings",
@@ -186,6 +190,8 @@ __all__ = [
     "TimeoutReached",
     "Tried",
     "TriggerSchedule",
+    "WaitKind",
+    "WaitingFor",
     "Who",
     "WorkQueue",
     "Workflow",

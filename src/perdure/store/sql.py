@@ -34,6 +34,7 @@ from perdure.errors import (
     DefinitionError,
     StoreError,
     StoreLocked,
+    StoreNotWritable,
     StoreUnavailable,
 )
 from perdure.store.backlog import Backlog, read_backlog
@@ -52,7 +53,7 @@ from perdure.store.read_statements import (
     QUEUE_PAGE,
 )
 from perdure.store.sql_connections import Connections
-from perdure.store.sql_errors import store_error
+from perdure.store.sql_errors import store_error, unreadable
 from perdure.store.sql_find import read_count, read_found, read_size, read_tallies
 from perdure.store.sql_load import load_instances
 from perdure.store.sql_looks import read_figures, read_rows_of, read_snapshots
@@ -135,8 +136,10 @@ class SqlStore:
         self._connections = Connections(self.path, driver, synchronous)
         try:
             self._epoch = await self._connect(self._connections)
-        except BaseException:
+        except BaseException as error:
             await self.close()
+            if self._read_only and isinstance(error, StoreNotWritable):
+                raise unreadable(self.path) from error
             raise
         if sqlite3.sqlite_version_info < _WAL_RESET_FIXED:
             logger.info(
