@@ -181,11 +181,10 @@ class SagaActor(Actor):
         if self.flying and message_id in self.flying:
             self.flying[message_id].repeat(delivery)
             return True
-        known = self.processed.turn_of(message_id)
-        if known is None or delivery.wakes:
-            return False
-        self.supervisor.answer_from_journal(delivery, known)
-        return True
+        known = None if delivery.wakes else self.processed.turn_of(message_id)
+        if known is not None:
+            self.supervisor.answer_from_journal(delivery, known)
+        return known is not None
 
     def take(self, delivery: Delivery, now_ms: int) -> None:
         """Let the instance have its turn with a delivery, unless there is none to continue."""
