@@ -90,16 +90,9 @@ from perdure.workflow_errors import WorkflowCancelled as WorkflowCancelled
 from perdure.workflow_errors import WorkflowMistake as WorkflowMistake
 
 for _error in (
-    PerdureError,
-    DefinitionError,
-    WorkflowMistake,
-    UnknownStep,
-    AskedTwice,
-    ForeignAwait,
-    StepFailed,
-    ChildFailed,
-    WorkflowCancelled,
-):
+    PerdureError, DefinitionError, WorkflowMistake, UnknownStep, AskedTwice, ForeignAwait,
+    StepFailed, ChildFailed, WorkflowCancelled,
+):  # fmt: skip
     _error.__module__ = __name__  # where users find them, and what tracebacks say
 
 
@@ -225,10 +218,7 @@ class PublishFailed(SendError):
 
 
 class SagaFailed(PerdureError):
-    """The instance whose end was awaited has ended without reaching its goal.
-
-    ``problem`` is why, as the instance said it: the type and text of the error that led to it.
-    """
+    """The instance whose end was awaited has failed; ``problem`` is why, as it said itself."""
 
 
 class SagaStuck(PerdureError):

@@ -32,19 +32,15 @@ from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.handoff import Handoff
 from perdure.runtime.ids import positions
 from perdure.runtime.job_tickets import Awaited, nothing
-from perdure.runtime.letter_measures import LetterMeasures
 from perdure.runtime.letters import DeadLetter
 from perdure.runtime.loop_watch import LoopWatch
-from perdure.runtime.measures import Measures
-from perdure.runtime.mending import Mending
-from perdure.runtime.mending_letters import MendingLetters
+from perdure.runtime.mending_letters import repairs_of
 from perdure.runtime.observing import BatchWatch
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.queues import Queues
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.reindexing import forget_fields
-from perdure.runtime.repairable import Repairable
 from perdure.runtime.scenes import scenes
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
@@ -99,28 +95,7 @@ class Running:
         self.views = Views(services, self.supervisor)
         self.letters = DeadLetters(services, routing, self.dispatcher, self.supervisor)
         self.queues = Queues(services, outbound, self.dispatcher)
-        rows = Repairable(services)
-        measures = Measures(services, routing, self.views, rows)
-        self.mending = Mending(
-            services,
-            routing,
-            self.views,
-            self.supervisor,
-            self.dispatcher,
-            self.letters,
-            measures,
-            self.deliver,
-        )
-        self.mending_letters = MendingLetters(
-            routing,
-            self.views,
-            self.supervisor,
-            self.letters,
-            self.mending,
-            LetterMeasures(
-                services, outbound, self.dispatcher, self.supervisor, self.letters, rows, measures
-            ),
-        )
+        self.repairs = repairs_of(self, routing, outbound)
         self._watch = LoopWatch(
             min(settings.loop_block_limit_s, settings.turn_limit_s),
             lambda: self.dispatcher.is_on_loop,

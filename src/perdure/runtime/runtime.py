@@ -187,8 +187,7 @@ class Runtime(Looking, Searching):
 
         Raises ``DefinitionError`` if one of them does not say anything.
         """
-        running = self._on_loop()
-        return Repair(running.mending, running.mending_letters, by, why)
+        return Repair(self._on_loop().repairs, by, why)
 
     async def audit(self, ref: SagaRef) -> AsyncIterator[Audited]:
         """Who has repaired an instance, what was done, why and when; oldest first.

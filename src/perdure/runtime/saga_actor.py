@@ -8,7 +8,7 @@ from which the next turn starts, and ``committed``, which queries see. Outputs w
 
 If a commit fails, nobody knows here what was written: the incarnation is over. Its unanswered
 deliveries go, in order, to the next one, which has read the journal; there the duplicate check
-tells what had been committed. Must not know the store. Next to read: ``core/turn.py``.
+tells what had been committed. Knows no store. Next to read: ``core/turn.py``.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class SagaActor(Actor):
 
     def _follow(self, delivery: Delivery) -> None:
         """This incarnation is about to leave: the message is for the next one."""
-        last = self.in_flight[-1] if self.in_flight else None
+        last = (self.in_flight or [None])[-1]
         assert isinstance(last, Leaving)
         last.followers.append(delivery)
 
@@ -185,11 +185,10 @@ class SagaActor(Actor):
         if self.flying and message_id in self.flying:
             self.flying[message_id].repeat(delivery)
             return True
-        known = self.processed.turn_of(message_id)
-        if known is not None and not delivery.wakes:
+        known = None if delivery.wakes else self.processed.turn_of(message_id)
+        if known is not None:
             self.supervisor.answer_from_journal(delivery, known)
-            return True
-        return False
+        return known is not None
 
     def take(self, delivery: Delivery, now_ms: int) -> None:
         """Let the instance have its turn with a delivery, unless there is none to continue."""

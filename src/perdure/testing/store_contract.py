@@ -7,8 +7,8 @@
 What is checked is what ``store/protocol.py`` promises; how a store keeps it is its own business.
 This part is about turns and owning. Next to read: ``store_contract_settlements.py``, jobs done and
 given up, ``store_contract_jobs.py``, what waits, ``store_contract_quarantines.py``, who is set
-aside, ``store_contract_looks.py``, one instance whole, ``store_contract_reads.py``, what comes back,
-and ``store_contract_heads.py``, what is found.
+aside, ``store_contract_looks.py``, one instance whole, ``store_contract_reads.py``, what comes
+back, and ``store_contract_heads.py``, what is found.
 """
 
 from __future__ import annotations
