@@ -25,6 +25,7 @@ from perdure.errors import (
     SendError,
 )
 from perdure.messages import Message
+from perdure.runtime.tracing import TurnSpan
 
 __all__ = ["AskReply", "Delivery", "Receipt", "Reply", "Room", "refusal"]
 
@@ -90,7 +91,7 @@ class Delivery(Envelope[Message]):
     of the message of this id has come, if there is one. ``room`` is left when it is answered.
     ``attempts`` counts commits that failed, ``last_error`` is why the last one did. ``settlement``
     ends the job whose result this is: whatever is written of this delivery takes it along, and
-    leaves None here.
+    leaves None here. ``span`` is that of the turn with this message, if it is traced.
     """
 
     __slots__ = (
@@ -107,6 +108,7 @@ class Delivery(Envelope[Message]):
         "room",
         "row",
         "settlement",
+        "span",
         "strict",
         "waits",
         "wakes",
@@ -139,10 +141,16 @@ class Delivery(Envelope[Message]):
         self.settlement: Settlement | None = None
         self.room: Room | None = None
         self.on_answer: Callable[[Delivery, BaseException | None], None] | None = None
+        self.span: TurnSpan | None = None
 
     def fresh(self) -> Delivery:
         """The same message for the same instance, not yet answered."""
         return Delivery(self.definition, self.key, self.message, self.kind, self.strict)
+
+    @property
+    def journaled(self) -> Message:
+        """The message as the journal keeps it: with the context of its turn's span."""
+        return self.message if self.span is None else self.span.message
 
     @property
     def is_told(self) -> bool:

@@ -22,6 +22,7 @@ from perdure.runtime.handoff import forked
 from perdure.runtime.ids import unique_ids, unique_random
 from perdure.runtime.running import Running
 from perdure.runtime.threads import SystemThreads, Threads
+from perdure.runtime.tracing import Tracing
 from perdure.settings import Settings
 from perdure.store.forks import here
 from perdure.store.protocol import Store
@@ -47,6 +48,7 @@ class Lifecycle:
         new_id: Callable[[], str] | None = None,
         random: Callable[[], float] | None = None,
         threads: Threads | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.store: Store = store_of(store)
         self._blueprint = blueprint_of(
@@ -59,6 +61,7 @@ class Lifecycle:
             new_id or unique_ids(),
             random or unique_random(),
             threads or SystemThreads(),
+            tracing,
         )
         self._running: Running | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -185,9 +188,11 @@ class Lifecycle:
         headers: Mapping[str, str] | None,
         id_is: str = "message_id",
     ) -> Message:
-        running = self._parts()
+        services = self._parts().services
+        if services.spans is not None:
+            headers = services.spans.stored(headers)
         return self._blueprint.routing.message(
-            running.services.codec,
+            services.codec,
             content,
             message_id,
             self._blueprint.new_id,

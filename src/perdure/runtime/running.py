@@ -75,6 +75,7 @@ class Running:
             epoch,
             positions(epoch),
             blueprint.random,
+            None if blueprint.tracing is None else blueprint.tracing.start(blueprint.clock),
         )
         self._writing = Background(
             services.clock, settings.retry_pause_s, "writing", services.commit.run

@@ -41,7 +41,8 @@ class Runtime(Lifecycle):
     ``store``: a URL ("sqlite+aiosqlite:///file", "memory://") or a ``Store``. ``members``: saga
     classes and work queues. ``resources``: what workers are given, by the names of their
     parameters. ``messages``: further classes that rows may hold, where ``@message`` alone is
-    ambiguous. ``clock``, ``new_id``, ``random`` and ``threads`` are for tests and simulations.
+    ambiguous. ``tracing``: a ``perdure.ops.tracing.Tracing``. ``clock``, ``new_id``, ``random`` and
+    ``threads`` are for tests and simulations.
 
     Raises ``DefinitionError`` for sagas and queues that cannot run together.
     """

@@ -13,6 +13,7 @@ from perdure.codec.journal import JournalCodec
 from perdure.core.outcome import Encoder
 from perdure.runtime.clock import Clock, Wake
 from perdure.runtime.supervised import growing_s, insist
+from perdure.runtime.tracing import Spans
 from perdure.settings import Settings
 from perdure.store.group_commit import GroupCommit
 from perdure.store.protocol import Store
@@ -22,7 +23,7 @@ __all__ = ["Services"]
 
 @dataclass(slots=True)
 class Services:
-    """Store, time, ids, bytes, limits."""
+    """Store, time, ids, bytes, limits. ``spans`` is None when nothing is traced."""
 
     store: Store
     clock: Clock
@@ -35,6 +36,7 @@ class Services:
     epoch: int
     next_position: Callable[[], int]
     random: Callable[[], float]
+    spans: Spans | None = None
 
     def pause(self, what: str, function: Callable[[], None], failures: int = 1) -> Wake:
         """Call after the pause before a retry, and again if that raises.
