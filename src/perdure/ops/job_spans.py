@@ -73,7 +73,6 @@ def _attributes(row: OutboxRow, worker: str, number: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "messaging.system": "perdure",
         "messaging.operation.type": "process",
-        "messaging.operation.name": "job",
         "messaging.destination.name": row.target,
         "messaging.message.id": row.id,
         "perdure.message_type": row.type,

@@ -14,7 +14,7 @@ from perdure.core.traced import TRACEPARENT, TRACESTATE
 
 try:
     from opentelemetry import trace
-    from opentelemetry.context import Context, attach, detach
+    from opentelemetry.context import Context, attach, detach, get_current
     from opentelemetry.trace import (
         Link,
         Span,
@@ -46,6 +46,7 @@ __all__ = [
     "cause_in",
     "context_of",
     "detach",
+    "get_current",
     "is_sampled",
     "logger",
     "text_of",

@@ -17,8 +17,17 @@ from perdure.core.commit import OutboxRow
 from perdure.core.instance import Instance
 from perdure.core.traced import FIRST, TRACEPARENT, TRACESTATE, TURN, caused_by
 from perdure.ops.job_spans import OtelJobSpan
-from perdure.ops.otel import Guard, SpanContext, Tracer, cause_in, context_of, is_sampled, text_of
-from perdure.ops.otel import trace as otel_trace
+from perdure.ops.otel import (
+    Guard,
+    SpanContext,
+    Tracer,
+    cause_in,
+    context_of,
+    get_current,
+    is_sampled,
+    text_of,
+    trace,
+)
 from perdure.ops.turn_spans import Footprints, Origin, OtelTurnSpan
 from perdure.runtime.clock import Clock, SystemClock
 from perdure.runtime.delivery import Delivery
@@ -45,8 +54,10 @@ class OtelSpans:
 
     def stored(self, headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
         """What the sender says itself stands; the limits on headers hold for it alone."""
+        if not get_current():
+            return headers  # nobody has said anything: the fast way out
         with self.guard:
-            context = otel_trace.get_current_span().get_span_context()
+            context = trace.get_current_span().get_span_context()
             if not context.is_valid or not context.trace_flags.sampled:
                 return headers
             if headers is not None and not isinstance(headers, Mapping):

@@ -218,8 +218,6 @@ def _attributes(delivery: Delivery, head: Instance, saga: str) -> dict[str, Any]
     found: dict[str, Any] = {
         "messaging.system": "perdure",
         "messaging.operation.type": "process",
-        "messaging.operation.name": "turn",
-        "messaging.destination.name": saga,
         "messaging.message.id": message.message_id,
         "perdure.saga": saga,
         "perdure.correlation_id": head.correlation_id,
