@@ -1,4 +1,4 @@
-"""A saga with commands, deadlines and failures, for what is traced. Names begin with "ops-test."."""
+"""A saga with commands, deadlines and failures, to be traced. Names begin with "ops-test."."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, ClassVar
 
+from opentelemetry import trace
+
 from perdure import (
     DeadlineReached,
     Effects,
@@ -14,6 +16,7 @@ from perdure import (
     Job,
     Metadata,
     ProcessManager,
+    RetryPolicy,
     WorkQueue,
     applies,
     continues,
@@ -68,11 +71,15 @@ RAISES: list[BaseException] = []
 """What ``Damaged`` raises, one after another; then it is handled."""
 
 
+CURRENT: list[trace.SpanContext] = []
+"""Whose span was current in the handlers of ``Weighed``."""
+
+
 class Parcel(ProcessManager[ParcelState]):
     """Packed, collected when the deadline says so, driven."""
 
     name: ClassVar[str] = "parcel"
-    retry = Fixed(10, max_attempts=3)
+    retry: ClassVar[RetryPolicy | None] = Fixed(10, max_attempts=3)
 
     @starts(Ordered, by="id")
     def ordered(self, state: ParcelState, event: Ordered, do: Effects) -> None:
@@ -84,6 +91,7 @@ class Parcel(ProcessManager[ParcelState]):
 
     @continues(Weighed, by="id")
     def weighed(self, state: ParcelState, event: Weighed, do: Effects) -> None:
+        CURRENT.append(trace.get_current_span().get_span_context())
         do.reply("light")
 
     @continues(Damaged, by="id")
@@ -115,7 +123,7 @@ class Tough(Parcel):
     """Whose failures are not tried again."""
 
     name: ClassVar[str] = "tough"
-    retry = None
+    retry: ClassVar[RetryPolicy | None] = None
 
 
 def depot(pack: Callable[[Pack, Job], Any] | None = None, retry: Fixed | None = None) -> WorkQueue:

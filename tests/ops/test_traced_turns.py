@@ -49,29 +49,30 @@ async def test_the_links_of_a_process_are_the_same_whatever_happens_between(
     store, clock, between, snapshot_every
 ):
     traces = Traces()
-    runtime = None
+    settings = Settings(snapshot_every=snapshot_every)
 
-    async def go_on():
-        nonlocal store, runtime
-        if runtime is not None and between != "restart":
-            if between == "passivation":
-                await runtime.settled()
-                runtime.ref(Parcel, "p-1").stop(block=False)
-                assert runtime.residents == 0
-            return
-        if runtime is not None:
-            await runtime.stop()
-            store = reopened(store)
-        settings = Settings(snapshot_every=snapshot_every)
+    async def started():
         runtime = Runtime(store, [Parcel, depot()], settings, clock=clock, tracing=traces.tracing)
         await runtime.start()
+        return runtime
 
-    await go_on()
+    async def go_on(runtime):
+        nonlocal store
+        await runtime.settled()
+        if between == "passivation":
+            runtime.ref(Parcel, "p-1").stop(block=False)
+            assert runtime.residents == 0
+        elif between == "restart":
+            await runtime.stop()
+            store = reopened(store)
+            return await started()
+        return runtime
+
+    runtime = await started()
     await runtime.publish(Ordered("p-1"))
-    await runtime.settled()
-    await go_on()
+    runtime = await go_on(runtime)
     await runtime.publish(Weighed("p-1"))
-    await go_on()
+    runtime = await go_on(runtime)
     await clock.advance(HOURS)
     await runtime.settled()
     await runtime.stop()
@@ -148,7 +149,7 @@ async def test_a_message_that_is_tried_again_has_a_span_for_each_attempt(store, 
     assert failed.status.status_code is StatusCode.ERROR
     assert "torn" in (failed.status.description or "")
     [event] = failed.events
-    assert (event.name, event.attributes["exception.type"]) == ("exception", "ValueError")
+    assert (event.name, attribute(event, "exception.type")) == ("exception", "ValueError")
     assert named["parcel/p-1 #3"].status.status_code is StatusCode.UNSET
 
 
