@@ -71,8 +71,13 @@ RAISES: list[BaseException] = []
 """What ``Damaged`` raises, one after another; then it is handled."""
 
 
-CURRENT: list[trace.SpanContext] = []
-"""Whose span was current in the handlers of ``Weighed``."""
+CURRENT: list[tuple[str, trace.SpanContext]] = []
+"""Whose span was current in which handler: "Packed p-1"."""
+
+
+def note_current(event: Packed | Weighed) -> None:
+    context = trace.get_current_span().get_span_context()
+    CURRENT.append((f"{type(event).__name__} {event.id}", context))
 
 
 class Parcel(ProcessManager[ParcelState]):
@@ -87,11 +92,12 @@ class Parcel(ProcessManager[ParcelState]):
         do.deadline("collect", timedelta(hours=4))
 
     @continues(Packed, by="id")
-    def packed(self, state: ParcelState, event: Packed, do: Effects) -> None: ...
+    def packed(self, state: ParcelState, event: Packed, do: Effects) -> None:
+        note_current(event)
 
     @continues(Weighed, by="id")
     def weighed(self, state: ParcelState, event: Weighed, do: Effects) -> None:
-        CURRENT.append(trace.get_current_span().get_span_context())
+        note_current(event)
         do.reply("light")
 
     @continues(Damaged, by="id")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Trace
 from perdure import MemoryStore, Runtime
 from perdure.errors import CorrelationFailed
 from perdure.ops.otel import context_of, text_of
+from perdure.testing import SimulatedClock
 from tests.ops.parcels import CURRENT, Ordered, Parcel, Weighed, depot
 from tests.ops.spans import Traces, attribute, ids
 from tests.runtime.support import parts, quickly
@@ -36,10 +38,10 @@ async def ambient(context):
 
 
 @asynccontextmanager
-async def parcels(traces, store=None):
+async def parcels(traces, store=None, clock=None):
     tracing = None if traces is None else traces.tracing
     where = store or MemoryStore()
-    async with Runtime(where, [Parcel, depot()], tracing=tracing) as runtime:
+    async with Runtime(where, [Parcel, depot()], tracing=tracing, clock=clock) as runtime:
         yield runtime
 
 
@@ -131,8 +133,58 @@ async def test_the_turns_span_is_current_in_its_handler_alone():
         await runtime.settled()
         await runtime.publish(Weighed("a"))
         assert not trace.get_current_span().get_span_context().is_valid
-    turn = traces.named()["parcel/a #3"]
-    assert [ids(one) for one in CURRENT] == [ids(turn.context)]
+    named = traces.named()
+    assert [(name, ids(one)) for name, one in CURRENT] == [
+        ("Packed a", ids(named["parcel/a #2"].context)),
+        ("Weighed a", ids(named["parcel/a #3"].context)),
+    ]
+
+
+@quickly
+async def test_no_span_leaks_into_the_turns_of_who_is_not_traced():
+    traces = Traces(0.5)
+    CURRENT.clear()
+    async with parcels(traces) as runtime:
+        spans = parts(runtime).services.spans
+        assert spans is not None
+        names = [f"{number}" for number in range(40)]
+        await asyncio.gather(*(runtime.publish(Ordered(name)) for name in names))
+        await runtime.settled()
+        await asyncio.gather(*(runtime.publish(Weighed(name)) for name in names))
+        traced = {name for name in names if spans.follows(f"parcel/{name}")}
+    assert 5 < len(traced) < 35
+    assert len(CURRENT) == 80
+    for name, context in CURRENT:
+        assert context.is_valid == (name.split()[1] in traced), name
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@quickly
+async def test_turns_that_are_traced_for_their_causes_are_linked_to_each_other(restarts):
+    traces, store, clock = Traces(0.0), MemoryStore(), SimulatedClock()
+    async with parcels(traces, store, clock) as runtime:
+        async with ambient(outside()):
+            await runtime.publish(Ordered("a"))
+        await runtime.settled()
+        if not restarts:
+            async with ambient(outside()):
+                await runtime.publish(Weighed("a"))
+    async with parcels(traces, store, clock) as runtime:
+        if restarts:
+            async with ambient(outside()):
+                await runtime.publish(Weighed("a"))
+        await clock.advance(timedelta(hours=4))
+        await runtime.settled()
+    assert traces.graph() == {
+        "parcel/a #1": {("cause", "outside")},
+        "parcel/a/1/0 !1": {("cause", "parcel/a #1")},
+        "parcel/a #2": {("cause", "parcel/a/1/0 !1"), ("previous", "parcel/a #1")},
+        "parcel/a #3": {("cause", "outside"), ("previous", "parcel/a #2")},
+        "parcel/a #4": {("cause", "parcel/a #1"), ("previous", "parcel/a #3")},
+        "parcel/a/4/0 !1": {("cause", "parcel/a #4")},
+        "parcel/a #5": {("cause", "parcel/a/4/0 !1"), ("previous", "parcel/a #4")},
+        "parcel/a completed": {("first", "parcel/a #1"), ("last", "parcel/a #5")},
+    }
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

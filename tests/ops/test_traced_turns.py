@@ -86,6 +86,18 @@ async def test_the_links_of_a_process_are_the_same_whatever_happens_between(
 
 
 @quickly
+async def test_a_deadline_knows_who_armed_it_also_in_the_same_incarnation(memory, clock):
+    traces = Traces()
+    async with parcels(memory, clock, traces, idle_after_s=None) as runtime:
+        await runtime.publish(Ordered("p-1"))
+        await runtime.settled()
+        await runtime.publish(Weighed("p-1"))
+        await clock.advance(HOURS)
+        await runtime.settled()
+    assert traces.graph() == WHOLE
+
+
+@quickly
 async def test_a_span_says_what_the_turn_came_to(memory, clock):
     traces = Traces()
     async with parcels(memory, clock, traces) as runtime:
