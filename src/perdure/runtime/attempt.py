@@ -26,6 +26,7 @@ from perdure.runtime.leases import RECHECK_S, RETRY_PAUSE_S, Leases
 from perdure.runtime.logs import about
 from perdure.runtime.supervised import insist
 from perdure.runtime.threads import Call, Calls
+from perdure.runtime.tracing import JobSpan
 from perdure.worker_signature import Worker
 
 __all__ = ["Attempt", "OnEnd"]
@@ -53,6 +54,7 @@ class Attempt:
         "job",
         "number",
         "row",
+        "span",
         "task",
         "worker",
     )
@@ -72,6 +74,7 @@ class Attempt:
         self.worker = worker
         self.number = number
         self.job: Job | None = None
+        self.span: JobSpan | None = None
         self._clock = clock
         self._threads = threads
         self._loop = asyncio.get_running_loop()
@@ -94,13 +97,14 @@ class Attempt:
         else:
             self._lease = self._clock.call_later(self._until_s - now_s, self._on_own_lease())
         arguments = arguments_of(self.worker, job, resources)
+        # A context of its own: it must not see the variables of whoever committed last.
+        context = Context() if self.span is None else self.span.context()
         if self.worker.is_async:
-            # A context of its own: it must not see the variables of whoever committed last.
             perform = self.perform(command, arguments)
-            self.task = self._loop.create_task(perform, context=Context())
+            self.task = self._loop.create_task(perform, context=context)
         else:
             perform_ = partial(self._perform_on_thread, command, arguments)
-            self._call = self._threads.run(partial(Context().run, perform_))
+            self._call = self._threads.run(partial(context.run, perform_))
 
     def extend(self, seconds: float) -> None:
         """Let the lease run anew, for so long from now. Any thread may call it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from perdure.codec import Codec
 from perdure.core.saga import Definition
@@ -21,6 +21,7 @@ from perdure.runtime.observing import Observing
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.routing import Routing
 from perdure.runtime.threads import Threads
+from perdure.runtime.tracing import Tracing
 from perdure.settings import Settings
 from perdure.store.protocol import Store
 
@@ -44,6 +45,7 @@ class Blueprint:
     threads: Threads
     members: Sequence[Saga | WorkQueue] = ()
     observing: Observing = field(default_factory=Observing)
+    tracing: Tracing | None = None
 
 
 def blueprint_of(
@@ -57,6 +59,7 @@ def blueprint_of(
     random: Callable[[], float],
     threads: Threads,
     observers: Iterable[Observer] = (),
+    tracing: Tracing | None = None,
 ) -> Blueprint:
     """Sort the members into sagas and work queues. Raises ``DefinitionError``."""
     settings, resources = _checked_settings(settings), _checked_resources(resources)
@@ -90,6 +93,7 @@ def blueprint_of(
         threads,
         listed,
         Observing(observers),
+        _checked_tracing(tracing),
     )
 
 
@@ -125,6 +129,15 @@ def _checked_resources(resources: object) -> Mapping[str, Any]:
     raise DefinitionError(
         f"the resources are a {type(resources).__name__}, not named by texts",
         remedy="give each by the name of the parameter it is for: resources={'gateway': gateway}",
+    )
+
+
+def _checked_tracing(tracing: object) -> Tracing | None:
+    if tracing is None or callable(getattr(tracing, "start", None)):
+        return cast("Tracing | None", tracing)
+    raise DefinitionError(
+        f"the tracing is a {type(tracing).__name__}",
+        remedy="give perdure.ops.tracing.Tracing(…); a tracer provider goes into that",
     )
 
 

@@ -75,7 +75,7 @@ def _resume(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms: 
     if not delivery.deadline_nr:
         actor.write(PendingDeadLetter(actor, delivery, letter, problem))
         return
-    turn = failed(actor.head, delivery.message, now_ms)
+    turn = failed(actor.head, delivery.journaled, now_ms)
     record = actor.record(delivery, turn)
     record.dead_letter = letter
     actor.submit(PendingTurn(actor, delivery, record, turn))
@@ -106,7 +106,7 @@ def _stop(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms: in
         extra=_about(delivery, attempts),
     )
     turn = ended_by_failure(
-        actor.definition, actor.head, delivery.message, now_ms, in_short(error), services.encoder
+        actor.definition, actor.head, delivery.journaled, now_ms, in_short(error), services.encoder
     )
     record = actor.record(delivery, turn)
     record.dead_letter = dead_letter(services, delivery, type(error).__name__, error, attempts)

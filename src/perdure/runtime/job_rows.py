@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from perdure.codec.outbox import pack_context, pack_job, unpack_context
+from perdure.codec.outbox import Context, pack_context, pack_job, unpack_context
 from perdure.core.commit import (
     DeadLetterRow,
     InboxReason,
@@ -170,7 +170,7 @@ class JobRows:
         self, row: OutboxRow, given_id: str, kind: OutboxKind, target: str, stored: Stored
     ) -> OutboxRow:
         services = self._services
-        origin = unpack_context(row.context)
+        origin = self._origin(row)
         return OutboxRow(
             row.instance,
             0,
@@ -184,8 +184,15 @@ class JobRows:
             pack_context(origin.correlation_id, row.id, origin.headers),
         )
 
+    def _origin(self, row: OutboxRow) -> Context:
+        """What the job's command knew, and what follows from the job knows: it is the cause now."""
+        origin, spans = unpack_context(row.context), self._services.spans
+        return (
+            origin if spans is None else origin._replace(headers=spans.of_job(row, origin.headers))
+        )
+
     def _message(self, row: OutboxRow, message_id: str, content: Any, stored: Stored) -> Message:
-        context = unpack_context(row.context)
+        context = self._origin(row)
         return Message(
             content,
             *stored,

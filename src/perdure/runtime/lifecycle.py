@@ -25,6 +25,7 @@ from perdure.runtime.handoff import forked
 from perdure.runtime.ids import unique_ids, unique_random
 from perdure.runtime.running import Running
 from perdure.runtime.threads import SystemThreads, Threads
+from perdure.runtime.tracing import Tracing
 from perdure.runtime.vitals import Phase, Vitals
 from perdure.settings import Settings
 from perdure.store.forks import here
@@ -54,6 +55,7 @@ class Lifecycle:
         random: Callable[[], float] | None = None,
         threads: Threads | None = None,
         observers: Iterable[Observer] = (),
+        tracing: Tracing | None = None,
     ) -> None:
         self.store: Store = store_of(store)
         self._blueprint = blueprint_of(
@@ -67,6 +69,7 @@ class Lifecycle:
             random or unique_random(),
             threads or SystemThreads(),
             observers,
+            tracing,
         )
         self._running: Running | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -282,9 +285,11 @@ class Lifecycle:
         headers: Mapping[str, str] | None,
         id_is: str = "message_id",
     ) -> Message:
-        running = self._parts()
+        services = self._parts().services
+        if services.spans is not None:
+            headers = services.spans.stored(headers)
         return self._blueprint.routing.message(
-            running.services.codec,
+            services.codec,
             content,
             message_id,
             self._blueprint.new_id,

@@ -187,6 +187,8 @@ class PendingTurn(Pending):
             failpoints.reach(Point.VISIBLE)
         if self.delivery.waits:
             self.actor.supervisor.wakeups.taken(self.actor.key, self.turn.message.message_id)
+        if self.delivery.span is not None:
+            self.delivery.span.committed(self.turn)
         self._answer(self.delivery, False)
         for repeat in self.repeats or ():
             self._answer(repeat, True)

@@ -82,6 +82,7 @@ class Running:
             positions(epoch),
             blueprint.random,
             observing,
+            None if blueprint.tracing is None else blueprint.tracing.start(blueprint.clock),
         )
         self._writing = services.background("writing", services.commit.run)
         self.dispatcher = Dispatcher(

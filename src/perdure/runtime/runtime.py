@@ -46,8 +46,9 @@ class Runtime(Looking, Searching):
     ``store``: a URL ("sqlite+aiosqlite:///file", "memory://") or a ``Store``. ``members``: saga
     classes and work queues. ``resources``: what workers are given, by the names of their
     parameters. ``messages``: further classes that rows may hold, where ``@message`` alone is
-    ambiguous. ``observers`` hear what happens (``perdure.observer``). ``clock``, ``new_id``,
-    ``random`` and ``threads`` are for tests and simulations.
+    ambiguous. ``observers`` hear what happens (``perdure.observer``). ``tracing``: a
+    ``perdure.ops.tracing.Tracing``. ``clock``, ``new_id``, ``random`` and ``threads`` are for tests
+    and simulations.
 
     Raises ``DefinitionError`` for sagas and queues that cannot run together.
     """

@@ -36,6 +36,7 @@ from perdure.runtime.missing import treat_missing
 from perdure.runtime.pending import Pending, PendingTurn, Unattended
 from perdure.runtime.stepping_in import step_in
 from perdure.runtime.told import is_asked_for, mistaken, not_written, too_long
+from perdure.runtime.tracing import Trail
 from perdure.runtime.transitions import log_standing
 from perdure.runtime.waiting import Waiting, has_to_wait, look_up
 from perdure.runtime.woken import bury, drain, is_redriven_twice, take_over, wake
@@ -68,6 +69,7 @@ class SagaActor(Actor):
         "processed",
         "snapshot_nr",
         "supervisor",
+        "trail",
         "waiting",
     )
 
@@ -85,6 +87,7 @@ class SagaActor(Actor):
         self.flying: dict[str, PendingTurn] | None = None
         self.waiting: Waiting | None = None
         self.snapshot_nr = 0
+        self.trail: Trail | None = None
         self.is_leaving = self.is_over = False
         self.actor_inbox.suspend()
 
@@ -214,8 +217,12 @@ class SagaActor(Actor):
         began_s = services.clock.monotonic_s()
         if failpoints.listener is not None:
             failpoints.reach(Point.HANDLING)
+        take = step
+        if services.spans is not None:
+            delivery.span = services.spans.turn(delivery, head, self.trail)
+            take = step if delivery.span is None else delivery.span.step
         try:
-            turn = step(
+            turn = take(
                 self.definition,
                 head,
                 delivery.message,
@@ -232,6 +239,8 @@ class SagaActor(Actor):
                 raise too_long(delivery, services.settings.turn_limit_s)
         except BaseException as error:  # whatever user code raises stays in this turn
             fail(self, delivery, error, now_ms)
+            if delivery.span is not None:
+                delivery.span.failed(error)
             return
         if turn.outcome is Outcome.UNHANDLED and is_asked_for(delivery):
             extra = about(self.key, delivery.message.message_id)
@@ -242,6 +251,8 @@ class SagaActor(Actor):
 
     def _decline(self, delivery: Delivery, turn: Turn) -> None:
         """A message that would have started the instance was not wanted: there is still none."""
+        if delivery.span is not None:
+            delivery.span.declined(turn)
         if delivery.waits:
             bury(self, delivery, "unhandled", refusal(delivery, turn.outcome))
         elif turn.refused:
@@ -256,6 +267,8 @@ class SagaActor(Actor):
             taken = Point.HANDLED if delivery.settlement is None else Point.RESULT_TAKEN
             failpoints.reach(taken)
         self.head = pending.turn.after
+        if delivery.span is not None:
+            self.trail = delivery.span.submitted(pending.turn)
         if self.flying is None:
             self.flying = {}
         self.flying[delivery.message.message_id] = pending
@@ -336,6 +349,9 @@ class SagaActor(Actor):
         deliveries: list[Delivery] = []
         for pending in self.in_flight or ():
             deliveries += pending.deliveries
+            if pending.delivery.span is not None:
+                pending.delivery.span.lost()
+                pending.delivery.span = None
         for envelope in self.end():
             assert isinstance(envelope, Delivery)
             deliveries.append(envelope)

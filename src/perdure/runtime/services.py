@@ -15,6 +15,7 @@ from perdure.core.outcome import Encoder
 from perdure.runtime.clock import Clock, Wake
 from perdure.runtime.observing import Observing
 from perdure.runtime.supervised import Background, growing_s, insist
+from perdure.runtime.tracing import Spans
 from perdure.runtime.vitals import Troubles
 from perdure.settings import Settings
 from perdure.store.group_commit import GroupCommit
@@ -25,7 +26,7 @@ __all__ = ["Services"]
 
 @dataclass(slots=True)
 class Services:
-    """Store, time, ids, bytes, limits, and who observes."""
+    """Store, time, ids, bytes, limits, and who observes. ``spans``: None when nothing is traced."""
 
     store: Store
     clock: Clock
@@ -39,6 +40,7 @@ class Services:
     next_position: Callable[[], int]
     random: Callable[[], float]
     observing: Observing
+    spans: Spans | None = None
     troubles: Troubles = field(default_factory=Troubles)
 
     def background(

@@ -213,6 +213,9 @@ class Workers:
             self._on_end,
             self._left_ms(row) / 1000 if row.expires_at_ms else math.inf,
         )
+        spans = self._services.spans
+        if spans is not None:
+            attempt.span = spans.job(row, context.headers, worker.name, number)
         saga, instance_id = split_key(row.instance) if row.instance else ("", "")
         job = Job(
             key=row.id,
@@ -263,6 +266,8 @@ class Workers:
                 self._release(row.position, True)
         if error is not None:
             self._failed(attempt, error)
+        if attempt.span is not None:
+            attempt.span.ended(error)
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
         row, attempts = attempt.row, attempt.number
