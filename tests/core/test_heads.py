@@ -104,7 +104,7 @@ def test_the_first_turn_writes_it_with_all_fields():
 
 
 def test_a_turn_that_changes_nothing_of_it_writes_none():
-    assert written(take(begun(), Noted("1"), NOON_MS + 19_999)) is None
+    assert written(take(begun(), Noted("1"), NOON_MS + 59_999)) is None
     named = take(begun(), Named("1", "ann"))
     again = take(named.after, Named("1", "ann"))
     assert written(named) is not None
@@ -114,7 +114,7 @@ def test_a_turn_that_changes_nothing_of_it_writes_none():
 
 def test_the_first_turn_of_another_minute_writes_it():
     before = begun()
-    for at_ms, is_written in ((NOON_MS + 19_999, False), (NOON_MS + 20_000, True)):
+    for at_ms, is_written in ((NOON_MS + 59_999, False), (NOON_MS + 60_000, True)):
         turn = take(before, Noted("1"), at_ms)
         assert (written(turn) is not None) is is_written
     late = take(before, Noted("1"), NOON_MS + 5 * MINUTE_MS)
