@@ -57,7 +57,8 @@ def unreadable(error: StoreUnavailable, path: str) -> StoreUnavailable:
         return error
     if not os.path.exists(path):
         return StoreNotWritable(
-            f"there is no file {path!r}", remedy="give the path of a perdure database"
+            f"there is no file {path!r} that this user could see",
+            remedy="give the path of a perdure database",
         )
     if not os.access(path, os.R_OK):
         return StoreNotWritable(
