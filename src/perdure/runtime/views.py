@@ -22,6 +22,7 @@ from perdure.errors import (
     SagaStuck,
 )
 from perdure.messages import datetime_of
+from perdure.runtime.history import HistoryEntry, history
 from perdure.runtime.rehydration import fold_loaded
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
@@ -115,6 +116,10 @@ class Views:
             if len(heads) < PAGE:
                 return
             last = heads[-1].instance
+
+    def history(self, key: str, after: int) -> AsyncIterator[HistoryEntry]:
+        """The turns of an instance, oldest first, read page by page."""
+        return history(self._services, key, after)
 
     async def _page(
         self, definition: Definition, heads: Sequence[HeadRow]
