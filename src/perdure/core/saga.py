@@ -105,6 +105,7 @@ class Definition:
     any.
     ``salvage(state, event, metadata, error)`` gives the effects of a turn in place of those that
     could not be had, or not be carried out (None: the turn fails).
+    ``takes(state)`` are the interests that are handled in this state, None: that cannot be said.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Definition:
     is_pure: bool = False
     is_told: bool = True
     salvage: Callable[[Any, Any, Metadata, Exception], Iterable[Effect]] | None = None
+    takes: Callable[[Any], Collection[type | str]] | None = None
 
     _frozen: dict[type, bool] = field(default_factory=dict, repr=False, compare=False)
 
