@@ -23,7 +23,7 @@ from perdure.core.step_events import Resume
 from perdure.errors import PerdureError, SendTimeout
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Receipt
-from perdure.runtime.history import HistoryEntry, history
+from perdure.runtime.history import HistoryEntry
 from perdure.runtime.looking import Looking
 from perdure.runtime.quarantine import QuarantinedInstance
 from perdure.runtime.queues import QueueRef
@@ -310,7 +310,7 @@ class Runtime(Looking, Searching):
 
     def history(self, ref: SagaRef, *, after: int = 0) -> AsyncIterator[HistoryEntry]:
         """The turns of an instance above a sequence number, oldest first."""
-        return history(self._on_loop().services, checked_ref(ref).key, after)
+        return self._on_loop().views.history(checked_ref(ref).key, after)
 
     @property
     def residents(self) -> int:
