@@ -119,7 +119,8 @@ def one_of_two_operators(world: World) -> None:
     assert performed(world) == ["pack", shipped], (world.effects.all, done)
     FAILURES["printer"] = 1
     world.advance(hours=2)
-    assert performed(world) == ["pack", shipped], "what was taken away was performed"
+    if len(world.machine.processes) == 1:  # one that was overtaken performs what it remembers
+        assert performed(world) == ["pack", shipped], "what was taken away was performed"
 
 
 def tried_again_now(world: World) -> None:
@@ -165,7 +166,7 @@ def restarted_when_undone(world: World) -> None:
     assert done, "nobody restarted it"
     # Bob may have done so as well, while it was under way again: then once more, under his keys.
     packed = [effect for effect in performed(world) if effect == "pack"]
-    assert len(packed) <= 1 + len(done), (world.effects.all, done)
+    assert 2 <= len(packed) <= 1 + len(done), (world.effects.all, done)
     assert performed(world)[-1] == "ship printed", world.effects.all
     assert sum(one == "unpack" for one in performed(world)) == 1, world.effects.all
 
