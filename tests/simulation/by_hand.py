@@ -119,7 +119,8 @@ def one_of_two_operators(world: World) -> None:
     assert performed(world) == ["pack", shipped], (world.effects.all, done)
     FAILURES["printer"] = 1
     world.advance(hours=2)
-    if len(world.machine.processes) == 1:  # one that was overtaken performs what it remembers
+    is_overtaken = any(name.startswith("takeover") for name in world.plan.struck)
+    if not is_overtaken:  # who was, performs what it remembers until it hears of that
         assert performed(world) == ["pack", shipped], "what was taken away was performed"
 
 
