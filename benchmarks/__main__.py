@@ -23,6 +23,7 @@ from benchmarks import (
     rehydrate,
     residents,
     throughput,
+    traced,
     work,
 )
 from benchmarks.measure import Bench
@@ -59,6 +60,7 @@ BENCHMARKS: dict[str, Callable[[Bench, bool, float], Result]] = {
     "sagas": lambda bench, quick, _: ordered.run(
         bench, ordered.QUICK if quick else ordered.Sizes()
     ),
+    "traced": lambda bench, quick, _: traced.run(bench, traced.QUICK if quick else traced.Sizes()),
     "grown": lambda bench, quick, _: grown.run(bench, grown.QUICK if quick else grown.Sizes()),
 }
 

@@ -20,6 +20,7 @@ from benchmarks import (
     rehydrate,
     residents,
     throughput,
+    traced,
     work,
 )
 from benchmarks.counting import CountingStore
@@ -51,6 +52,7 @@ RUNS: dict[str, Callable[[Bench], Result]] = {
     "sagas": lambda bench: ordered.run(
         bench, ordered.Sizes(instances=8, orders=8, asleep=10, idle_s=0.1)
     ),
+    "traced": lambda bench: traced.run(bench, traced.Sizes(instances=5, turns=3, orders=5)),
     "grown": lambda bench: grown.run(
         bench, grown.Sizes(instances=20, working_set=10, empty_instances=5, turns=20)
     ),

@@ -25,7 +25,7 @@ from perdure.runtime.clock import Clock, Wake
 from perdure.runtime.leases import RECHECK_S, RETRY_PAUSE_S, Leases
 from perdure.runtime.supervised import insist
 from perdure.runtime.threads import Call, Calls
-from perdure.runtime.tracing import JobSpan
+from perdure.runtime.tracing import JobSpan, Spans
 from perdure.worker_signature import Worker
 
 __all__ = ["Attempt", "OnEnd"]
@@ -85,9 +85,13 @@ class Attempt:
         self._limit_s = clock.monotonic_s() + within_s  # however long the lease
         self._is_over = False
 
-    def begin(self, job: Job, command: Any, resources: Mapping[str, Any]) -> None:
+    def begin(
+        self, job: Job, command: Any, resources: Mapping[str, Any], spans: Spans | None = None
+    ) -> None:
         """Call the worker."""
         self.job = job
+        if spans is not None:
+            self.span = spans.job(self.row, job.headers, self.worker.name, self.number)
         now_s = self._clock.monotonic_s()
         self._until_s = min(now_s + self._leases.lease_s, self._limit_s)
         if self._limit_s == math.inf:

@@ -210,9 +210,6 @@ class Workers:
             self._on_end,
             self._left_ms(row) / 1000 if row.expires_at_ms else math.inf,
         )
-        spans = self._services.spans
-        if spans is not None:
-            attempt.span = spans.job(row, context.headers, worker.name, number)
         saga, instance_id = split_key(row.instance) if row.instance else ("", "")
         job = Job(
             key=row.id,
@@ -230,7 +227,7 @@ class Workers:
         )
         self.attempts[row.position] = attempt
         failpoints.reach(Point.JOB_BEGINS)
-        attempt.begin(job, command, self._resources)
+        attempt.begin(job, command, self._resources, self._services.spans)
 
     def _worker(self, kind: OutboxKind, content: type) -> Worker | None:
         worker = self._queue.workers.get(content)
