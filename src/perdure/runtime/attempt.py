@@ -161,6 +161,11 @@ class Attempt:
                 self.row.id,
             )
 
+    def told(self, error: BaseException | None) -> None:
+        """What its end comes to is under way: nothing more follows from it."""
+        if self.span is not None:
+            self.span.ended(error)
+
     def _over(self) -> None:
         self._is_over = True
         self._leases.release(self)

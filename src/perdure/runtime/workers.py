@@ -254,8 +254,7 @@ class Workers:
                 self._release(row.position, True)
         if error is not None:
             self._failed(attempt, error)
-        if attempt.span is not None:
-            attempt.span.ended(error)
+        attempt.told(error)
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
         row, attempts = attempt.row, attempt.number
