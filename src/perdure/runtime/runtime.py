@@ -310,7 +310,7 @@ class Runtime(Looking, Searching):
 
     def history(self, ref: SagaRef, *, after: int = 0) -> AsyncIterator[HistoryEntry]:
         """The turns of an instance above a sequence number, oldest first."""
-        return self._on_loop().views.history(checked_ref(ref).key, after)
+        return history(self._on_loop().services, checked_ref(ref).key, after)
 
     @property
     def residents(self) -> int:

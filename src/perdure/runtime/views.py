@@ -22,7 +22,6 @@ from perdure.errors import (
     SagaStuck,
 )
 from perdure.messages import datetime_of
-from perdure.runtime.history import HistoryEntry, history
 from perdure.runtime.rehydration import fold_loaded
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
