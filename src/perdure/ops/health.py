@@ -28,7 +28,7 @@ from itertools import pairwise
 from typing import Any
 
 from perdure.messages import datetime_of
-from perdure.ops.facts import Facts, QueueFacts, SagaFacts
+from perdure.ops.facts import COUNTED_MAX, Facts, QueueFacts, SagaFacts
 from perdure.ops.gathering import facts_of_runtime, facts_of_store
 from perdure.ops.thresholds import SagaThresholds as SagaThresholds
 from perdure.ops.thresholds import Thresholds
@@ -236,14 +236,14 @@ def _of_saga(facts: SagaFacts, expected: SagaThresholds, sample_min: int) -> Ite
     stuck = facts.stuck + facts.idle
     if stuck:
         seem = "appears" if stuck == 1 else "appear"
-        text = f"{_counted(stuck, 'process', 'processes')} of {saga} {seem} stuck"
+        text = f"{_at_least(stuck, facts.idle)} of {saga} {seem} stuck"
         if facts.idle and expected.stuck_process_age is not None:
             age = _span(expected.stuck_process_age.total_seconds())
             text = f"{text} ({facts.idle} without anything happening for {age})"
         yield Issue(IssueKind.STUCK, _WARNING, text, saga, stuck)
     if facts.old and expected.max_process_age is not None:
         age = _span(expected.max_process_age.total_seconds())
-        text = f"{_counted(facts.old, 'process', 'processes')} of {saga} not ended within {age}"
+        text = f"{_at_least(facts.old, facts.old)} of {saga} not ended within {age}"
         yield Issue(IssueKind.OLD, _WARNING, text, saga, facts.old)
 
 
@@ -291,6 +291,12 @@ def _reaches(count: int, limit: int | None) -> bool:
 
 def _counted(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def _at_least(processes: int, counted: int) -> str:
+    """So many; or more, if counting them has ended there."""
+    more = " or more" if counted >= COUNTED_MAX else ""
+    return f"{processes}{more} {'process' if processes == 1 else 'processes'}"
 
 
 def _times(count: int) -> str:
