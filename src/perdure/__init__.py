@@ -9,6 +9,7 @@ from perdure.approvals import ApprovalDecided, Approvals, AskApproval, Decide
 from perdure.core.approval import Approval, Rung, Who
 from perdure.core.commit import Status
 from perdure.core.correlation import Continue, Ignore, Start, Stop
+from perdure.core.criteria import Between
 from perdure.core.digest import digest_of
 from perdure.core.family import Cancel, ChildEnded
 from perdure.core.indexed import Indexed
@@ -78,6 +79,7 @@ from perdure.runtime.queues import JobView, QueueRef
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.runtime import Runtime
+from perdure.runtime.searching import SagaCounts
 from perdure.runtime.views import HistoryEntry, InstanceView
 from perdure.schedule import Schedule
 from perdure.settings import Settings
@@ -95,6 +97,7 @@ __all__ = [
     "ApprovalDecided",
     "Approvals",
     "AskApproval",
+    "Between",
     "Cancel",
     "CancelChild",
     "CancelDeadline",
@@ -152,6 +155,7 @@ __all__ = [
     "Run",
     "Rung",
     "Runtime",
+    "SagaCounts",
     "SagaRef",
     "Schedule",
     "Send",

@@ -42,6 +42,8 @@
     │   ├── InvalidResult          a worker returned or emitted what is no message, or not storable
     │   ├── UnknownQueue           the runtime has no such work queue
     │   └── UnknownJob             no such job waits or runs
+    ├── InvalidQuery               a question about instances that cannot be asked so
+    │   └── NotIndexed             … not yet: instances have to be indexed once
     ├── CodecError
     │   ├── EncodeError            a value cannot be stored exactly; raised at its sender
     │   │   ├── UnregisteredType   the class has no type name; decorate it with @message
@@ -257,6 +259,14 @@ class UnknownQueue(JobError):
 
 class UnknownJob(JobError):
     """No job of this id waits or runs."""
+
+
+class InvalidQuery(PerdureError):
+    """A question about instances that cannot be asked so; see ``Runtime.find``."""
+
+
+class NotIndexed(InvalidQuery):
+    """Some instances are older than the declaration of the field that is asked for."""
 
 
 class CodecError(PerdureError):

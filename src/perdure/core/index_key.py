@@ -18,10 +18,10 @@ from uuid import UUID
 
 from perdure.errors import EncodeError
 
-__all__ = ["KEY_CHARS_MAX", "KINDS", "index_key"]
+__all__ = ["KEY_CHARS_MAX", "KINDS", "index_key", "whole_key"]
 
 KEY_CHARS_MAX = 200
-"""Of a text, and of the digits of a number, so many count in an index."""
+"""So many characters of a key are stored. What is cut keeps its place: before, or equal."""
 
 _EXPONENT_MAX = 10**8 // 2
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -32,26 +32,31 @@ _BIAS = 10**18
 _OPPOSITE = str.maketrans("0123456789", "9876543210")
 
 
-def index_key(value: Any, chars_max: int | None = KEY_CHARS_MAX) -> str:
-    """The text for a value of one of ``KINDS``, or None, which comes before all.
+def index_key(value: Any) -> str:
+    """The text for a value of one of ``KINDS``, or None, which comes before all; as it is stored.
 
     >>> index_key("c-1"), index_key(-7), index_key(None)
     ('sc-1', 'n0499999992~', '0')
 
-    ``chars_max=None`` leaves nothing out. Raises ``EncodeError`` for what has no place in an order.
+    Raises ``EncodeError`` for what has no place in an order.
     """
+    return whole_key(value)[:KEY_CHARS_MAX]
+
+
+def whole_key(value: Any) -> str:
+    """The same, however long: equal only for values that are."""
     made = _MAKE.get(type(value))
-    if made is None and isinstance(value, Enum):
-        return index_key(value.value, chars_max)
-    if made is None:
-        raise EncodeError(
-            f"{value!r} of type {type(value).__name__} is no value of an indexed field",
-            remedy=f"give one of {', '.join(kind.__name__ for kind in KINDS)}, or None",
-        )
-    return made(value, chars_max)
+    if made is not None:
+        return made(value)
+    if isinstance(value, Enum):
+        return whole_key(value.value)
+    raise EncodeError(
+        f"{value!r} of type {type(value).__name__} is no value of an indexed field",
+        remedy=f"give one of {', '.join(kind.__name__ for kind in KINDS)}, or None",
+    )
 
 
-def _text(value: str, chars_max: int | None) -> str:
+def _text(value: str) -> str:
     if not value.isascii():
         try:
             value.encode()
@@ -59,24 +64,24 @@ def _text(value: str, chars_max: int | None) -> str:
             raise EncodeError(f"{value!r} is no text: {error}", remedy="mend it") from None
     if "\x00" in value or "\x01" in value:  # not every database can hold a zero
         value = value.replace("\x01", "\x01\x02").replace("\x00", "\x01\x01")
-    return "s" + value[:chars_max]
+    return "s" + value
 
 
-def _truth(value: bool, _: int | None) -> str:
+def _truth(value: bool) -> str:
     return "b1" if value else "b0"
 
 
-def _whole(value: int, chars_max: int | None) -> str:
+def _whole(value: int) -> str:
     if not value:
         return "n1"
     try:
         digits = str(abs(value))
     except ValueError:
         raise _too_large("a number of thousands of digits") from None
-    return _number(value < 0, len(digits) - 1, digits, chars_max)
+    return _number(value < 0, len(digits) - 1, digits)
 
 
-def _decimal(value: Decimal, chars_max: int | None) -> str:
+def _decimal(value: Decimal) -> str:
     if value.is_nan():
         raise EncodeError(f"{value} has no place in an order", remedy="use None for no number")
     if value.is_infinite():
@@ -84,13 +89,13 @@ def _decimal(value: Decimal, chars_max: int | None) -> str:
     if not value:
         return "n1"
     digits = "".join(map(str, value.as_tuple().digits)).lstrip("0")
-    return _number(value < 0, value.adjusted(), digits, chars_max)
+    return _number(value < 0, value.adjusted(), digits)
 
 
-def _number(is_negative: bool, exponent: int, digits: str, chars_max: int | None) -> str:
+def _number(is_negative: bool, exponent: int, digits: str) -> str:
     if not -_EXPONENT_MAX <= exponent < _EXPONENT_MAX:
         raise _too_large(f"a number with the exponent {exponent}")
-    counting = f"{exponent + _EXPONENT_MAX:08}" + digits.rstrip("0")[:chars_max]
+    counting = f"{exponent + _EXPONENT_MAX:08}" + digits.rstrip("0")
     return f"n0{counting.translate(_OPPOSITE)}~" if is_negative else f"n2{counting}"
 
 
@@ -98,21 +103,21 @@ def _too_large(what: str) -> EncodeError:
     return EncodeError(f"{what} cannot be indexed", remedy="index something smaller")
 
 
-def _moment(value: dt.datetime, _: int | None) -> str:
+def _moment(value: dt.datetime) -> str:
     if value.utcoffset() is None:
         raise EncodeError(f"{value} has no time zone", remedy="use aware datetimes, such as UTC")
     return f"t{(value - _EPOCH) // _MICROSECOND + _BIAS:020}"
 
 
-def _day(value: dt.date, _: int | None) -> str:
+def _day(value: dt.date) -> str:
     return f"d{value.isoformat()}"
 
 
-def _uuid(value: UUID, _: int | None) -> str:
+def _uuid(value: UUID) -> str:
     return f"u{value.hex}"
 
 
-_MAKE: dict[type, Callable[[Any, int | None], str]] = {
+_MAKE: dict[type, Callable[[Any], str]] = {
     str: _text,
     int: _whole,
     bool: _truth,
@@ -120,7 +125,7 @@ _MAKE: dict[type, Callable[[Any, int | None], str]] = {
     dt.datetime: _moment,
     dt.date: _day,
     UUID: _uuid,
-    type(None): lambda _, __: "0",
+    type(None): lambda _: "0",
 }
 
 KINDS: tuple[type, ...] = (str, int, bool, Decimal, dt.datetime, dt.date, UUID, Enum)

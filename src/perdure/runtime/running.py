@@ -39,6 +39,7 @@ from perdure.runtime.outbound import Outbound
 from perdure.runtime.queues import Queues
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
+from perdure.runtime.reindexing import forget_fields
 from perdure.runtime.scenes import scenes
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
@@ -110,6 +111,7 @@ class Running:
             self._watch.start()
         self.services.clock.attach(self.settled)
         await self.supervisor.quarantine.load()
+        await forget_fields(self.services, self._routing.definitions)
         await self.supervisor.wakeups.start()
         await asyncio.gather(*(self._open(*opening) for opening in self._openings))
         await self.dispatcher.start(self.supervisor.admit)

@@ -23,17 +23,17 @@ from perdure.core.step_events import Resume
 from perdure.errors import PerdureError, SendTimeout
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Receipt
-from perdure.runtime.lifecycle import Lifecycle
 from perdure.runtime.quarantine import QuarantinedInstance
 from perdure.runtime.queues import QueueRef
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef, checked_ref
+from perdure.runtime.searching import Searching
 from perdure.runtime.views import HistoryEntry, InstanceView, status_of
 
 __all__ = ["Runtime"]
 
 
-class Runtime(Lifecycle):
+class Runtime(Searching):
     """Runs sagas and work queues over a store, on the event loop it is started on.
 
         runtime = Runtime("memory://", [OrderFulfilment], Settings(mailbox_max=100))
