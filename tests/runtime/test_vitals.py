@@ -19,20 +19,20 @@ from tests.sagas import Ledger
 @quickly
 async def test_its_phase_follows_its_life_also_when_it_begins_again(memory):
     runtime = Runtime(memory, [Ledger])
-    assert runtime.phase is Phase.NEW
+    assert runtime.phase == "new"
     for _ in range(2):
         memory.hold_reads()
         starting = asyncio.create_task(runtime.start())
         await rounds()
-        assert runtime.phase is Phase.STARTING
+        assert runtime.phase == "starting"
         memory.release()
         await starting
-        assert runtime.phase is Phase.RUNNING
+        assert runtime.phase == "running"
         stopping = asyncio.create_task(runtime.stop())
         await asyncio.sleep(0)
-        assert runtime.phase is Phase.STOPPING
+        assert runtime.phase == "stopping"
         await stopping
-        assert runtime.phase is Phase.STOPPED
+        assert runtime.phase == "stopped"
 
 
 @quickly
