@@ -248,9 +248,11 @@ async def test_nothing_is_read_while_nobody_scrapes(memory, registry):
     async with Runtime(memory, [Ledger]) as runtime:
         metrics = Metrics(runtime, registry)
         await open_ledger(runtime)
-        assert memory.calls["tallies"] == memory.calls["backlog"] == 0
+        memory.calls.clear()
+        await open_ledger(runtime, "y")
+        assert memory.calls["tallies"] == memory.calls["backlog"] == memory.calls["size"] == 0
         await asyncio.gather(metrics.refresh(), metrics.refresh())
-        assert memory.calls["tallies"] == memory.calls["backlog"] == 1
+        assert memory.calls["tallies"] == memory.calls["backlog"] == memory.calls["size"] == 1
         generate_latest(registry)  # on the loop: as it was read last
         assert memory.calls["tallies"] == 1
 
