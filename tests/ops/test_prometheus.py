@@ -211,6 +211,7 @@ async def test_totals_and_what_is_active_come_from_the_store(store, registry):
     assert found["perdure_processes_completed_total Ledger"] == 1
     assert found["perdure_active_processes Ledger"] == 2
     assert found["perdure_stuck_processes Question"] == 1
+    assert found["perdure_active_processes Question"] == 1
     assert found["perdure_store_size_bytes"] > 0
     assert found["perdure_turns_total applied Ledger"] == 0
 
