@@ -191,7 +191,8 @@ async def test_a_turn_whose_commit_failed_is_told_once_it_is_known_to_be_durable
 async def test_turns_behind_one_that_could_not_be_settled_are_told_once(
     store, heard, monkeypatch, caplog
 ):
-    settle, failed = SagaActor.on_committed, []
+    settle = SagaActor.on_committed
+    failed: list[Any] = []
 
     def fails_once(actor, turn):
         if turn.after.sequence_nr == 2 and not failed:
