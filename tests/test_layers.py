@@ -65,7 +65,8 @@ MAY_IMPORT = {
         "errors", "failpoints", "messages", "settings", "core", "codec", "store", "actors",
         "observer", "process_manager", "job", "worker_signature", "queue", "member", "runtime",
     },
-    "observer": {"errors", "messages", "core"},
+    "observations": set(),
+    "observer": {"observations"},
     "ops": {
         "errors", "messages", "settings", "core", "codec", "store", "observer", "process_manager",
         "queue", "member", "runtime", "ops",

@@ -68,6 +68,7 @@ from perdure.messages import (
     TimeoutReached,
     message,
 )
+from perdure.observer import Observer
 from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
@@ -133,6 +134,7 @@ __all__ = [
     "MemoryStore",
     "Metadata",
     "NonRetryable",
+    "Observer",
     "OrderedSaga",
     "Outcome",
     "Park",

@@ -134,8 +134,8 @@ class Encoder:
 class Turn:
     """What one message did: the instance afterwards and what must be written with it.
 
-    ``compensates``: it made up for a command that failed. ``head_changed``: its status or an
-    indexed field did, or another minute has begun since its last turn.
+    ``head_changed``: its status or an indexed field did, or another minute has begun since its
+    last turn. ``compensates``: it made up for a command that failed.
     """
 
     message: Message

@@ -61,14 +61,22 @@ def log_transition(definition: Definition, before: Instance, turn: Turn) -> None
     after, message = turn.after, turn.message
     if before.state is after.state and not turn.status_changed:
         return
-    name, id_ = definition.name, after.correlation_id
-    extra = about(after.key, message.message_id)
-    for step, stands in _steps_changed(before.state, after.state):
-        logger.info("%s %s: step %s %s on %s", name, id_, step, stands, message.type, extra=extra)
+    changes = [f"step {step} {how}" for step, how in _steps_changed(before.state, after.state)]
     old = _standing(before) if before.exists else "none"
     new = _standing(after)
     if old != new:
-        logger.info("%s %s: %s -> %s on %s", name, id_, old, new, message.type, extra=extra)
+        changes.append(f"{old} -> {new}")
+    if changes:
+        extra = about(after.key, message.message_id)
+        for change in changes:
+            logger.info(
+                "%s %s: %s on %s",
+                definition.name,
+                after.correlation_id,
+                change,
+                message.type,
+                extra=extra,
+            )
 
 
 def _standing(instance: Instance) -> str:

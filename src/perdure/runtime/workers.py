@@ -228,6 +228,10 @@ class Workers:
             lease_s=self._policy.lease_s,
             extend=attempt.extend,
         )
+        self._call(attempt, job, command)
+
+    def _call(self, attempt: Attempt, job: Job, command: Any) -> None:
+        row = attempt.row
         self.attempts[row.position] = attempt
         failpoints.reach(Point.JOB_BEGINS)
         self._events.started(attempt)
