@@ -89,7 +89,7 @@ MUTANTS = {
         "self._ends.close(row, Settlement(row.instance, job=row.position)); self.admit(delivery)",
     ),
     "job deleted when it begins": Mutant(
-        Workers, "_begin", "failpoints.reach(Point.JOB_BEGINS)",
+        Workers, "_call", "failpoints.reach(Point.JOB_BEGINS)",
         "self._settling.close(row, Settlement(row.instance, job=row.position));"
         " failpoints.reach(Point.JOB_BEGINS)",
     ),

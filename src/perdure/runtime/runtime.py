@@ -23,7 +23,7 @@ from perdure.core.step_events import Resume
 from perdure.errors import PerdureError, SendTimeout
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Receipt
-from perdure.runtime.history import HistoryEntry
+from perdure.runtime.history import HistoryEntry, history
 from perdure.runtime.looking import Looking
 from perdure.runtime.quarantine import QuarantinedInstance
 from perdure.runtime.queues import QueueRef

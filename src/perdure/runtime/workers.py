@@ -231,7 +231,8 @@ class Workers:
         self._call(attempt, job, command)
 
     def _call(self, attempt: Attempt, job: Job, command: Any) -> None:
-        self.attempts[attempt.row.position] = attempt
+        row = attempt.row
+        self.attempts[row.position] = attempt
         failpoints.reach(Point.JOB_BEGINS)
         self._events.started(attempt)
         attempt.begin(job, command, self._resources, self._services.spans)
