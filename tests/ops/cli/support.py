@@ -70,6 +70,7 @@ class Command:
 
     def __call__(self, *words: str, exits: int = 0) -> str:
         """What it prints, having exited so."""
+        self._read()
         code = main([*words, *(["--store", str(self.path)] if "--" not in words else [])])
         self.out, self.err = self._read()
         assert code == exits, self.out + self.err
