@@ -1,4 +1,4 @@
-"""An incident, start to end, with the command line alone: find it, understand it, mend it, prove it.
+"""An incident, start to end, with the command line alone: found, understood, mended, proven.
 
     python examples/incident.py
 
@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SERVICE = '''\
+SERVICE = """\
 from dataclasses import dataclass, replace
 
 from perdure import ProcessManager, Runtime, applies, message, starts, stops
@@ -70,7 +70,7 @@ class Order(ProcessManager[OrderState]):
 
 def runtime():
     return Runtime("sqlite+aiosqlite:///orders.db", [Order])
-'''
+"""
 
 FIXED = SERVICE.replace('"USD": 0.92', '"USD": 0.92, "CHF": 1.07')
 
