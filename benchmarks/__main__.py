@@ -19,6 +19,7 @@ from benchmarks import (
     history,
     hot,
     latency,
+    observed,
     ordered,
     rehydrate,
     residents,
@@ -58,6 +59,9 @@ BENCHMARKS: dict[str, Callable[[Bench, bool, float], Result]] = {
     "work": lambda bench, quick, _: work.run(bench, work.QUICK if quick else work.Sizes()),
     "sagas": lambda bench, quick, _: ordered.run(
         bench, ordered.QUICK if quick else ordered.Sizes()
+    ),
+    "observed": lambda bench, quick, _: observed.run(
+        bench, observed.QUICK if quick else observed.Sizes()
     ),
     "grown": lambda bench, quick, _: grown.run(bench, grown.QUICK if quick else grown.Sizes()),
 }

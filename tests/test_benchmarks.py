@@ -16,6 +16,7 @@ from benchmarks import (
     history,
     hot,
     latency,
+    observed,
     ordered,
     rehydrate,
     residents,
@@ -51,6 +52,7 @@ RUNS: dict[str, Callable[[Bench], Result]] = {
     "sagas": lambda bench: ordered.run(
         bench, ordered.Sizes(instances=8, orders=8, asleep=10, idle_s=0.1)
     ),
+    "observed": lambda bench: observed.run(bench, observed.Sizes(instances=5, turns=3)),
     "grown": lambda bench: grown.run(
         bench, grown.Sizes(instances=20, working_set=10, empty_instances=5, turns=20)
     ),

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "member": {"core", "queue"},
     "step_results": {"errors", "core", "correlating"},
     "ordered_definition": {
-        "errors", "messages", "effects", "core", "correlating", "saga_checks",
+        "errors", "messages", "effects", "core", "correlating", "saga_checks", "step_results",
     },
     "workflow_list": {
         "errors", "core", "correlating", "queue", "member", "steps", "step_results",
@@ -47,7 +47,8 @@ MAY_IMPORT = {
     "workflow_source": {"errors", "messages", "correlating", "workflow_checks"},
     "workflow_coroutine": {
         "errors", "messages", "effects", "core", "correlating", "queue", "member", "steps",
-        "workflow_checks", "workflow_context", "workflow_declaration", "workflow_source",
+        "step_results", "workflow_checks", "workflow_context", "workflow_declaration",
+        "workflow_source",
     },
     "ordered_saga": {
         "errors", "core", "correlating", "queue", "member", "steps", "step_results",
@@ -66,7 +67,8 @@ MAY_IMPORT = {
         "observer", "process_manager", "job", "worker_signature", "queue", "member", "runs",
         "runtime",
     },
-    "observer": {"errors", "messages", "core"},
+    "observations": set(),
+    "observer": {"observations"},
     "ops": {
         "errors", "messages", "settings", "core", "codec", "store", "observer", "process_manager",
         "queue", "member", "runs", "runtime", "ops",

@@ -44,6 +44,8 @@
     │   ├── InvalidResult          a worker returned or emitted what is no message, or not storable
     │   ├── UnknownQueue           the runtime has no such work queue
     │   └── UnknownJob             no such job waits or runs
+    ├── InvalidQuery               a question about instances that cannot be asked so
+    │   └── NotIndexed             … not yet: instances have to be indexed once
     ├── CodecError
     │   ├── EncodeError            a value cannot be stored exactly; raised at its sender
     │   │   ├── UnregisteredType   the class has no type name; decorate it with @message
@@ -88,16 +90,9 @@ from perdure.workflow_errors import WorkflowCancelled as WorkflowCancelled
 from perdure.workflow_errors import WorkflowMistake as WorkflowMistake
 
 for _error in (
-    PerdureError,
-    DefinitionError,
-    WorkflowMistake,
-    UnknownStep,
-    AskedTwice,
-    ForeignAwait,
-    StepFailed,
-    ChildFailed,
-    WorkflowCancelled,
-):
+    PerdureError, DefinitionError, WorkflowMistake, UnknownStep, AskedTwice, ForeignAwait,
+    StepFailed, ChildFailed, WorkflowCancelled,
+):  # fmt: skip
     _error.__module__ = __name__  # where users find them, and what tracebacks say
 
 
@@ -223,10 +218,7 @@ class PublishFailed(SendError):
 
 
 class SagaFailed(PerdureError):
-    """The instance whose end was awaited has ended without reaching its goal.
-
-    ``problem`` is why, as the instance said it: the type and text of the error that led to it.
-    """
+    """The instance whose end was awaited has failed; ``problem`` is why, as it said itself."""
 
 
 class SagaStuck(PerdureError):
@@ -267,6 +259,14 @@ class UnknownQueue(JobError):
 
 class UnknownJob(JobError):
     """No job of this id waits or runs."""
+
+
+class InvalidQuery(PerdureError):
+    """A question about instances that cannot be asked so; see ``Runtime.find``."""
+
+
+class NotIndexed(InvalidQuery):
+    """Some instances are older than the declaration of the field that is asked for."""
 
 
 class CodecError(PerdureError):

@@ -29,6 +29,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from perdure.core.correlation import Continue, Ignore, Start, Stop, VerdictKind, Verdicts
 from perdure.core.family import Cancel, ChildEnded
+from perdure.core.indexed import indexed_fields
 from perdure.core.retry import RetryPolicy
 from perdure.core.saga import Definition, Handling, MissingPolicy, Park, is_immutable
 from perdure.core.supervision import Supervision
@@ -265,6 +266,7 @@ def define(saga: type[ProcessManager[Any]]) -> Definition:
         kinds=_kinds(saga),
         deadlines=_deadlines(saga),
         copies_state=not is_immutable(state_class),
+        indexed=indexed_fields(saga.name, state_class),
     )
 
 
@@ -284,11 +286,10 @@ def _chooser(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Handli
         return _do_nothing if type(event) is CommandFailed and saga.is_concerned_by(event) else None
 
     def _failing_by_default(state: Any, event: Any, metadata: Metadata) -> Iterable[Effect] | None:
-        given = (state, event, metadata)
         effects = saga.handle(state, event, metadata)
-        if effects is not None:
-            return effects
-        return saga.time_out(event) if type(event) is TimeoutReached else _give_up(*given)
+        if effects is None and type(event) is TimeoutReached:
+            return saga.time_out(event)
+        return _give_up(state, event, metadata) if effects is None else effects
 
     return choose
 
@@ -327,9 +328,8 @@ def _kinds(saga: type[ProcessManager[Any]]) -> dict[type | str, tuple[VerdictKin
 
 
 def _deadlines(saga: type[ProcessManager[Any]]) -> frozenset[str] | None:
-    if saga.handle is ProcessManager.handle and saga.choose is ProcessManager.choose:
-        return frozenset(saga.declarations.deadlines)
-    return None
+    by_tables = saga.handle is ProcessManager.handle and saga.choose is ProcessManager.choose
+    return frozenset(saga.declarations.deadlines) if by_tables else None
 
 
 def _folder_by_hand(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Any]:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
+from perdure.core.head_query import HeadQuery
 from perdure.errors import StoreUnavailable
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import Store
@@ -23,6 +24,8 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "jobs_after": (1,),
     "inbox_sizes": (["Order/1"],),
     "rows_of": ("Order/1",),
+    "find": (HeadQuery("Order"),),
+    "count": (HeadQuery("Order"),),
 }
 
 

@@ -83,7 +83,7 @@ class CourseRepairs:
         """The data as it was before the step was performed."""
         return command.data if type(command) is PerformStep else None
 
-    def skip(self, state: OrderedState, step: str) -> Meant:
+    def skip(self, state: OrderedState, step: str, is_over: bool) -> Meant:
         """To go on without it."""
         status = self._status(state, step)
         if _is_being_undone(state, step):
@@ -99,7 +99,7 @@ class CourseRepairs:
             f"step {step!r} ({said}) is skipped: it gives no results, and is not undone", (step,)
         )
 
-    def mark_done(self, state: OrderedState, step: str, result: Any) -> Meant:
+    def mark_done(self, state: OrderedState, step: str, result: Any, is_over: bool) -> Meant:
         """The event that it is done, or undone."""
         status = self._status(state, step)
         if _is_being_undone(state, step):
@@ -175,7 +175,7 @@ class CourseRepairs:
     def _skipped(
         self, state: OrderedState, said: Intervention, metadata: Metadata
     ) -> Iterator[Any]:
-        self.skip(state, said.about)
+        self.skip(state, said.about, False)
         if _is_being_undone(state, said.about):
             residue = Residue(f"{said.about} is not undone")
             yield CompensationSkipped(said.about, (residue,))
@@ -183,7 +183,7 @@ class CourseRepairs:
             yield StepLeftOut(said.about)
 
     def _done(self, state: OrderedState, said: Intervention, metadata: Metadata) -> Iterator[Any]:
-        self.mark_done(state, said.about, None)
+        self.mark_done(state, said.about, None, False)
         yield said.content
 
     def _turned_back(

@@ -257,7 +257,8 @@ def _stopped(progress: Progress, why: str, metadata: Metadata) -> Progress:
 def _restarted(progress: Progress, event: Restarted, metadata: Metadata) -> Progress:
     left = {n: one for n, one in progress.operations.items() if n not in event.operations}
     again = {**progress.again, **dict.fromkeys(event.again, metadata.sequence_nr)}
-    return replace(progress, operations=left, cancelled="", cancelled_nr=0, again=again)
+    after = replace(progress, operations=left, again=again)
+    return replace(after, cancelled="", cancelled_nr=0) if event.goes_on else after
 
 
 _FOLDERS: dict[type, Callable[[Progress, Any, Metadata], Progress]] = {

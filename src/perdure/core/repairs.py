@@ -29,7 +29,10 @@ class Meant(NamedTuple):
 
 
 class Repairs(Protocol):
-    """How the steps of a saga are repaired. Whoever is asked in vain raises ``NotRepairable``."""
+    """How the steps of a saga are repaired. Whoever is asked in vain raises ``NotRepairable``.
+
+    ``is_over``: the instance has ended.
+    """
 
     def steps(self, state: Any) -> Mapping[str, str]:
         """The steps, and how each stands."""
@@ -43,11 +46,11 @@ class Repairs(Protocol):
         """What a restart gives to the step of this command again; None: what it asks for anew."""
         ...
 
-    def skip(self, state: Any, step: str) -> Meant:
+    def skip(self, state: Any, step: str, is_over: bool) -> Meant:
         """To go on without a step."""
         ...
 
-    def mark_done(self, state: Any, step: str, result: Any) -> Meant:
+    def mark_done(self, state: Any, step: str, result: Any, is_over: bool) -> Meant:
         """Somebody has done it by hand; ``content`` is the event that says so.
 
         Raises ``InvalidResult``.

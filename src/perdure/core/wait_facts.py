@@ -154,3 +154,4 @@ class Facts:
     takes: tuple[str, ...] | None = None
     is_schedule: bool = False
     is_paused: bool = False
+    rows_max: int = 100

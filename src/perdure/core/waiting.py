@@ -126,7 +126,7 @@ def _ended(facts: Facts) -> WaitingFor:
     at = when(facts.updated_at_ms, facts.now_ms)
     since = datetime_of(facts.updated_at_ms)
     if facts.status is Status.COMPLETED:
-        return WaitingFor(WaitKind.COMPLETED, f"It has completed: {at}.", since=since)
+        return WaitingFor(WaitKind.COMPLETED, f"It completed at {at}.", since=since)
     why = f": {harmless(facts.detail)}" if facts.detail else ""
     return WaitingFor(
         WaitKind.FAILED, f"It has failed, {at}{why}.", since=since, error=facts.detail
@@ -184,7 +184,8 @@ def _letters(facts: Facts) -> list[WaitingFor]:
     found = [_letter(facts, row) for row in facts.letters[:LETTERS_MAX]]
     more = len(facts.letters) - len(found)
     if more > 0:
-        text = f"{plural(more, 'further dead letter')} of it {_is(more)} kept."
+        least = "at least " if len(facts.letters) >= facts.rows_max else ""
+        text = f"And {least}{plural(more, 'further dead letter')} of it {_is(more)} kept."
         found.append(WaitingFor(WaitKind.DEAD_LETTER, text, count=more))
     return found
 
@@ -199,7 +200,7 @@ def _letter(facts: Facts, row: DeadLetterRow) -> WaitingFor:
     tries = f" after {plural(row.attempts, 'attempt')}" if row.attempts else ""
     return WaitingFor(
         WaitKind.DEAD_LETTER,
-        f"Dead letter {row.position}: {what} has failed for good{tries} ({harmless(row.reason)}), "
+        f"Dead letter {row.position}: {what} failed for good{tries} ({harmless(row.reason)}) at "
         f"{when(row.created_at_ms, facts.now_ms)}: {last_line(row.error)}.{told}",
         name=row.type,
         id=str(row.position),
@@ -225,11 +226,13 @@ def _deadline(facts: Facts, name: str, due_ms: int) -> WaitingFor:
         what = "The next run" if name == "next" else "A run that is decided"
     elif name == TIMEOUT or name.startswith(f"{TIMEOUT}."):
         what = "The timeout of the whole process"
+    remedy = ""
     if due_ms > facts.now_ms:
         text = f"{what} is due at {at}."
     else:
         text = f"{what} was due at {at}; it fires as soon as the instance can take it."
-    return WaitingFor(kind, text, name=name, at=datetime_of(due_ms))
+        remedy = "" if facts.is_live else "if it stays so, see that its runtime is running"
+    return WaitingFor(kind, text, name=name, at=datetime_of(due_ms), remedy=remedy)
 
 
 def _message(facts: Facts, work: Work, has_deadline: bool) -> list[WaitingFor]:

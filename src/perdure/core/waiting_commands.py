@@ -38,7 +38,9 @@ def commands(facts: Facts) -> list[WaitingFor]:
     found = [_reason(facts, row, standing) for standing, row in ranked[:COMMANDS_MAX]]
     more = len(ranked) - len(found)
     if more > 0:
-        text = f"{plural(more, 'further command')} of it wait or run."
+        least = "at least " if len(facts.jobs) >= facts.rows_max else ""
+        waits = "waits or runs" if more == 1 else "wait or run"
+        text = f"And {least}{plural(more, 'further command')} of it {waits}."
         found.append(WaitingFor(WaitKind.COMMAND, text, count=more))
     return found
 

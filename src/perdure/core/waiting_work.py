@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from perdure.core.approval import Who
+from perdure.core.approval_messages import Verdict
 from perdure.core.commit import Status
 from perdure.core.decision import ApprovalState
 from perdure.core.ordered import OrderedState
@@ -56,11 +57,9 @@ def work_of(facts: Facts) -> Work:
 
 def _approval(state: ApprovalState, now_ms: int, of: str = "") -> WaitingFor:
     who = state.who(datetime_of(now_ms))
-    yes = [vote.by for vote in state.votes if vote.verdict == "approve"]
-    expires_at = state.expires_at
-    said = f" So far {listed(yes)} {'has' if len(yes) == 1 else 'have'} approved." if yes else ""
-    needed = state.missing
-    more = "more " if yes else ""
+    expires_at, needed = state.expires_at, state.missing
+    more = "more " if state.count("approve") else ""
+    said = _said(state, "approve", "approved") + _said(state, "reject", "rejected it")
     votes = f"{needed} {more}approval{'' if needed == 1 else 's'}"
     until = " It never expires."
     if expires_at is not None:
@@ -75,6 +74,11 @@ def _approval(state: ApprovalState, now_ms: int, of: str = "") -> WaitingFor:
         names=(*who.people, *(f"group {group}" for group in who.groups)),
         count=needed,
     )
+
+
+def _said(state: ApprovalState, verdict: Verdict, done: str) -> str:
+    who = [vote.by for vote in state.votes if vote.verdict == verdict]
+    return f" So far {listed(who)} {'has' if len(who) == 1 else 'have'} {done}." if who else ""
 
 
 def _people(who: Who) -> str:

@@ -68,9 +68,10 @@ class Published:
 class Restarted:
     """Recorded when somebody has these operations forgotten: the coroutine asks for them anew.
 
-    Those of ``again`` had been done, and are performed under new keys. It is not cancelled any
-    more, if it was.
+    Those of ``again`` had been done, and are performed under new keys. ``goes_on``: it is not
+    cancelled any more, if it was.
     """
 
     operations: tuple[str, ...]
     again: tuple[str, ...] = ()
+    goes_on: bool = True

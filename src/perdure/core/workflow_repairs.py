@@ -61,16 +61,18 @@ class WorkflowRepairs:
         """None: its code says it anew."""
         return None
 
-    def skip(self, progress: Progress, step: str) -> Meant:
+    def skip(self, progress: Progress, step: str, is_over: bool) -> Meant:
         """It has ended, with None."""
-        status = self._not_done(progress, step, "skipped")
-        return Meant(f"step {step!r} ({status}) is skipped: its result is None", (step,))
+        status = self._not_done(progress, step, "skipped", is_over)
+        steps = self._steps_with(progress, step, is_over)
+        return Meant(f"step {step!r} ({status}) is skipped: its result is None", steps)
 
-    def mark_done(self, progress: Progress, step: str, result: Any) -> Meant:
+    def mark_done(self, progress: Progress, step: str, result: Any, is_over: bool) -> Meant:
         """The event that it is done."""
-        status = self._not_done(progress, step, "marked as done")
+        status = self._not_done(progress, step, "marked as done", is_over)
         done = self._done(PerformStep(f"{_STEP}{step}", step.partition(":")[0], ""), result)
-        return Meant(f"step {step!r} ({status}) was done by hand", (step,), done)
+        steps = self._steps_with(progress, step, is_over)
+        return Meant(f"step {step!r} ({status}) was done by hand", steps, done)
 
     def compensate(self, progress: Progress) -> Meant:
         """Only its code knows how."""
@@ -120,12 +122,14 @@ class WorkflowRepairs:
             forgotten = self._from(progress, step, is_over)
             yield Restarted(forgotten, self._again(progress, forgotten))
             return
-        self._not_done(progress, step, "repaired")
+        self._not_done(progress, step, "repaired", is_over)
         operation = progress.operations.get(name)
+        cut_off = self._cut_off(progress, is_over) if is_over else []
         if operation is not None and operation.status is not Standing.OPEN:
-            yield Restarted((name, *self._cut_off(progress, is_over)))
-            operation = None
-        if operation is None:
+            cut_off = list(dict.fromkeys([name, *cut_off]))
+        if cut_off or is_over:
+            yield Restarted(tuple(cut_off), goes_on=is_over)
+        if operation is None or name in cut_off:
             yield OperationStarted(name)
         yield StepDone(name) if said.action == Action.SKIP else said.content  # type: ignore[misc]
 
@@ -139,6 +143,11 @@ class WorkflowRepairs:
             if one.startswith(_STEP) and operation.started_nr > began
         ]
         return tuple(dict.fromkeys([name, *later, *self._cut_off(progress, is_over)]))
+
+    def _steps_with(self, progress: Progress, step: str, is_over: bool) -> tuple[str, ...]:
+        """The steps that nobody performs any more when this one has ended."""
+        cut_off = self._cut_off(progress, is_over) if is_over else []
+        return (step, *(one.removeprefix(_STEP) for one in cut_off if one.startswith(_STEP)))
 
     def _cut_off(self, progress: Progress, is_over: bool) -> list[str]:
         """What was cancelled, or was open when the instance ended. Children are not had back."""
@@ -161,14 +170,16 @@ class WorkflowRepairs:
 
     # What is refused
 
-    def _not_done(self, progress: Progress, step: str, be_done: str) -> str:
+    def _not_done(self, progress: Progress, step: str, be_done: str, is_over: bool) -> str:
         self._check_declared(step)
         operation = progress.operations.get(f"{_STEP}{step}")
         if operation is None:
             return "not asked for yet"
-        if operation.status is Standing.DONE:
+        is_cancelled = operation.status is Standing.CANCELLED and not is_over
+        if operation.status is Standing.DONE or is_cancelled:
             raise NotRepairable(
-                f"step {step!r} is done: it cannot be {be_done}", remedy=self._can(progress)
+                f"step {step!r} is {operation.status}: it cannot be {be_done}",
+                remedy=self._can(progress),
             )
         return str(operation.status)
 

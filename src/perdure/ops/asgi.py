@@ -33,8 +33,11 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-READY_S = 5.0
-"""A store that does not answer within this time is not there."""
+ANSWER_S = 2.0
+"""A store that does not answer a small question within this time is not there."""
+
+WRITE_S = 5.0
+"""Nor is one that has not ended a write for so long."""
 
 
 class Scraped(Protocol):
@@ -78,20 +81,22 @@ def is_alive(runtime: Runtime | None) -> bool:
 async def why_not_ready(runtime: Runtime | None) -> str | None:
     """Why messages should be sent elsewhere for now; None: they should not.
 
-    The runtime starts, stops or has escalated; the last write failed (then another one is tried);
-    the store cannot be read.
+    The runtime starts, stops or has escalated; the last write failed (then another one is tried),
+    or does not end; the store cannot be read.
     """
     if runtime is None:
         return "the runtime is not there yet"
-    vitals = await runtime.probe(timeout_s=READY_S)
+    vitals = await runtime.probe(timeout_s=ANSWER_S)
     if vitals.escalated is not None:
         return f"the runtime was stopped: {vitals.escalated}"
     if vitals.phase is not Phase.RUNNING:
         return f"the runtime is not running: {vitals.phase}"
     if vitals.write_error is not None:
         return f"the last write failed: {vitals.write_error}"
+    if vitals.writing_s > WRITE_S:
+        return f"a write has been under way for {vitals.writing_s:.0f} s"
     try:
-        async with asyncio.timeout(READY_S):
+        async with asyncio.timeout(ANSWER_S):
             await runtime.store.queues()
     except (StoreError, TimeoutError) as error:
         return f"the store cannot be read: {error or 'it does not answer'}"
@@ -129,6 +134,11 @@ class Endpoints:
         }
         if metrics is not None:
             self._routes["/metrics"] = self._get_metrics
+
+    @property
+    def paths(self) -> list[str]:
+        """What there is to be asked for."""
+        return list(self._routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; by themselves in a server, they also say that they have started."""

@@ -17,22 +17,29 @@ from datetime import timedelta
 from pathlib import Path
 
 from perdure.core.commit import DeadlineRow, HeadRow, InboxRow, OutboxRow, Status
+from perdure.core.head_query import HeadQuery, Order
+from perdure.core.tally import TallyRow
 from perdure.errors import StoreError
 from perdure.ops.facts import Facts, QueueFacts, SagaFacts, StoreFacts
-from perdure.ops.thresholds import SagaThresholds, Thresholds
+from perdure.ops.thresholds import Thresholds
 from perdure.runtime.clock import Clock
 from perdure.runtime.runtime import Runtime
 from perdure.runtime.vitals import Phase, Vitals
+from perdure.store.backlog import Backlog
 from perdure.store.protocol import Store
 
 __all__ = ["facts_of_runtime", "facts_of_store"]
 
 PAGE = 1_000
+COUNTED_MAX = 10_000
+"""More than so many are not counted: by then it is the same news."""
+UNFINISHED = (Status.RUNNING, Status.STUCK)
+MILLISECOND = timedelta(milliseconds=1)
 
 
 async def facts_of_runtime(runtime: Runtime, thresholds: Thresholds) -> Facts:
     """What is known of a runtime and the store it owns. If the last write failed, tries another."""
-    vitals = await runtime.probe(timeout_s=thresholds.critical_answer_time.total_seconds())
+    vitals = await runtime.probe(timeout_s=thresholds.answer_time.total_seconds())
     if vitals.phase is not Phase.RUNNING:  # its store is not open, or will not be soon
         return Facts(at_ms=vitals.at_ms, store=StoreFacts(), vitals=vitals)
     return await _facts(runtime.store, thresholds, vitals.at_ms, vitals)
@@ -82,57 +89,59 @@ class _Reading:
 
     async def facts(self) -> Facts:
         aside = {row.instance for row in await self._store.quarantines()}
+        backlog = await self._store.backlog()
         return Facts(
             at_ms=self._at_ms,
             store=StoreFacts(),
             sagas=await self._sagas(),
-            queues=await self._queues(),
+            queues=await self._queues(backlog),
             deadline_late_s=await self._deadline_late_s(aside),
             message_late_s=await self._message_late_s(aside),
             quarantined=len(aside),
-            dead_letters=len(await self._store.dead_letters(limit=PAGE)),
+            dead_letters=backlog.dead_letters,
         )
 
     # Processes
 
     async def _sagas(self) -> tuple[SagaFacts, ...]:
-        heads: dict[str, list[HeadRow]] = {}
-        after = ""
-        while page := await self._store.heads(after=after, limit=PAGE):
-            for head in page:
-                heads.setdefault(head.saga, []).append(head)
-            after = page[-1].instance
-        return tuple(
-            self._saga(saga, heads[saga], self._thresholds.of(saga)) for saga in sorted(heads)
-        )
+        tallies = await self._store.tallies()
+        return tuple([await self._saga(tally) for tally in tallies if tally.kept])
 
-    def _saga(self, saga: str, heads: list[HeadRow], expected: SagaThresholds) -> SagaFacts:
-        ended = [head for head in heads if head.status.is_over]
-        ended.sort(key=lambda head: head.updated_at_ms)
-        ended = ended[-self._thresholds.sample :]
+    async def _saga(self, tally: TallyRow) -> SagaFacts:
+        expected, sample = self._thresholds.of(tally.saga), self._thresholds.sample
+        ended = await self._ended(tally.saga, sample) if tally.kept - _unfinished(tally) else []
         took = [
             head.updated_at_ms - head.started_at_ms
             for head in ended
             if head.status is Status.COMPLETED
         ]
-        running = [head for head in heads if head.status is Status.RUNNING]
-        idle_ms, old_ms = (
-            self._before(expected.stuck_process_age),
-            self._before(expected.max_process_age),
-        )
         return SagaFacts(
-            saga=saga,
+            saga=tally.saga,
             ended=len(ended),
             failed=len(ended) - len(took),
             average_s=sum(took) / len(took) / 1000 if took else None,
-            stuck=sum(head.status is Status.STUCK for head in heads),
-            idle=sum(head.updated_at_ms < idle_ms for head in running),
-            old=sum(not head.status.is_over and head.started_at_ms < old_ms for head in heads),
+            stuck=tally.stuck,
+            idle=await self._since(
+                tally, Order.UPDATED, expected.stuck_process_age, Status.RUNNING
+            ),
+            old=await self._since(tally, Order.STARTED, expected.max_process_age, *UNFINISHED),
         )
 
-    def _before(self, age: timedelta | None) -> int:
-        """The moment so long ago; before all moments if there is no such age."""
-        return 0 if age is None else self._at_ms - int(age.total_seconds() * 1000)
+    async def _ended(self, saga: str, sample: int) -> list[HeadRow]:
+        """The last ones that ended. What came for one since, and changed nothing, moves it up."""
+        over = (Status.COMPLETED, Status.FAILED)
+        query = HeadQuery(saga, over, Order.UPDATED, descending=True, limit=sample)
+        return await self._store.find(query)
+
+    async def _since(
+        self, tally: TallyRow, order: Order, age: timedelta | None, *statuses: Status
+    ) -> int:
+        """How many have this status, and were started or last changed before so long ago."""
+        if age is None or not _unfinished(tally):
+            return 0
+        before_ms = self._at_ms - age // MILLISECOND
+        query = HeadQuery(tally.saga, statuses, order, high=before_ms, limit=COUNTED_MAX)
+        return await self._store.count(query)
 
     # What is due
 
@@ -157,8 +166,7 @@ class _Reading:
 
     # Jobs
 
-    async def _queues(self) -> tuple[QueueFacts, ...]:
-        depths = await self._store.queue_depths()
+    async def _queues(self, backlog: Backlog) -> tuple[QueueFacts, ...]:
         paused = {row.name: row.reason for row in await self._store.queues() if row.is_paused}
         retried = await self._retried()
         return tuple(
@@ -166,11 +174,11 @@ class _Reading:
                 QueueFacts(
                     queue=name,
                     paused=paused.get(name),
-                    depth=depths.get(name, 0),
+                    depth=backlog.queues[name].jobs if name in backlog.queues else 0,
                     ready_s=0.0 if name in paused else await self._ready_s(name),
                     retried=retried[name],
                 )
-                for name in sorted(depths.keys() | paused.keys())
+                for name in sorted(backlog.queues.keys() | paused.keys())
             ]
         )
 
@@ -193,3 +201,7 @@ class _Reading:
 
     def _waited_s(self, row: OutboxRow) -> float:
         return (self._at_ms - max(row.created_at_ms, row.due_at_ms)) / 1000
+
+
+def _unfinished(tally: TallyRow) -> int:
+    return tally.running + tally.stuck

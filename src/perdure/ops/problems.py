@@ -99,7 +99,7 @@ async def _answer(connection: HTTPConnection, error: Exception) -> Response | No
     assert isinstance(error, PerdureError)
     status = status_of(error)
     if status >= 500:
-        logger.error("%s failed", connection.url.path, exc_info=error)
+        logger.error("%s is answered with %d: %s", connection.url.path, status, error)
     if isinstance(connection, WebSocket):
         await connection.close(TRY_AGAIN_LATER if status in (503, 504) else INTERNAL_ERROR)
         return None

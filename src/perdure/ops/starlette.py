@@ -1,7 +1,9 @@
 """A runtime within a Starlette or FastAPI application: it starts and stops with it.
 
-    app = FastAPI(lifespan=lifespan(Runtime(url, [Order, shipping])))
+    runtime = Runtime(url, [Order, shipping])
+    app = FastAPI(lifespan=lifespan(runtime))
     answer_errors(app)
+    add_endpoints(app, endpoints(runtime))
 
     @app.post("/orders/{order_id}/payment")
     async def pay(order_id: str, runtime: Annotated[Runtime, Depends(runtime_of)]) -> ...
@@ -23,16 +25,19 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import Any, TypeAlias
 
 from starlette.requests import HTTPConnection
+from starlette.routing import Route
 
 from perdure.errors import RuntimeNotRunning
+from perdure.ops.asgi import Endpoints
 from perdure.ops.problems import answer_errors as answer_errors
 from perdure.runtime.runtime import Runtime
 
-__all__ = ["answer_errors", "end_server", "lifespan", "runtime_of"]
+__all__ = ["add_endpoints", "answer_errors", "end_server", "lifespan", "runtime_of"]
 
 logger = logging.getLogger("perdure")
 
-Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]
+Around: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 Source: TypeAlias = Runtime | Callable[[Any], Runtime | AbstractAsyncContextManager[Runtime]]
 
 KEY = "perdure"
@@ -52,7 +57,7 @@ def end_server() -> None:
 def lifespan(
     runtime: Source,
     *,
-    around: Lifespan | None = None,
+    around: Around | None = None,
     on_stopped: Callable[[], None] = end_server,
 ) -> Lifespan:
     """The lifespan of an application that a runtime lives in.
@@ -105,7 +110,17 @@ def runtime_of(connection: HTTPConnection) -> Runtime:
     return found
 
 
-def _around(around: Lifespan | None, app: Any) -> AbstractAsyncContextManager[Any]:
+def add_endpoints(app: Any, endpoints: Endpoints) -> None:
+    """Have the application serve the endpoints at its root: ``/health`` and the others.
+
+        add_endpoints(app, endpoints(runtime, metrics=metrics))
+
+    To serve them below another path, mount them: ``app.mount("/ops", endpoints(runtime))``.
+    """
+    app.router.routes.extend(Route(path, endpoints) for path in endpoints.paths)
+
+
+def _around(around: Around | None, app: Any) -> AbstractAsyncContextManager[Any]:
     return nullcontext() if around is None else around(app)
 
 

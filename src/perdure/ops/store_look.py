@@ -56,8 +56,8 @@ class StoreLook:
     async def open(self) -> None:
         """Open the store for reading.
 
-        Raises ``StoreUnavailable`` for a file that is not there or cannot be read, with what to do;
-        ``NotADatabase``, ``SchemaTooNew``, ``SchemaTooOld``.
+        Raises ``StoreNotWritable`` for a file that is not there or cannot be read, with what to do;
+        ``NotADatabase``, ``SchemaTooNew``, ``SchemaTooOld``, ``StoreUnavailable``.
         """
         if self._is_ours:
             await self._reading.store.open()

@@ -20,6 +20,10 @@ from perdure.settings import Settings
 __all__ = ["Admission"]
 
 
+def _nobody_asks(delivery: Delivery, error: BaseException) -> None:
+    """A sender is refused, and nobody else wants to know."""
+
+
 class Waiting:
     """What waits for room; ``admitted`` resolves when there is, and it was delivered."""
 
@@ -42,9 +46,14 @@ class Admission:
     """Counts deliveries in, and out again when they are answered."""
 
     def __init__(
-        self, clock: Clock, settings: Settings, deliver: Callable[[Delivery], None]
+        self,
+        clock: Clock,
+        settings: Settings,
+        deliver: Callable[[Delivery], None],
+        on_refused: Callable[[Delivery, BaseException], None] = _nobody_asks,
     ) -> None:
         self._deliver = deliver
+        self._on_refused = on_refused
         self._clock = clock
         self._settings = settings
         self._depth: dict[str, int] = {}
@@ -107,6 +116,11 @@ class Admission:
             self._let_in(self._at_common.popitem(last=False)[0])
         if self._emptied:
             self._tell_emptied()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for room."""
+        return len(self._at_common) + sum(map(len, list(self._at_instance.values())))
 
     @property
     def is_empty(self) -> bool:
@@ -208,11 +222,11 @@ class Admission:
         if waiting.admitted.done():
             return
         self.give_up(waiting)
-        waiting.admitted.set_exception(
-            MailboxFull(
-                f"no room for {delivery.message.type} within {self._settings.accept_timeout_s} s",
-                saga=delivery.definition.name,
-                correlation_id=delivery.correlation_id,
-                remedy="send more slowly, or raise mailbox_max or in_flight_max",
-            )
+        error = MailboxFull(
+            f"no room for {delivery.message.type} within {self._settings.accept_timeout_s} s",
+            saga=delivery.definition.name,
+            correlation_id=delivery.correlation_id,
+            remedy="send more slowly, or raise mailbox_max or in_flight_max",
         )
+        waiting.admitted.set_exception(error)
+        self._on_refused(delivery, error)

@@ -23,8 +23,10 @@ from perdure.errors import LeaseLost
 from perdure.job import Job
 from perdure.runtime.clock import Clock, Wake
 from perdure.runtime.leases import RECHECK_S, RETRY_PAUSE_S, Leases
+from perdure.runtime.logs import about
 from perdure.runtime.supervised import insist
 from perdure.runtime.threads import Call, Calls
+from perdure.runtime.tracing import JobSpan
 from perdure.worker_signature import Worker
 
 __all__ = ["Attempt", "OnEnd"]
@@ -48,10 +50,11 @@ class Attempt:
         "_on_end",
         "_threads",
         "_until_s",
-        "begun_s",
+        "began_s",
         "job",
         "number",
         "row",
+        "span",
         "task",
         "worker",
     )
@@ -71,6 +74,7 @@ class Attempt:
         self.worker = worker
         self.number = number
         self.job: Job | None = None
+        self.span: JobSpan | None = None
         self._clock = clock
         self._threads = threads
         self._loop = asyncio.get_running_loop()
@@ -79,27 +83,28 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self._call: Call | None = None
         self._lease: Wake | None = None
-        self._until_s = self.begun_s = 0.0
+        self._until_s = self.began_s = 0.0
         self._limit_s = clock.monotonic_s() + within_s  # however long the lease
         self._is_over = False
 
     def begin(self, job: Job, command: Any, resources: Mapping[str, Any]) -> None:
         """Call the worker."""
         self.job = job
-        self.begun_s = now_s = self._clock.monotonic_s()
+        now_s = self.began_s = self._clock.monotonic_s()
         self._until_s = min(now_s + self._leases.lease_s, self._limit_s)
         if self._limit_s == math.inf:
             self._leases.hold(self, now_s)
         else:
             self._lease = self._clock.call_later(self._until_s - now_s, self._on_own_lease())
         arguments = arguments_of(self.worker, job, resources)
+        # A context of its own: it must not see the variables of whoever committed last.
+        context = Context() if self.span is None else self.span.context()
         if self.worker.is_async:
-            # A context of its own: it must not see the variables of whoever committed last.
             perform = self.perform(command, arguments)
-            self.task = self._loop.create_task(perform, context=Context())
+            self.task = self._loop.create_task(perform, context=context)
         else:
             perform_ = partial(self._perform_on_thread, command, arguments)
-            self._call = self._threads.run(partial(Context().run, perform_))
+            self._call = self._threads.run(partial(context.run, perform_))
 
     def extend(self, seconds: float) -> None:
         """Let the lease run anew, for so long from now. Any thread may call it."""
@@ -152,6 +157,7 @@ class Attempt:
                 self.worker.name,
                 "a result" if error is None else in_short(error),
                 self.row.id,
+                extra=about(self.row.instance, self.row.id, self.number),
             )
 
     def _over(self) -> None:
@@ -176,7 +182,13 @@ class Attempt:
         why = f"the lease of {self._leases.lease_s:g} s ran out"
         if self._until_s >= self._limit_s:
             why = "the time within which the command had to be done is up"
-        logger.error("job %s is taken from worker %s: %s", self.row.id, self.worker.name, why)
+        logger.error(
+            "job %s is taken from worker %s: %s",
+            self.row.id,
+            self.worker.name,
+            why,
+            extra=about(self.row.instance, self.row.id, self.number),
+        )
         self.take_away(LeaseLost(why))
 
 

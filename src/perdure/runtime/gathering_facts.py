@@ -23,7 +23,8 @@ from perdure.store.protocol import InstanceRows
 __all__ = ["Sight", "gather", "paused_queues"]
 
 CHILDREN_MAX = 20
-ROWS_MAX = 1_000
+ROWS_MAX = 100
+"""So many jobs, messages and letters of an instance are looked at; each may have a megabyte."""
 
 
 class Sight(Protocol):
@@ -80,6 +81,7 @@ async def gather(reading: Reading, sight: Sight, key: str, now_ms: int) -> Facts
         sight.takes(saga),
         schedule is not None,
         schedule is not None and schedule.is_paused,
+        ROWS_MAX,
     )
 
 

@@ -13,6 +13,7 @@ from perdure.core.instance import Instance
 from perdure.core.intervention import Action
 from perdure.core.saga import Definition
 from perdure.errors import InstanceFinished, NotRepairable
+from perdure.runtime.awaited_steps import is_step
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.measures import Measure, Measures
 from perdure.runtime.outbound import Outbound
@@ -66,7 +67,7 @@ class LetterMeasures:
     ) -> Measure:
         job = self._dispatcher.adoption.adopted(self._rows.job_of(row))
         command = self._rows.command_of(job)
-        if instance.status.is_over and self._letters.is_step(command):
+        if instance.status.is_over and is_step(command):
             raise InstanceFinished(
                 f"it has {instance.status}: nobody waits for the step any more",
                 remedy="restart it from the step, or discard the letter",

@@ -8,12 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from perdure.codec import TypeRegistry
+from perdure.codec.outbox import unpack_context, unpack_job
+from perdure.core.commit import DeadLetterRow, OutboxKind
+from perdure.core.correlation import split_key
+from perdure.errors import CodecError
+from perdure.messages import datetime_of
 from perdure.queue import WorkQueue
+from perdure.runtime.routing import Routing
+from perdure.runtime.services import Services
 
-__all__ = ["DeadLetter", "Sought"]
+__all__ = ["DeadLetter", "Shown", "Sought"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +82,65 @@ class Sought:
             and self.reason in (None, letter.reason)
             and self.type in (None, letter.type)
         )
+
+
+class Shown:
+    """Makes letters of their rows."""
+
+    def __init__(self, services: Services, routing: Routing) -> None:
+        self._services = services
+        self._routing = routing
+
+    def letter(self, row: DeadLetterRow) -> DeadLetter:
+        """What a row says."""
+        saga, correlation_id = split_key(row.instance) if row.instance else ("", "")
+        inside = self._inside(row)
+        definition = self._routing.definitions.get(saga)
+        is_told = inside.is_command and (definition is None or definition.is_told)
+        return DeadLetter(
+            row.position,
+            saga,
+            correlation_id,
+            row.message_id,
+            row.type,
+            inside.content,
+            row.queue,
+            row.reason,
+            row.error,
+            row.attempts,
+            datetime_of(row.created_at_ms),
+            inside.headers,
+            inside.body,
+            is_told and bool(saga),
+        )
+
+    def _inside(self, row: DeadLetterRow) -> _Inside:
+        """What can be read of the message or command."""
+        journal = self._services.journal
+        try:
+            if row.job:
+                job = unpack_job(row.instance, row.queue, row.type, row.job, row.body)
+                headers = unpack_context(job.context).headers or {}
+                content = self.content(job.type, job.version, job.body)
+                return _Inside(content, headers, job.body, job.kind is OutboxKind.COMMAND)
+            name, version, body = journal.stored_in(row.body)
+            return _Inside(self.content(name, version, body), journal.headers_of(row.body), body)
+        except CodecError:
+            return _Inside(None, {}, row.body)
+
+    def content(self, name: str, version: int, body: bytes) -> Any:
+        """The message or command; plain data if no class fits."""
+        codec = self._services.codec
+        try:
+            return codec.decode(name, version, body)
+        except CodecError:
+            return codec.decode_plain(body)
+
+
+class _Inside(NamedTuple):
+    """Content, headers and bytes of the message or command of a letter."""
+
+    content: Any
+    headers: Mapping[str, str]
+    body: bytes
+    is_command: bool = False

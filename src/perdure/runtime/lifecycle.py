@@ -13,8 +13,9 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
-from perdure.errors import Escalated, RuntimeNotRunning, StoreError
+from perdure.errors import Escalated, RuntimeNotRunning
 from perdure.messages import Message
+from perdure.observer import Observer
 from perdure.queue import WorkQueue
 from perdure.runtime.blueprint import Blueprint, blueprint_of
 from perdure.runtime.clock import Clock, SystemClock
@@ -24,6 +25,7 @@ from perdure.runtime.handoff import forked
 from perdure.runtime.ids import unique_ids, unique_random
 from perdure.runtime.running import Running
 from perdure.runtime.threads import SystemThreads, Threads
+from perdure.runtime.tracing import Tracing
 from perdure.runtime.vitals import Phase, Vitals
 from perdure.settings import Settings
 from perdure.store.forks import here
@@ -52,6 +54,8 @@ class Lifecycle:
         new_id: Callable[[], str] | None = None,
         random: Callable[[], float] | None = None,
         threads: Threads | None = None,
+        observers: Iterable[Observer] = (),
+        tracing: Tracing | None = None,
     ) -> None:
         self.store: Store = store_of(store)
         self._blueprint = blueprint_of(
@@ -64,6 +68,8 @@ class Lifecycle:
             new_id or unique_ids(),
             random or unique_random(),
             threads or SystemThreads(),
+            observers,
+            tracing,
         )
         self._running: Running | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -130,6 +136,7 @@ class Lifecycle:
             if isinstance(error, Exception) and self._escalated is not None:
                 raise self._escalated from error
             raise
+        self._blueprint.observing.started()
         logger.info("running over %s, epoch %d", self.store.name, epoch)
 
     async def _accompanied(self) -> Sequence[Companion]:
@@ -197,7 +204,7 @@ class Lifecycle:
             return Vitals(phase=self.phase, at_ms=at_ms, escalated=escalated)
         return self._running.vitals(self.phase, escalated)
 
-    async def probe(self, *, timeout_s: float = 5.0) -> Vitals:
+    async def probe(self, *, timeout_s: float = 1.0) -> Vitals:
         """``vitals``; if the last write failed, after another one was tried, which says nothing.
 
         So that it is noticed that an outage of the store is over, also if nobody sends any more.
@@ -205,7 +212,7 @@ class Lifecycle:
         """
         running = self._running
         if running is not None and self.phase is Phase.RUNNING:
-            with suppress(StoreError, TimeoutError):
+            with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await running.try_writing()
         return self.vitals()
@@ -223,6 +230,29 @@ class Lifecycle:
                 _stop(self._running, companions)
             )
             self._ending.set()
+
+    # Observing
+
+    def observe(self, observer: Observer) -> None:
+        """Tell an observer what happens from now on; on the runtime's loop, or before the start.
+
+        Raises ``DefinitionError`` for what is no observer.
+        """
+        self._blueprint.observing.add(observer)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Tell an observer no more."""
+        self._blueprint.observing.remove(observer)
+
+    @property
+    def sagas(self) -> Sequence[str]:
+        """The names of the sagas it runs."""
+        return list(self._blueprint.routing.definitions)
+
+    @property
+    def running(self) -> Running | None:
+        """The parts of a runtime that runs, for what operates it (``perdure.ops``)."""
+        return self._running
 
     # Within
 
@@ -255,9 +285,11 @@ class Lifecycle:
         headers: Mapping[str, str] | None,
         id_is: str = "message_id",
     ) -> Message:
-        running = self._parts()
+        services = self._parts().services
+        if services.spans is not None:
+            headers = services.spans.stored(headers)
         return self._blueprint.routing.message(
-            running.services.codec,
+            services.codec,
             content,
             message_id,
             self._blueprint.new_id,

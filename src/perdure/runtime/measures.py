@@ -16,19 +16,18 @@ from perdure.core.commit import DeadLetterRow, InboxRow, OutboxRow, Settlement, 
 from perdure.core.correlation import VerdictKind
 from perdure.core.instance import Instance
 from perdure.core.intervention import Action
-from perdure.core.outcome import TIMEOUT
 from perdure.core.repairs import Repairs
 from perdure.core.saga import Definition
 from perdure.core.step_events import Resume
-from perdure.errors import DefinitionError, InstanceFinished, NotRepairable
-from perdure.messages import CommandFailed, ExternalEvent, Message, datetime_of, type_info_of
+from perdure.errors import InstanceFinished, NotRepairable
+from perdure.messages import CommandFailed, ExternalEvent, Message, type_info_of
 from perdure.runtime.history import history
 from perdure.runtime.repairable import Repairable
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
 from perdure.runtime.views import Views
 
-__all__ = ["Measure", "Measures"]
+__all__ = ["Measure", "Measures", "finished"]
 
 
 @dataclass(slots=True)
@@ -113,7 +112,7 @@ class Measures:
     async def skip(self, definition: Definition, instance: Instance, step: str) -> Measure:
         """It goes on without the step."""
         repairs = _repairs(definition, "skipped")
-        meant = repairs.skip(instance.state, step)
+        meant = repairs.skip(instance.state, step, instance.status.is_over)
         measure = Measure(Action.SKIP, meant.text, step)
         await self._take_away(measure, repairs, instance.key, meant.steps)
         return measure
@@ -126,7 +125,7 @@ class Measures:
         if repairs is None:
             return await self._command_done(definition, instance, about, result)
         step = await self._step_named(repairs, instance, about)
-        meant = repairs.mark_done(instance.state, step, result)
+        meant = repairs.mark_done(instance.state, step, result, instance.status.is_over)
         measure = Measure(Action.MARK_DONE, meant.text, step, meant.content)
         await self._take_away(measure, repairs, instance.key, meant.steps)
         return measure
@@ -157,7 +156,7 @@ class Measures:
                 remedy=f"there is {open_}" if open_ else "all it has sent is done",
             )
         if instance.status.is_over and result is not None:
-            raise self._finished(instance)
+            raise finished(instance)
         if result is not None:
             result = self.message_of(result)
         given = "without a result" if result is None else f"with {type(result).__name__}"
@@ -173,7 +172,7 @@ class Measures:
     async def send(self, definition: Definition, instance: Instance, message: Any) -> Measure:
         """As if the message had come."""
         if instance.status.is_over:
-            raise self._finished(instance)
+            raise finished(instance)
         message = self.message_of(message)
         kind = self.kind(definition, instance, message)
         return Measure(Action.SEND, f"sent {_name(message)}", _name(message), message, kind=kind)
@@ -181,13 +180,13 @@ class Measures:
     async def cancel(self, definition: Definition, instance: Instance) -> Measure:
         """It shall not go on."""
         if instance.status.is_over:
-            raise self._finished(instance)
+            raise finished(instance)
         return Measure(Action.CANCEL, "cancelled")
 
     async def compensate(self, definition: Definition, instance: Instance) -> Measure:
         """What it has done is undone, latest first, and it fails."""
         if instance.status.is_over:
-            raise self._finished(instance)
+            raise finished(instance)
         if definition.repairs is not None:
             meant = definition.repairs.compensate(instance.state)
             return Measure(Action.COMPENSATE, meant.text)
@@ -217,7 +216,7 @@ class Measures:
         """It goes on from the step; what it and those behind it have done is forgotten."""
         repairs = _repairs(definition, "restarted from a step")
         if instance.status is Status.COMPLETED:
-            raise self._finished(instance)
+            raise finished(instance)
         family = instance.family
         if instance.status.is_over and family is not None and family.parent:
             raise NotRepairable(
@@ -252,55 +251,6 @@ class Measures:
         measure.jobs = [(row, None) for row in jobs]
         measure.letters = [(letter, None) for letter in letters]
 
-    # Deadlines
-
-    async def set_deadline(
-        self, definition: Definition, instance: Instance, name: str, at: datetime
-    ) -> Measure:
-        """The deadline is reached at another moment."""
-        if not isinstance(at, datetime) or at.tzinfo is None:
-            raise DefinitionError(
-                f"deadline {name!r} is set to {at!r}",
-                remedy="give an aware datetime, with its time zone",
-            )
-        if instance.status.is_over:
-            raise self._finished(instance)
-        may_be_set = (
-            definition.timeout is not None
-            if _is_timeout(name)
-            else (definition.deadlines is not None and name in definition.deadlines)
-        )
-        armed = _armed(instance, name)
-        if not armed and not may_be_set:
-            raise self._no_deadline(instance, name)
-        before = f", and not {armed}" if armed else ""
-        about = TIMEOUT if _is_timeout(name) else name
-        text = f"deadline {name!r} is set to {at.isoformat()}{before}"
-        return Measure(Action.SET_DEADLINE, text, about, at=at)
-
-    async def cancel_deadline(
-        self, definition: Definition, instance: Instance, name: str
-    ) -> Measure:
-        """The deadline is not reached any more."""
-        armed = _armed(instance, name)
-        if not armed:
-            raise self._no_deadline(instance, name)
-        if name.startswith("sleep/"):
-            raise NotRepairable(
-                f"{name!r} is what the workflow waits for, and it would wait for ever",
-                remedy="set it to an earlier moment instead",
-            )
-        about = TIMEOUT if _is_timeout(name) else name
-        text = f"deadline {name!r}, which was set to {armed}, is cancelled"
-        return Measure(Action.CANCEL_DEADLINE, text, about)
-
-    def _no_deadline(self, instance: Instance, name: str) -> NotRepairable:
-        armed = ", ".join(sorted(instance.deadlines))
-        return NotRepairable(
-            f"no deadline {name!r} is set",
-            remedy=f"there is {armed}" if armed else "none is",
-        )
-
     # What all have in common
 
     def message_of(self, content: Any) -> Any:
@@ -321,13 +271,15 @@ class Measures:
             )
         return delivery.kind
 
-    def _finished(self, instance: Instance) -> InstanceFinished:
-        failure = f": {instance.detail}" if isinstance(instance.detail, str) else ""
-        return InstanceFinished(
-            f"it has {instance.status}{failure}",
-            remedy="start another one"
-            + (", or restart it from a step" if instance.status is Status.FAILED else ""),
-        )
+
+def finished(instance: Instance) -> InstanceFinished:
+    """What is wanted cannot be had of one that has ended."""
+    failure = f": {instance.detail}" if isinstance(instance.detail, str) else ""
+    return InstanceFinished(
+        f"it has {instance.status}{failure}",
+        remedy="start another one"
+        + (", or restart it from a step" if instance.status is Status.FAILED else ""),
+    )
 
 
 def _repairs(definition: Definition, be_done: str) -> Repairs:
@@ -344,18 +296,6 @@ def _name(message: Any) -> str:
         return message.type
     info = type_info_of(type(message))
     return type(message).__name__ if info is None else info.name
-
-
-def _is_timeout(name: str) -> bool:
-    return name in (TIMEOUT, "timeout") or name.startswith(f"{TIMEOUT}.")
-
-
-def _armed(instance: Instance, name: str) -> str:
-    """When the deadline is due; "" if it is not set."""
-    for one, armed in instance.deadlines.items():
-        if one == name or (_is_timeout(name) and _is_timeout(one)):
-            return datetime_of(armed.due_at_ms).isoformat()
-    return ""
 
 
 def _can(instance: Instance, definition: Definition) -> str:

@@ -38,6 +38,7 @@ from perdure.runtime.repaired import Repaired
 from perdure.runtime.routing import Routing
 from perdure.runtime.said import Said
 from perdure.runtime.services import Services
+from perdure.runtime.stepping_in import told_of
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.views import Views
 
@@ -157,17 +158,29 @@ class Mending:
         self, definition: Definition, instance: Instance, measure: Measure, said: Said
     ) -> Repaired:
         message = self._message(instance, measure, said)
-        services, rows = self._services, [row for row, _ in measure.jobs]
+        rows = [row for row, _ in measure.jobs]
         if said.dry_run:
             if any(map(self._dispatcher.seizing.is_at_work, rows)):
                 raise _at_work(measure)
-            now_ms, kind = services.clock.now_ms(), measure.kind
-            turn = intervene(definition, instance, message, kind, now_ms, services.encoder)
-            services.journal.encode_turn(turn)
+            turn = self._rehearsed(definition, instance, measure, message)
             return self._repaired(instance, measure, turn, said)
         # Whoever asked may go; what was begun is carried through, and then cleared up.
         work = self._write(definition, instance, measure, message, said)
         return await asyncio.shield(self._begun(work))
+
+    def _rehearsed(
+        self, definition: Definition, instance: Instance, measure: Measure, message: Message
+    ) -> Turn:
+        """The turn as it would be taken now."""
+        services = self._services
+        now_ms, kind = services.clock.now_ms(), measure.kind
+        try:
+            turn = intervene(definition, instance, message, kind, now_ms, services.encoder)
+            services.journal.encode_turn(turn)
+        except Exception as error:
+            told = told_of(definition, instance.correlation_id, error)
+            raise told from told.__cause__
+        return turn
 
     def _begun(self, work: Coroutine[Any, Any, Repaired]) -> asyncio.Task[Repaired]:
         task = asyncio.get_running_loop().create_task(work)

@@ -8,7 +8,8 @@ Next to read: ``mending.py``; ``redrive.py``, how letters are moved.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, Protocol
 
 from perdure.core.commit import DeadLetterRow
 from perdure.core.correlation import split_key
@@ -16,20 +17,37 @@ from perdure.core.instance import Instance
 from perdure.core.intervention import Action
 from perdure.core.saga import Definition
 from perdure.errors import InstanceNotFound, NotRepairable
+from perdure.runtime.delivery import Delivery, Receipt
+from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.letter_measures import LetterMeasures
 from perdure.runtime.letters import DeadLetter
-from perdure.runtime.measures import Measure
+from perdure.runtime.measures import Measure, Measures
 from perdure.runtime.mending import Mending
+from perdure.runtime.outbound import Outbound
 from perdure.runtime.redrive import DeadLetters
+from perdure.runtime.repairable import Repairable
 from perdure.runtime.repaired import Repaired
 from perdure.runtime.routing import Routing
 from perdure.runtime.said import Said
+from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.views import Views
 
-__all__ = ["MendingLetters"]
+__all__ = ["MendingLetters", "Parts", "repairs_of"]
 
 logger = logging.getLogger("perdure.repair")
+
+
+class Parts(Protocol):
+    """The parts of a runtime that repairs need."""
+
+    services: Services
+    views: Views
+    supervisor: Supervisor
+    dispatcher: Dispatcher
+    letters: DeadLetters
+
+    def deliver(self, delivery: Delivery) -> Awaitable[Receipt]: ...
 
 
 class MendingLetters:
@@ -48,7 +66,7 @@ class MendingLetters:
         self._views = views
         self._supervisor = supervisor
         self._letters = letters
-        self._mending = mending
+        self.mending = mending
         self._measures = measures
 
     def definition(self, saga: str) -> Definition:
@@ -71,7 +89,7 @@ class MendingLetters:
             return await self._of_nobody(action, row, message, said)
         decide = self._measures.redrive if action is Action.REDRIVE else self._measures.discard
         arguments = (letter_id, message) if action is Action.REDRIVE else (letter_id,)
-        return await self._mending.instance(definition, row.instance, said, decide, *arguments)
+        return await self.mending.instance(definition, row.instance, said, decide, *arguments)
 
     async def _is_there(self, definition: Definition, key: str) -> bool:
         if key in self._supervisor.quarantine:
@@ -116,7 +134,7 @@ class MendingLetters:
         _, id_ = split_key(key)
         error = quarantine.error_of(key)
         if error is None:
-            known = await self._mending.done_before(definition, key, said)
+            known = await self.mending.done_before(definition, key, said)
             if known is not None:
                 return known
             exists = (await self._views.committed(definition, key)).exists
@@ -136,6 +154,27 @@ class MendingLetters:
             return Measure(Action.RELEASE, text)
 
         try:
-            return await self._mending.instance(definition, key, said, decide)
+            return await self.mending.instance(definition, key, said, decide)
         except InstanceNotFound:  # what it holds may start it yet
             return Repaired(str(Action.RELEASE), saga, id_, text, False)
+
+
+def repairs_of(parts: Parts, routing: Routing, outbound: Outbound) -> MendingLetters:
+    """What repairs the instances of a runtime with these parts."""
+    services, rows = parts.services, Repairable(parts.services)
+    measures = Measures(services, routing, parts.views, rows)
+    views, supervisor, letters = parts.views, parts.supervisor, parts.letters
+    mending = Mending(
+        services,
+        routing,
+        views,
+        supervisor,
+        parts.dispatcher,
+        letters,
+        measures,
+        parts.deliver,
+    )
+    of_letters = LetterMeasures(
+        services, outbound, parts.dispatcher, supervisor, letters, rows, measures
+    )
+    return MendingLetters(routing, views, supervisor, letters, mending, of_letters)

@@ -13,20 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakValueDictionary
 
-from perdure.codec.outbox import unpack_context, unpack_job
-from perdure.core import step_events, workflow_events
+from perdure.codec.outbox import unpack_job
 from perdure.core.commit import (
     DeadLetterRow,
     InboxReason,
     InboxRow,
-    OutboxKind,
-    OutboxRow,
     Settlement,
 )
 from perdure.core.correlation import VerdictKind, split_key
@@ -34,19 +31,18 @@ from perdure.errors import (
     CodecError,
     DefinitionError,
     InstanceFinished,
-    InstanceQuarantined,
     UnknownMessageType,
     UnknownQueue,
     UnknownType,
 )
-from perdure.messages import datetime_of
 from perdure.queue import WorkQueue
+from perdure.runtime.awaited_steps import check_awaited, is_step
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.job_tickets import Awaited, nothing
-from perdure.runtime.letters import DeadLetter, Sought
-from perdure.runtime.rehydration import fold_loaded, has_ended_with
+from perdure.runtime.letters import DeadLetter, Shown, Sought
+from perdure.runtime.rehydration import has_ended_with
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
@@ -56,8 +52,6 @@ __all__ = ["DeadLetters"]
 logger = logging.getLogger("perdure.workers")
 
 PAGE = 100
-
-_STEPS = (step_events.PerformStep, step_events.CompensateStep, workflow_events.PerformStep)
 
 
 class DeadLetters:
@@ -75,6 +69,7 @@ class DeadLetters:
         self._dispatcher = dispatcher
         self._supervisor = supervisor
         self._redriven = supervisor.redriven
+        self._shown = Shown(services, routing)
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._in_doubt: dict[tuple[str, str], Delivery | None] = {}
         self._reading = services.background(
@@ -103,7 +98,7 @@ class DeadLetters:
         while True:
             rows = await self._services.store.dead_letters(after, PAGE)
             for row in rows:
-                letter = self._letter(row)
+                letter = self._shown.letter(row)
                 if sought.admits(letter):
                     yield letter
             if len(rows) < PAGE:
@@ -126,10 +121,6 @@ class DeadLetters:
             if await self.row(letter_id) is None:
                 return False
         return True
-
-    def is_step(self, command: Any) -> bool:
-        """The command is a step of a saga, which only that instance waits for."""
-        return isinstance(command, _STEPS)
 
     async def redrive(self, letter_id: int) -> bool:
         """Send the letter's message, or command, on its way again; False if it is gone already.
@@ -240,7 +231,9 @@ class DeadLetters:
     async def _redrive_command(self, row: DeadLetterRow, content: Any) -> bool:
         job = unpack_job(row.instance, row.queue, row.type, row.job, row.body)
         job = self._dispatcher.adoption.adopted(job)  # its queue may have been renamed meanwhile
-        await self._check_awaited(row, job)
+        definition = self._routing.definitions.get(split_key(row.instance)[0])
+        if definition is not None and is_step(self._shown.content(job.type, job.version, job.body)):
+            await check_awaited(self._services, definition, self._supervisor, row)
         if content is not None:
             name, version, body = self._services.codec.encode(content)
             job = replace(job, type=name, version=version, body=body)
@@ -250,26 +243,6 @@ class DeadLetters:
             self._dispatcher.doubtful((job,))
 
         return await self._move(settlement, read_back, read_back)
-
-    async def _check_awaited(self, row: DeadLetterRow, job: OutboxRow) -> None:
-        """Somebody waits for it: a step of an instance that has ended is performed for nobody."""
-        definition = self._routing.definitions.get(split_key(row.instance)[0])
-        if definition is None or not self.is_step(self._content(job.type, job.version, job.body)):
-            return
-        instance = self._supervisor.committed(row.instance)
-        if instance is None:
-            (loaded,) = await self._services.store.load([row.instance])
-            try:
-                instance = (await fold_loaded(self._services, definition, loaded)).instance
-            except InstanceQuarantined:
-                return  # when it is released it may wait for it
-        if instance.status.is_over:
-            raise InstanceFinished(
-                f"it has {instance.status}: nobody waits for step {row.type} any more",
-                saga=definition.name,
-                correlation_id=instance.correlation_id,
-                remedy="restart it from the step (runtime.repair), or discard the letter",
-            )
 
     async def _redrive_message(self, row: DeadLetterRow, content: Any) -> bool:
         services = self._services
@@ -346,55 +319,3 @@ class DeadLetters:
         ticket = Awaited(settlement, then, in_doubt)
         self._services.commit.submit(ticket)
         return await ticket.outcome
-
-    def _letter(self, row: DeadLetterRow) -> DeadLetter:
-        saga, correlation_id = split_key(row.instance) if row.instance else ("", "")
-        inside = self._inside(row)
-        definition = self._routing.definitions.get(saga)
-        is_told = inside.is_command and (definition is None or definition.is_told)
-        return DeadLetter(
-            row.position,
-            saga,
-            correlation_id,
-            row.message_id,
-            row.type,
-            inside.content,
-            row.queue,
-            row.reason,
-            row.error,
-            row.attempts,
-            datetime_of(row.created_at_ms),
-            inside.headers,
-            inside.body,
-            is_told and bool(saga),
-        )
-
-    def _inside(self, row: DeadLetterRow) -> _Inside:
-        """What can be read of the message or command."""
-        journal = self._services.journal
-        try:
-            if row.job:
-                job = unpack_job(row.instance, row.queue, row.type, row.job, row.body)
-                headers = unpack_context(job.context).headers or {}
-                content = self._content(job.type, job.version, job.body)
-                return _Inside(content, headers, job.body, job.kind is OutboxKind.COMMAND)
-            name, version, body = journal.stored_in(row.body)
-            return _Inside(self._content(name, version, body), journal.headers_of(row.body), body)
-        except CodecError:
-            return _Inside(None, {}, row.body)
-
-    def _content(self, name: str, version: int, body: bytes) -> Any:
-        codec = self._services.codec
-        try:
-            return codec.decode(name, version, body)
-        except CodecError:
-            return codec.decode_plain(body)
-
-
-class _Inside(NamedTuple):
-    """Content, headers and bytes of the message or command of a letter."""
-
-    content: Any
-    headers: Mapping[str, str]
-    body: bytes
-    is_command: bool = False

@@ -19,8 +19,9 @@ from typing import Any, TypeAlias
 
 from perdure.core.intervention import Action
 from perdure.errors import DefinitionError
+from perdure.runtime.deadline_measures import cancel_deadline, set_deadline
 from perdure.runtime.letters import DeadLetter
-from perdure.runtime.mending import Decide, Mending
+from perdure.runtime.mending import Decide
 from perdure.runtime.mending_letters import MendingLetters
 from perdure.runtime.quarantine import QuarantinedInstance
 from perdure.runtime.ref import SagaRef
@@ -48,8 +49,8 @@ class Repair:
     whatever the saga's code raises in that turn; ``StoreError``. Nothing has been done then.
     """
 
-    def __init__(self, mending: Mending, letters: MendingLetters, by: str, why: str) -> None:
-        self._mending = mending
+    def __init__(self, letters: MendingLetters, by: str, why: str) -> None:
+        self._mending = letters.mending
         self._letters = letters
         self._said = Said.of(by, why)
 
@@ -183,8 +184,8 @@ class Repair:
         message_id: str | None = None,
     ) -> Repaired:
         """Let a deadline be reached at another moment; "timeout" is the whole process's."""
-        measures, said = self._mending.measures, self._said.how(dry_run, expected, message_id)
-        return await self._on(target, said, measures.set_deadline, name, at)
+        said = self._said.how(dry_run, expected, message_id)
+        return await self._on(target, said, set_deadline, name, at)
 
     async def cancel_deadline(
         self,
@@ -196,8 +197,8 @@ class Repair:
         message_id: str | None = None,
     ) -> Repaired:
         """Let a deadline not be reached at all."""
-        measures, said = self._mending.measures, self._said.how(dry_run, expected, message_id)
-        return await self._on(target, said, measures.cancel_deadline, name)
+        said = self._said.how(dry_run, expected, message_id)
+        return await self._on(target, said, cancel_deadline, name)
 
     async def release(
         self, target: Target, *, dry_run: bool = False, message_id: str | None = None

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from perdure.core.commit import OutboxRow
 from perdure.core.work import QueuePolicy, QueueState
 from perdure.runtime.clock import Wake
+from perdure.runtime.logs import about
 from perdure.runtime.pauses import Pauses
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import UNEXPECTED
@@ -104,7 +105,10 @@ class Runner:
         try:
             self.start(row)
         except UNEXPECTED:  # a mistake of ours: the store has the job, and it is read again
-            logger.exception("job %s of queue %r could not be started", row.id, self.name)
+            extra = about(row.instance, row.id, row.attempts)
+            logger.exception(
+                "job %s of queue %r could not be started", row.id, self.name, extra=extra
+            )
             self.state.done(row.position)
             self._services.pause(f"starting job {row.id}", self.look_into_store)
 

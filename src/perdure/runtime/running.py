@@ -32,17 +32,15 @@ from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.handoff import Handoff
 from perdure.runtime.ids import positions
 from perdure.runtime.job_tickets import Awaited, nothing
-from perdure.runtime.letter_measures import LetterMeasures
 from perdure.runtime.letters import DeadLetter
 from perdure.runtime.loop_watch import LoopWatch
-from perdure.runtime.measures import Measures
-from perdure.runtime.mending import Mending
-from perdure.runtime.mending_letters import MendingLetters
+from perdure.runtime.mending_letters import repairs_of
+from perdure.runtime.observing import BatchWatch
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.queues import Queues
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
-from perdure.runtime.repairable import Repairable
+from perdure.runtime.reindexing import forget_fields
 from perdure.runtime.scenes import scenes
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
@@ -70,6 +68,7 @@ class Running:
         self.generation = here.generation
         store, settings, codec = blueprint.store, blueprint.settings, blueprint.codec
         routing, outbound = blueprint.routing, blueprint.outbound
+        observing = blueprint.observing
         self.services = services = Services(
             store,
             blueprint.clock,
@@ -77,11 +76,13 @@ class Running:
             codec,
             JournalCodec(codec),
             encoder_of(codec, outbound, settings.turn_bytes_max),
-            GroupCommit(store, settings.batch_max),
+            GroupCommit(store, settings.batch_max, BatchWatch(observing, blueprint.clock)),
             blueprint.new_id,
             epoch,
             positions(epoch),
             blueprint.random,
+            observing,
+            None if blueprint.tracing is None else blueprint.tracing.start(blueprint.clock),
         )
         self._writing = services.background("writing", services.commit.run)
         self.dispatcher = Dispatcher(
@@ -95,28 +96,7 @@ class Running:
         self.views = Views(services, self.supervisor)
         self.letters = DeadLetters(services, routing, self.dispatcher, self.supervisor)
         self.queues = Queues(services, outbound, self.dispatcher)
-        rows = Repairable(services)
-        measures = Measures(services, routing, self.views, rows)
-        self.mending = Mending(
-            services,
-            routing,
-            self.views,
-            self.supervisor,
-            self.dispatcher,
-            self.letters,
-            measures,
-            self.deliver,
-        )
-        self.mending_letters = MendingLetters(
-            routing,
-            self.views,
-            self.supervisor,
-            self.letters,
-            self.mending,
-            LetterMeasures(
-                services, outbound, self.dispatcher, self.supervisor, self.letters, rows, measures
-            ),
-        )
+        self.repairs = repairs_of(self, routing, outbound)
         self._watch = LoopWatch(
             min(settings.loop_block_limit_s, settings.turn_limit_s),
             lambda: self.dispatcher.is_on_loop,
@@ -124,6 +104,7 @@ class Running:
             blueprint.threads,
         )
         self._openings, self._routing = blueprint.openings, routing
+        self._trying: Awaited | None = None
         self.is_stopping = False
 
     async def start(self) -> None:
@@ -133,6 +114,7 @@ class Running:
             self._watch.start()
         self.services.clock.attach(self.settled)
         await self.supervisor.quarantine.load()
+        await forget_fields(self.services, self._routing.definitions)
         await self.supervisor.wakeups.start()
         await asyncio.gather(*(self._open(*opening) for opening in self._openings))
         await self.dispatcher.start(self.supervisor.admit)
@@ -253,13 +235,17 @@ class Running:
         )
 
     async def try_writing(self) -> None:
-        """If the last write failed, see whether one succeeds now. Raises ``StoreError``."""
+        """If the last write failed, see whether one succeeds now; one such at a time."""
         services = self.services
-        if services.commit.error is not None:
+        if services.commit.error is None:
+            return
+        if self._trying is None or self._trying.outcome.done():
             # The mail between sagas is a queue that is never paused: its row says nothing new.
-            row = Awaited(QueueRow(SAGAS, False, "", services.clock.now_ms()), nothing)
-            services.commit.submit(row)
-            await row.outcome
+            row = QueueRow(SAGAS, False, "", services.clock.now_ms())
+            self._trying = Awaited(row, nothing)
+            self._trying.outcome.add_done_callback(asyncio.Future.exception)  # nobody else asks
+            services.commit.submit(self._trying)
+        await asyncio.wait([self._trying.outcome])
 
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""
@@ -311,6 +297,7 @@ class Running:
                 await services.store.close()
         except (StoreError, TimeoutError) as error:
             logger.error("closing the store: %s", error or f"it has not closed for {limit_s:g} s")
+        services.observing.stopped()
 
 
 def encoder_of(codec: Codec, outbound: Outbound, turn_bytes_max: int) -> Encoder:

@@ -31,13 +31,14 @@ from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef, Seen, checked_ref
 from perdure.runtime.repair import Repair
 from perdure.runtime.repaired import Audited
+from perdure.runtime.searching import Searching
 from perdure.runtime.then import At
 from perdure.runtime.views import InstanceView, status_of
 
 __all__ = ["Runtime"]
 
 
-class Runtime(Looking):
+class Runtime(Looking, Searching):
     """Runs sagas and work queues over a store, on the event loop it is started on.
 
         runtime = Runtime("memory://", [OrderFulfilment], Settings(mailbox_max=100))
@@ -45,7 +46,9 @@ class Runtime(Looking):
     ``store``: a URL ("sqlite+aiosqlite:///file", "memory://") or a ``Store``. ``members``: saga
     classes and work queues. ``resources``: what workers are given, by the names of their
     parameters. ``messages``: further classes that rows may hold, where ``@message`` alone is
-    ambiguous. ``clock``, ``new_id``, ``random`` and ``threads`` are for tests and simulations.
+    ambiguous. ``observers`` hear what happens (``perdure.observer``). ``tracing``: a
+    ``perdure.ops.tracing.Tracing``. ``clock``, ``new_id``, ``random`` and ``threads`` are for tests
+    and simulations.
 
     Raises ``DefinitionError`` for sagas and queues that cannot run together.
     """
@@ -185,8 +188,7 @@ class Runtime(Looking):
 
         Raises ``DefinitionError`` if one of them does not say anything.
         """
-        running = self._on_loop()
-        return Repair(running.mending, running.mending_letters, by, why)
+        return Repair(self._on_loop().repairs, by, why)
 
     async def audit(self, ref: SagaRef) -> AsyncIterator[Audited]:
         """Who has repaired an instance, what was done, why and when; oldest first.

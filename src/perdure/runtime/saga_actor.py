@@ -8,7 +8,7 @@ from which the next turn starts, and ``committed``, which queries see. Outputs w
 
 If a commit fails, nobody knows here what was written: the incarnation is over. Its unanswered
 deliveries go, in order, to the next one, which has read the journal; there the duplicate check
-tells what had been committed. Must not know the store. Next to read: ``core/turn.py``.
+tells what had been committed. Knows no store. Next to read: ``core/turn.py``.
 """
 
 from __future__ import annotations
@@ -31,10 +31,13 @@ from perdure.failpoints import Point
 from perdure.runtime.delivery import Delivery, refusal
 from perdure.runtime.failing import fail
 from perdure.runtime.leaving import Leaving
+from perdure.runtime.logs import about
 from perdure.runtime.missing import treat_missing
 from perdure.runtime.pending import Pending, PendingTurn, Unattended
 from perdure.runtime.stepping_in import step_in
 from perdure.runtime.told import is_asked_for, mistaken, not_written, too_long
+from perdure.runtime.tracing import Trail
+from perdure.runtime.transitions import log_standing
 from perdure.runtime.waiting import Waiting, has_to_wait, look_up
 from perdure.runtime.woken import bury, drain, is_redriven_twice, take_over, wake
 
@@ -66,6 +69,7 @@ class SagaActor(Actor):
         "processed",
         "snapshot_nr",
         "supervisor",
+        "trail",
         "waiting",
     )
 
@@ -83,6 +87,7 @@ class SagaActor(Actor):
         self.flying: dict[str, PendingTurn] | None = None
         self.waiting: Waiting | None = None
         self.snapshot_nr = 0
+        self.trail: Trail | None = None
         self.is_leaving = self.is_over = False
         self.actor_inbox.suspend()
 
@@ -120,7 +125,9 @@ class SagaActor(Actor):
             self._on_mistake(envelope, error)
 
     def _on_mistake(self, delivery: Delivery, error: BaseException) -> None:
-        logger.exception("%s: %s could not be processed", self.key, delivery.message.type)
+        key, message = self.key, delivery.message
+        extra = about(key, message.message_id)
+        logger.exception("%s: %s could not be processed", key, message.type, extra=extra)
         if not any(delivery in pending.deliveries for pending in self.in_flight or ()):
             delivery.refuse(mistaken(delivery, error))
 
@@ -164,7 +171,7 @@ class SagaActor(Actor):
 
     def _follow(self, delivery: Delivery) -> None:
         """This incarnation is about to leave: the message is for the next one."""
-        last = self.in_flight[-1] if self.in_flight else None
+        last = (self.in_flight or [None])[-1]
         assert isinstance(last, Leaving)
         last.followers.append(delivery)
 
@@ -181,11 +188,10 @@ class SagaActor(Actor):
         if self.flying and message_id in self.flying:
             self.flying[message_id].repeat(delivery)
             return True
-        known = self.processed.turn_of(message_id)
-        if known is not None and not delivery.wakes:
+        known = None if delivery.wakes else self.processed.turn_of(message_id)
+        if known is not None:
             self.supervisor.answer_from_journal(delivery, known)
-            return True
-        return False
+        return known is not None
 
     def take(self, delivery: Delivery, now_ms: int) -> None:
         """Let the instance have its turn with a delivery, unless there is none to continue."""
@@ -211,8 +217,12 @@ class SagaActor(Actor):
         began_s = services.clock.monotonic_s()
         if failpoints.listener is not None:
             failpoints.reach(Point.HANDLING)
+        take = step
+        if services.spans is not None:
+            delivery.span = services.spans.turn(delivery, head, self.trail)
+            take = step if delivery.span is None else delivery.span.step
         try:
-            turn = step(
+            turn = take(
                 self.definition,
                 head,
                 delivery.message,
@@ -229,15 +239,20 @@ class SagaActor(Actor):
                 raise too_long(delivery, services.settings.turn_limit_s)
         except BaseException as error:  # whatever user code raises stays in this turn
             fail(self, delivery, error, now_ms)
+            if delivery.span is not None:
+                delivery.span.failed(error)
             return
         if turn.outcome is Outcome.UNHANDLED and is_asked_for(delivery):
-            logger.warning("%s: nobody handles %s", self.key, delivery.message.content)
+            extra = about(self.key, delivery.message.message_id)
+            logger.warning("%s: nobody handles %s", self.key, delivery.message.content, extra=extra)
         self.submit(PendingTurn(self, delivery, record, turn))
         if not head.sequence_nr and self.waiting is not None:
             drain(self, now_ms)
 
     def _decline(self, delivery: Delivery, turn: Turn) -> None:
         """A message that would have started the instance was not wanted: there is still none."""
+        if delivery.span is not None:
+            delivery.span.declined(turn)
         if delivery.waits:
             bury(self, delivery, "unhandled", refusal(delivery, turn.outcome))
         elif turn.refused:
@@ -252,6 +267,8 @@ class SagaActor(Actor):
             taken = Point.HANDLED if delivery.settlement is None else Point.RESULT_TAKEN
             failpoints.reach(taken)
         self.head = pending.turn.after
+        if delivery.span is not None:
+            self.trail = delivery.span.submitted(pending.turn)
         if self.flying is None:
             self.flying = {}
         self.flying[delivery.message.message_id] = pending
@@ -305,10 +322,7 @@ class SagaActor(Actor):
             self._snapshot(turn.after)
 
     def _status_changed(self, after: Instance) -> None:
-        if after.status is Status.STUCK:
-            logger.warning("%s is stuck: %s", self.key, after.detail)
-        elif after.status is Status.FAILED:
-            logger.info("%s has failed: %s", self.key, after.detail)
+        log_standing(after)
         self.supervisor.endings.heard(self.key, after.status)
 
     def _snapshot(self, instance: Instance) -> None:
@@ -319,7 +333,7 @@ class SagaActor(Actor):
         try:
             body = services.journal.encode_snapshot(instance, self.processed)
         except PerdureError as error:
-            logger.warning("no snapshot of %s: %s", self.key, error)
+            logger.warning("no snapshot of %s: %s", self.key, error, extra=about(self.key))
             return
         row = SnapshotRow(self.key, instance.sequence_nr, body)
         services.commit.submit(Unattended(row))
@@ -335,6 +349,9 @@ class SagaActor(Actor):
         deliveries: list[Delivery] = []
         for pending in self.in_flight or ():
             deliveries += pending.deliveries
+            if pending.delivery.span is not None:
+                pending.delivery.span.lost()
+                pending.delivery.span = None
         for envelope in self.end():
             assert isinstance(envelope, Delivery)
             deliveries.append(envelope)

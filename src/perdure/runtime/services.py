@@ -13,7 +13,9 @@ from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.core.outcome import Encoder
 from perdure.runtime.clock import Clock, Wake
+from perdure.runtime.observing import Observing
 from perdure.runtime.supervised import Background, growing_s, insist
+from perdure.runtime.tracing import Spans
 from perdure.runtime.vitals import Troubles
 from perdure.settings import Settings
 from perdure.store.group_commit import GroupCommit
@@ -24,7 +26,7 @@ __all__ = ["Services"]
 
 @dataclass(slots=True)
 class Services:
-    """Store, time, ids, bytes, limits."""
+    """Store, time, ids, bytes, limits, and who observes. ``spans``: None when nothing is traced."""
 
     store: Store
     clock: Clock
@@ -37,6 +39,8 @@ class Services:
     epoch: int
     next_position: Callable[[], int]
     random: Callable[[], float]
+    observing: Observing
+    spans: Spans | None = None
     troubles: Troubles = field(default_factory=Troubles)
 
     def background(

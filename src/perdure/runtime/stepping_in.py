@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING
 from perdure.core.commit import InboxRow
 from perdure.core.described import described
 from perdure.core.intervening import intervene
-from perdure.errors import HandlerFailed, InstanceMoved, PerdureError
+from perdure.core.saga import Definition
+from perdure.errors import (
+    CodecError,
+    DefinitionError,
+    HandlerFailed,
+    InstanceMoved,
+    PerdureError,
+    SendError,
+)
 from perdure.runtime.delivery import Delivery, Repairing
 from perdure.runtime.pending import PendingTurn
 
 if TYPE_CHECKING:
     from perdure.runtime.saga_actor import SagaActor
 
-__all__ = ["step_in"]
+__all__ = ["step_in", "told_of"]
 
 
 def step_in(actor: SagaActor, delivery: Delivery, repair: Repairing, now_ms: int) -> None:
@@ -37,7 +45,7 @@ def step_in(actor: SagaActor, delivery: Delivery, repair: Repairing, now_ms: int
         )
         record = actor.record(delivery, turn)
     except Exception as error:
-        delivery.refuse(_told(delivery, error))
+        delivery.refuse(told_of(delivery.definition, delivery.correlation_id, error))
         return
     for one, row in kept:
         one.row = row
@@ -60,14 +68,14 @@ def _still_waiting(actor: SagaActor, repair: Repairing) -> Iterator[tuple[Delive
         yield kept, row
 
 
-def _told(delivery: Delivery, error: Exception) -> PerdureError:
-    saga, id_ = delivery.definition.name, delivery.correlation_id
-    if isinstance(error, PerdureError):
-        return error.about(saga, id_)
+def told_of(definition: Definition, correlation_id: str, error: Exception) -> PerdureError:
+    """What whoever repairs is told of an error in that turn."""
+    if isinstance(error, (SendError, CodecError, DefinitionError)):
+        return error.about(definition.name, correlation_id)
     failure = HandlerFailed(
         f"the turn raised {described(error)}",
-        saga=saga,
-        correlation_id=id_,
+        saga=definition.name,
+        correlation_id=correlation_id,
         remedy="nothing was done: mend the code, or repair it otherwise",
     )
     failure.__cause__ = error

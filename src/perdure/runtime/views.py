@@ -39,7 +39,8 @@ class InstanceView:
     ``result`` is what it completed with, ``failure`` why it failed or is stuck; ``deadlines`` are
     the armed ones and when they are due (the whole process's is called "perdure.timeout").
     ``quarantined`` says why the instance is set aside, if it is; one that cannot be rehydrated is
-    shown so in a listing, without a state.
+    shown so in a listing, without a state. ``cursor`` is where ``find`` has found it: text to go on
+    from, in a next page.
     """
 
     saga: str
@@ -53,6 +54,7 @@ class InstanceView:
     result: Any = None
     failure: str | None = None
     quarantined: str | None = None
+    cursor: str = field(default="", repr=False, compare=False)
 
 
 def status_of(wanted: Status | str | None) -> Status | None:
@@ -109,16 +111,17 @@ class Views:
         last = f"{definition.name}/{after}" if after else ""
         while True:
             heads = await self._services.store.heads(definition.name, status, last, PAGE)
-            async for view in self._page(definition, heads):
+            async for view in self.page(definition, heads):
                 if status is None or view.status is status:
                     yield view
             if len(heads) < PAGE:
                 return
             last = heads[-1].instance
 
-    async def _page(
+    async def page(
         self, definition: Definition, heads: Sequence[HeadRow]
     ) -> AsyncIterator[InstanceView]:
+        """The instances of some heads, in their order, as they are committed."""
         resident = {head.instance: self._supervisor.committed(head.instance) for head in heads}
         passive = [key for key, instance in resident.items() if instance is None]
         found = await self._services.store.load(passive) if passive else ()

@@ -86,7 +86,7 @@ class LiveSight:
         clock = self.services.clock
         now_s, now_ms = clock.monotonic_s(), clock.now_ms()
         return {
-            position: Running(attempt.number, now_ms - int((now_s - attempt.begun_s) * 1000))
+            position: Running(attempt.number, now_ms - int((now_s - attempt.began_s) * 1000))
             for position, attempt in workers.attempts.items()
         }
 

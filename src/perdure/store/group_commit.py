@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import perdure.failpoints as failpoints
@@ -26,7 +26,7 @@ from perdure.errors import StoreError, StoreUnavailable
 from perdure.failpoints import Point
 from perdure.store.protocol import Store
 
-__all__ = ["GroupCommit", "Ticket"]
+__all__ = ["GroupCommit", "Ticket", "Watch"]
 
 logger = logging.getLogger("perdure.store")
 
@@ -57,15 +57,34 @@ class Ticket(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """Who hears of each transaction. Must not raise."""
+
+    def begun(self) -> None: ...
+
+    def written(self, entries: Sequence[Entry], outcomes: Sequence[StoreError | None]) -> None: ...
+
+
+class _Unwatched:
+    """Nobody wants to hear of transactions."""
+
+    def begun(self) -> None:
+        """Nobody hears it."""
+
+    def written(self, entries: Sequence[Entry], outcomes: Sequence[StoreError | None]) -> None:
+        """Nobody hears it."""
+
+
 class GroupCommit:
     """The one writer of a store.
 
     ``batch_max`` bounds the entries of one transaction. Only for use on one event loop.
     """
 
-    def __init__(self, store: Store, batch_max: int) -> None:
+    def __init__(self, store: Store, batch_max: int, watch: Watch | None = None) -> None:
         self.store = store
         self.batch_max = batch_max
+        self.watch = watch or _Unwatched()
         self.commits = 0
         self.error: StoreError | None = None
         """Why the last write failed; None if it did not."""
@@ -153,8 +172,10 @@ class GroupCommit:
         return [waiting.popleft() for _ in range(self.batch_max)]
 
     async def _write(self, group: list[Ticket]) -> None:
+        entries = [ticket.entry for ticket in group]
+        self.watch.begun()
         try:
-            outcomes = await self.store.write([ticket.entry for ticket in group])
+            outcomes = await self.store.write(entries)
             if len(outcomes) != len(group):
                 raise StoreUnavailable(f"{len(outcomes)} answers to {len(group)} entries")
             if failpoints.listener is not None:
@@ -170,6 +191,7 @@ class GroupCommit:
             return
         self.commits += 1
         self.error = None
+        self.watch.written(entries, outcomes)
         for ticket, outcome in zip(group, outcomes, strict=True):
             if outcome is None:
                 self._tell(ticket.written)

@@ -24,7 +24,10 @@ from perdure.core.commit import (
     SnapshotRow,
     Status,
 )
+from perdure.core.head_query import HeadQuery
+from perdure.core.tally import TallyRow
 from perdure.errors import CorruptRecord, StoreError
+from perdure.store.backlog import Backlog
 
 __all__ = ["InstanceRows", "LoadedInstance", "QueueFigures", "Store"]
 
@@ -145,6 +148,28 @@ class Store(Protocol):
         """Instances in order of their key, above ``after``; all sagas if ``saga`` is None."""
         ...
 
+    async def find(self, query: HeadQuery) -> list[HeadRow]:
+        """Instances of a saga by status, moment or indexed field; see ``HeadQuery``.
+
+        As the heads are stored: their moments are right to the minute.
+        """
+        ...
+
+    async def count(self, query: HeadQuery) -> int:
+        """How many heads ``find`` would give, without reading them."""
+        ...
+
+    async def tallies(self) -> list[TallyRow]:
+        """How many instances of each saga there are and were, by saga.
+
+        One that is damaged is named in the log, and counted anew from the heads.
+        """
+        ...
+
+    async def size(self) -> int:
+        """The bytes that the store takes where it is kept."""
+        ...
+
     async def deadlines(
         self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
     ) -> list[DeadlineRow]:
@@ -192,6 +217,10 @@ class Store(Protocol):
 
     async def queue_depths(self) -> dict[str, int]:
         """How many jobs each queue holds, by name; queues without any are left out."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """How much waits: jobs by queue, dead letters, messages. Damaged rows count, too."""
         ...
 
     async def quarantines(self) -> list[QuarantineRow]:

@@ -27,13 +27,17 @@ from perdure.core.commit import (
     SnapshotRow,
     Status,
 )
+from perdure.core.head_query import HeadQuery
+from perdure.core.tally import TallyRow
 from perdure.errors import (
     CorruptRecord,
     DefinitionError,
     StoreError,
     StoreLocked,
+    StoreNotWritable,
     StoreUnavailable,
 )
+from perdure.store.backlog import Backlog, read_backlog
 from perdure.store.lock import FileLock
 from perdure.store.protocol import InstanceRows, LoadedInstance, QueueFigures
 from perdure.store.read_statements import (
@@ -49,11 +53,12 @@ from perdure.store.read_statements import (
     QUEUE_PAGE,
 )
 from perdure.store.sql_connections import Connections
-from perdure.store.sql_errors import store_error
+from perdure.store.sql_errors import store_error, unreadable
+from perdure.store.sql_find import read_count, read_found, read_size, read_tallies
 from perdure.store.sql_load import load_instances
 from perdure.store.sql_looks import read_figures, read_rows_of, read_snapshots
 from perdure.store.sql_open import open_schema, read_epoch
-from perdure.store.sql_path import path_of
+from perdure.store.sql_path import path_of, size_of
 from perdure.store.sql_read import (
     read_depths,
     read_heads,
@@ -131,8 +136,10 @@ class SqlStore:
         self._connections = Connections(self.path, driver, synchronous)
         try:
             self._epoch = await self._connect(self._connections)
-        except BaseException:
+        except BaseException as error:
             await self.close()
+            if self._read_only and isinstance(error, StoreNotWritable):
+                raise unreadable(self.path) from error
             raise
         if sqlite3.sqlite_version_info < _WAL_RESET_FIXED:
             logger.info(
@@ -204,6 +211,22 @@ class SqlStore:
         """Instances in order of their key; see ``Store.heads``."""
         return await self._sound(read_heads, saga, status, after, limit)
 
+    async def find(self, query: HeadQuery) -> list[HeadRow]:
+        """Instances by status, moment or field; see ``Store.find``."""
+        return await self._sound(read_found, query)
+
+    async def count(self, query: HeadQuery) -> int:
+        """How many ``find`` would give; see ``Store.count``."""
+        return await self._open.read(read_count, query)
+
+    async def tallies(self) -> list[TallyRow]:
+        """How many instances there are and were; see ``Store.tallies``."""
+        return await self._sound(read_tallies)
+
+    async def size(self) -> int:
+        """The bytes of the file and of its log; see ``Store.size``."""
+        return await self._open.read(read_size) + size_of(f"{self.path}-wal")
+
     async def deadlines(
         self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
     ) -> list[DeadlineRow]:
@@ -251,6 +274,10 @@ class SqlStore:
     async def queue_depths(self) -> dict[str, int]:
         """Jobs per queue; see ``Store.queue_depths``."""
         return await self._open.read(read_depths)
+
+    async def backlog(self) -> Backlog:
+        """How much waits; see ``Store.backlog``."""
+        return await self._open.read(read_backlog)
 
     async def quarantines(self) -> list[QuarantineRow]:
         """Instances that are set aside; see ``Store.quarantines``."""

@@ -37,7 +37,10 @@ from perdure.core.commit import (
     Status,
     TurnRecord,
 )
+from perdure.core.head_query import HeadQuery
+from perdure.core.tally import TallyRow
 from perdure.errors import SequenceConflict, StoreError, StoreUnavailable
+from perdure.store.backlog import Backlog
 from perdure.store.protocol import InstanceRows, LoadedInstance, QueueFigures, Store
 from perdure.store.write_plan import key_of
 from perdure.testing.gates import Fault, Gate
@@ -45,26 +48,11 @@ from perdure.testing.gates import Fault, Gate
 __all__ = ["FaultyStore", "Read"]
 
 Read: TypeAlias = Literal[
-    "load",
-    "journal",
-    "snapshots",
-    "heads",
-    "deadlines",
-    "inbox",
-    "inbox_due",
-    "outbox",
-    "jobs_ready",
-    "jobs_due",
-    "jobs_at",
-    "jobs_after",
-    "queues",
-    "queue_depths",
-    "quarantines",
-    "inbox_sizes",
-    "dead_letters",
+    "load", "journal", "snapshots", "heads", "find", "count", "tallies", "size", "deadlines",
+    "inbox", "inbox_due", "outbox", "jobs_ready", "jobs_due", "jobs_at", "jobs_after", "queues",
+    "queue_depths", "queue_figures", "backlog", "quarantines", "inbox_sizes", "dead_letters",
     "rows_of",
-    "queue_figures",
-]
+]  # fmt: skip
 """A reading operation of a store."""
 
 Result = TypeVar("Result")
@@ -232,6 +220,22 @@ class FaultyStore:
         """See ``Store.heads``."""
         return await self._read("heads", lambda: self.inner.heads(saga, status, after, limit))
 
+    async def find(self, query: HeadQuery) -> list[HeadRow]:
+        """See ``Store.find``."""
+        return await self._read("find", lambda: self.inner.find(query))
+
+    async def count(self, query: HeadQuery) -> int:
+        """See ``Store.count``."""
+        return await self._read("count", lambda: self.inner.count(query))
+
+    async def tallies(self) -> list[TallyRow]:
+        """See ``Store.tallies``."""
+        return await self._read("tallies", self.inner.tallies)
+
+    async def size(self) -> int:
+        """See ``Store.size``."""
+        return await self._read("size", self.inner.size)
+
     async def deadlines(
         self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
     ) -> list[DeadlineRow]:
@@ -277,6 +281,10 @@ class FaultyStore:
     async def queue_depths(self) -> dict[str, int]:
         """See ``Store.queue_depths``."""
         return await self._read("queue_depths", self.inner.queue_depths)
+
+    async def backlog(self) -> Backlog:
+        """See ``Store.backlog``."""
+        return await self._read("backlog", self.inner.backlog)
 
     async def quarantines(self) -> list[QuarantineRow]:
         """See ``Store.quarantines``."""
