@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from perdure.errors import HandlerFailed
-from perdure.ops.cli import bulk, main
+from perdure.ops.cli import main
 from perdure.ops.control import client
 from tests.ops.cli.support import Command, Live, filled
 from tests.sagas import TRIED, Added, Begun, Flaky, Ledger, Opened, Shaky, Struck
@@ -120,8 +120,8 @@ def test_many_are_shown_first_and_done_only_with_yes(live, perdure, monkeypatch)
     perdure(*selected, exits=2)
     assert "Ledger/i-4: would be: " in perdure.err
     assert "add --yes" in perdure.err
-    monkeypatch.setattr(bulk.sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(bulk.typer, "confirm", lambda question, err: False)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("typer.confirm", lambda question, err: False)
     perdure(*selected, exits=2)
     assert perdure.rows("instances", "count")[0]["running"] == 5
     assert "5 of 5 done" in perdure(*selected, "--yes")
