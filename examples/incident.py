@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 SERVICE = """\
 from dataclasses import dataclass, replace
@@ -136,17 +137,15 @@ def stop(running: subprocess.Popen[str]) -> None:
 
 def write_events(directory: Path) -> None:
     """What the shop and the bank have sent."""
-    for name, events in [
-        (
-            "placed.jsonl",
-            [
-                ("shop.OrderPlaced", {"order_id": id, "amount": amount, "currency": currency})
-                for id, amount, currency in ORDERS
-            ],
-        ),
-        ("paid.jsonl", [("shop.PaymentReceived", {"order_id": id}) for id, _, _ in ORDERS]),
+    placed: list[dict[str, Any]] = [
+        {"order_id": id, "amount": amount, "currency": currency} for id, amount, currency in ORDERS
+    ]
+    paid: list[dict[str, Any]] = [{"order_id": id} for id, _, _ in ORDERS]
+    for name, kind, events in [
+        ("placed.jsonl", "shop.OrderPlaced", placed),
+        ("paid.jsonl", "shop.PaymentReceived", paid),
     ]:
-        lines = [json.dumps({"type": kind, "data": data}) for kind, data in events]
+        lines = [json.dumps({"type": kind, "data": data}) for data in events]
         (directory / name).write_text("\n".join(lines) + "\n")
 
 
@@ -166,7 +165,6 @@ def incident(directory: Path) -> None:
         print("# Why does this one wait?\n")
         operator.types("instances", "why", "Order/o-1")
         operator.types("dead", "show", "1")
-        operator.types("instances", "show", "Order/o-1", "--app", "shop:runtime")
     finally:
         stop(running)
 
@@ -177,7 +175,6 @@ def incident(directory: Path) -> None:
         operator.types("dead", "redrive", "1", "--why", why, "--dry-run")
         operator.types("dead", "redrive", "--type", "shop.PaymentReceived", "--why", why, "--yes")
         operator.types("instances", "count")
-        operator.types("dead", "list")
         print("# Who has done what to it, and why?\n")
         operator.types("instances", "history", "Order/o-1")
         operator.types("health")

@@ -37,6 +37,11 @@ def test_the_completion_script_of_a_shell_is_printed(shell, capsys):
     assert "perdure" in printed
 
 
+def test_the_dashboard_is_printed(capsys):
+    assert main(["grafana"]) == 0
+    assert json.loads(capsys.readouterr().out)["panels"]
+
+
 def test_there_is_no_completion_for_what_is_no_shell(capsys):
     assert main(["completion", "cmd\x1b[2J"]) == 2
     assert "\x1b" not in capsys.readouterr().err
@@ -58,7 +63,7 @@ def test_every_command_has_help(command, capsys):
     assert main([*command, "--help"]) == 0
     shown = capsys.readouterr().out
     assert "Usage:" in shown
-    if command not in {("run",), ("completion",)}:
+    if command not in {("run",), ("completion",), ("grafana",)}:
         assert "--json" in shown
 
 

@@ -260,3 +260,17 @@ def test_the_environment_names_the_store(store, monkeypatch, capsys):
     monkeypatch.setenv("PERDURE_STORE", f"sqlite+aiosqlite:///{store.path}")
     assert main(["instances", "count", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["running"] == len(IDS) - 1
+
+
+def test_instances_are_found_by_age_and_by_what_is_indexed(store):
+    assert store.rows("instances", "list", "Ledger", "--idle-for", "1h") == []
+    assert len(store.rows("instances", "list", "Ledger", "--older-than", "0s")) == len(IDS)
+    for words in [
+        ("Ledger", "--where", "items=1"),
+        ("Ledger", "--where", "items"),
+        ("Ledger", "--idle-for", "long"),
+        ("--idle-for", "1h"),
+        ("--quarantined", "--status", "running"),
+    ]:
+        store("instances", "list", *words, exits=2)
+    assert store.rows("instances", "list", "--quarantined") == []

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
-from perdure.errors import HandlerFailed, PerdureError
 from perdure.ops.control.arguments import Arguments
 from perdure.ops.control.lines import BadRequest
 from perdure.ops.plain import to_plain
@@ -34,7 +33,7 @@ def _of_instance(name: str, *wanted: Callable[[Arguments], Any]) -> Answering:
         repair, target = _repair(runtime, given), given.ref(runtime)
         own = [read(given) for read in wanted]
         options = _options(given, expected=name != "release", message_id=True)
-        return repaired(await _done(getattr(repair, name)(target, *own, **options)))
+        return repaired(await getattr(repair, name)(target, *own, **options))
 
     return answering
 
@@ -44,22 +43,9 @@ def _of_letter(name: str) -> Answering:
         repair, letter = _repair(runtime, given), given.number("letter")
         own = [given.optional_message()] if name == "redrive" else []
         options = _options(given, expected=True, message_id=False)
-        return repaired(await _done(getattr(repair, name)(letter, *own, **options)))
+        return repaired(await getattr(repair, name)(letter, *own, **options))
 
     return answering
-
-
-async def _done(repairing: Awaitable[Repaired]) -> Repaired:
-    """What the saga's code raises in that turn is an error of ours, for whoever asks."""
-    try:
-        return await repairing
-    except PerdureError:
-        raise
-    except Exception as error:
-        raise HandlerFailed(
-            f"the saga's code raised {type(error).__name__}: {error}",
-            remedy="nothing was done: mend the code first",
-        ) from error
 
 
 def _repair(runtime: Runtime, given: Arguments) -> Repair:
