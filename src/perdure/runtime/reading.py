@@ -11,6 +11,7 @@ from typing import Protocol
 
 from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
+from perdure.runtime.tracing import Spans
 from perdure.settings import Settings
 from perdure.store.protocol import Store
 
@@ -40,6 +41,11 @@ class Reading(Protocol):
         """For the rows around them."""
         ...
 
+    @property
+    def spans(self) -> Spans | None:
+        """Who wants to know what was traced of them; None: nobody."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -49,3 +55,4 @@ class Reader:
     settings: Settings
     codec: Codec
     journal: JournalCodec
+    spans: None = None

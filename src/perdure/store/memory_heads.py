@@ -29,6 +29,10 @@ class Heads:
         for saga, entry in changes.indexed.items():
             self._tallies.setdefault(saga, TallyRow(saga)).indexed = entry.names
 
+    def get(self, instance: str) -> HeadRow | None:
+        """The head of an instance, if there is one."""
+        return copy(self._heads.get(instance))
+
     def page(
         self, saga: str | None, status: Status | None, after: str, limit: int
     ) -> list[HeadRow]:

@@ -10,13 +10,14 @@ from typing import TypeVar
 from perdure.core.commit import (
     DeadLetterRow,
     DeadlineRow,
-    HeadRow,
     InboxRow,
     JournalRow,
     OutboxRow,
     QuarantineRow,
     SnapshotRow,
 )
+from perdure.store.memory_heads import Heads
+from perdure.store.memory_jobs import Jobs
 from perdure.store.protocol import InstanceRows, QueueFigures
 
 __all__ = ["MemoryLooks"]
@@ -29,10 +30,10 @@ class MemoryLooks:
 
     _journal: dict[str, list[JournalRow]]
     _snapshots: dict[str, dict[int, SnapshotRow]]
-    _heads: dict[str, HeadRow]
+    _heads: Heads
     _deadlines: dict[tuple[str, str], DeadlineRow]
     _inbox: dict[tuple[str, str], InboxRow]
-    _outbox: dict[int, OutboxRow]
+    _jobs: Jobs
     _dead_letters: dict[int, DeadLetterRow]
     _quarantines: dict[str, QuarantineRow]
 
@@ -54,13 +55,13 @@ class MemoryLooks:
         deadlines.sort(key=lambda row: (row.due_at_ms, row.name))
         return InstanceRows(
             instance,
-            copy(self._heads.get(instance)),
+            self._heads.get(instance),
             turns[-1].sequence_nr if turns else 0,
             await self.snapshots(instance),
             _first(instance, deadlines, limit),
             _first(instance, inbox, limit),
             len(inbox),
-            _first(instance, (self._outbox[at] for at in sorted(self._outbox)), limit),
+            _first(instance, self._jobs.of(None), limit),
             _first(instance, self._dead_letters.values(), limit),
             copy(self._quarantines.get(instance)),
         )
@@ -69,7 +70,7 @@ class MemoryLooks:
         """The figures of each queue; see ``Store.queue_figures``."""
         self._check_open()
         found: dict[str, QueueFigures] = {}
-        for row in self._outbox.values():
+        for row in self._jobs.of(None):
             one = found.setdefault(row.target, QueueFigures(row.target, 0, row.created_at_ms, 0))
             one.depth += 1
             one.oldest_ms = min(one.oldest_ms, row.created_at_ms)

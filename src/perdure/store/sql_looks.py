@@ -15,12 +15,12 @@ from sqlalchemy import Select, func, select
 from perdure.core.commit import SnapshotRow
 from perdure.errors import CorruptRecord
 from perdure.store import schema
+from perdure.store.head_rows import HEADS
 from perdure.store.protocol import InstanceRows, QueueFigures
 from perdure.store.read_statements import SNAPSHOTS_OF, Query
 from perdure.store.rows import (
     DEAD_LETTERS,
     DEADLINES,
-    HEADS,
     INBOX,
     OUTBOX,
     QUARANTINES,
