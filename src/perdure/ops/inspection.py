@@ -32,6 +32,7 @@ from perdure.ops.looked_at import (
     InstanceShown,
 )
 from perdure.ops.plain import to_plain
+from perdure.ops.search import Wanted, find_heads
 from perdure.ops.store_look import PAGE, StoreLook
 from perdure.queue import WorkQueue
 from perdure.runtime.agenda import (
@@ -107,6 +108,15 @@ class Inspection(StoreLook):
             if len(heads) < PAGE:
                 return
             last = heads[-1].instance
+
+    async def find(self, wanted: Wanted, *, after: str = "") -> AsyncIterator[InstanceSeen]:
+        """Instances by status, indexed fields and ages, behind "saga/id"; see ``search.py``.
+
+        Raises ``DefinitionError`` for a field that has no index.
+        """
+        aside, now_ms = await self._asides(), self._clock.now_ms()
+        async for row in find_heads(self._store, wanted, now_ms, after):
+            yield seeing.head(row, aside.get(row.instance))
 
     async def show(self, saga: str, correlation_id: str) -> InstanceShown:
         """Everything about one instance; ``status`` is None if it does not exist."""

@@ -5,13 +5,12 @@ Next to read: ``inspection.py``, whose part this is, and which shows single inst
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Self, TypeVar
 
-from perdure.core.commit import DeadLetterRow, InboxRow, OutboxRow, QuarantineRow
+from perdure.core.commit import DeadLetterRow, InboxRow, OutboxRow, QuarantineRow, Status
 from perdure.core.correlation import split_key
 from perdure.ops import seeing
 from perdure.ops.looked_at import (
@@ -81,14 +80,19 @@ class StoreLook:
         return found
 
     async def counts(self) -> dict[str, dict[str, int]]:
-        """How many instances there are, per saga and status. Goes through all heads."""
-        found: dict[str, Counter[str]] = {}
-        last = ""
-        while heads := await self._store.heads(None, None, last, PAGE):
-            for row in heads:
-                found.setdefault(row.saga, Counter())[row.status.value] += 1
-            last = heads[-1].instance
-        return {saga: dict(counted) for saga, counted in found.items()}
+        """How many instances there are, per saga and status, as counted beside them."""
+        found = {}
+        for tally in await self._store.tallies():
+            by_status = {
+                Status.RUNNING: tally.running,
+                Status.STUCK: tally.stuck,
+                Status.COMPLETED: tally.kept_completed,
+                Status.FAILED: tally.kept_failed,
+            }
+            counted = {status.value: count for status, count in by_status.items() if count}
+            if counted:
+                found[tally.saga] = counted
+        return found
 
     # What waits
 

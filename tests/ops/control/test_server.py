@@ -114,7 +114,7 @@ async def test_many_ask_at_once_and_each_gets_its_own_answer(tmp_path):
             async with asking(path) as control:
                 asked = [control.ask("send", **opened(id=f"{client}-{n}")) for n in range(20)]
                 receipts = await asyncio.gather(*asked)
-                assert [receipt["id"] for receipt in receipts] == [
+                assert [receipt["correlation_id"] for receipt in receipts] == [
                     f"{client}-{n}" for n in range(20)
                 ]
 

@@ -1,10 +1,11 @@
-"""``perdure version`` and ``perdure completion``: about the command line itself."""
+"""``perdure version``, ``completion``, ``grafana``: what needs no store."""
 
 from __future__ import annotations
 
 import platform
 from importlib import import_module
 from importlib.metadata import version as version_of
+from importlib.resources import files
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ from perdure.ops.cli.output import Output
 from perdure.store.schema import SCHEMA_VERSION
 from perdure.store.sql import SQLITE_VERSION
 
-__all__ = ["completion", "version"]
+__all__ = ["completion", "grafana", "version"]
 
 SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 
@@ -49,3 +50,8 @@ async def completion(
             prog_name="perdure", complete_var="_PERDURE_COMPLETE", shell=shell
         )
     )
+
+
+async def grafana() -> None:
+    """Print the Grafana dashboard of perdure's metrics, to be imported there."""
+    print(files("perdure.ops").joinpath("grafana.json").read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from perdure.ops.cli import looking, queueing, repairing, sending
-from perdure.ops.cli.about import completion, version
+from perdure.ops.cli.about import completion, grafana, version
 from perdure.ops.cli.bench import bench
 from perdure.ops.cli.options import add
 from perdure.ops.cli.running import run as run_runtime
@@ -78,6 +78,7 @@ add(app, "health", health)
 add(app, "run", run_runtime)
 add(app, "bench", bench)
 add(app, "version", version)
+add(app, "grafana", grafana)
 add(app, "completion", completion)
 
 

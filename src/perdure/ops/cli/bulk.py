@@ -125,7 +125,11 @@ def _told(output: Output, done: list[_Done], what: str) -> Exit:
         if not output.full and len(rows) > SHOWN:
             rows = [one.row for one in failed[:SHOWN]]
         output.rows(rows, {"item": "item", "ok": "done", "text": "what"})
-    output.note(f"{len(done) - len(failed)} of {len(done)} {what}")
+    summary = f"{len(done) - len(failed)} of {len(done)} {what}"
+    if output.as_json:
+        output.note(summary)
+    else:
+        output.line(summary)
     if not failed:
         return Exit.OK
     return Exit.FAILED if len(failed) < len(done) else exit_of(failed[0].error or PerdureError(""))

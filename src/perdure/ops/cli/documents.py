@@ -81,7 +81,7 @@ def shown_sheet(shown: InstanceShown) -> dict[str, Any]:
         "parent": shown.parent,
         "children": shown.children,
         "deadlines": {name: as_text(at) for name, at in shown.deadlines.items()},
-        "waiting": bool(shown.waiting) and f"{shown.waiting} messages",
+        "waiting": f"{shown.waiting} messages" if shown.waiting else "",
         **{f"waiting {n}": _message(one) for n, one in enumerate(shown.inbox[:10], 1)},
         **{f"job {one.id}": _job(one) for one in shown.jobs[:10]},
         **{f"dead letter {one.id}": _letter(one) for one in shown.dead_letters[:10]},

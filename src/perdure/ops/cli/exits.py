@@ -10,6 +10,7 @@ from enum import IntEnum
 import perdure.errors as errors
 from perdure.errors import PerdureError
 from perdure.ops.control import NoAnswer, Refused
+from perdure.ops.control.lines import BadRequest
 
 __all__ = ["Exit", "exit_of"]
 
@@ -23,7 +24,7 @@ class Exit(IntEnum):
     USAGE = 2
     """The command line is wrong, or what it names cannot be loaded."""
     NOT_FOUND = 3
-    """No such instance, dead letter, queue, job or saga."""
+    """No such instance, queue, job or saga; no such dead letter to show."""
     REFUSED = 4
     """It is there, but this cannot be done with it now; nothing was changed."""
     STORE = 5
@@ -51,8 +52,11 @@ _FAILED = (errors.OutcomeUnknown, errors.SendTimeout, errors.HandlerFailed)
 def exit_of(error: PerdureError) -> Exit:
     """The code for an error, here or in the runtime that was asked."""
     kind = error.like if isinstance(error, Refused) else type(error)
+    if isinstance(error, BadRequest) or getattr(error, "kind", "") == BadRequest.__name__:
+        return Exit.USAGE
     for kinds, code in (
         (_NOT_FOUND, Exit.NOT_FOUND),
+        (errors.Unroutable, Exit.REFUSED),
         (_FAILED, Exit.FAILED),
         (_STORE, Exit.STORE),
         (_REFUSED, Exit.REFUSED),

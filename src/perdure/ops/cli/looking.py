@@ -36,7 +36,13 @@ from perdure.ops.cli.options import (
     instance_of,
 )
 from perdure.ops.cli.output import Output
-from perdure.ops.cli.select import Selection, StatusOption, WhereOption
+from perdure.ops.cli.select import (
+    IdleOption,
+    OlderOption,
+    Selection,
+    StatusOption,
+    WhereOption,
+)
 from perdure.ops.cli.targets import Target
 from perdure.ops.inspection import Inspection
 
@@ -80,6 +86,8 @@ async def instances(
     status: StatusOption = None,
     quarantined: Annotated[bool, typer.Option("--quarantined", help="Set aside.")] = False,
     where: WhereOption = None,
+    idle_for: IdleOption = None,
+    older_than: OlderOption = None,
     after: Annotated[str, typer.Option(help="Behind this SAGA/ID, the last one shown.")] = "",
     limit: LimitOption = 100,
     store: StoreOption = None,
@@ -89,7 +97,7 @@ async def instances(
 ) -> None:
     """List instances, by saga and id."""
     output = Output(as_json, full=full)
-    selection = Selection(saga, status, quarantined, where or [])
+    selection = Selection(saga, status, quarantined, where or [], idle_for, older_than)
     async with looking(store, app) as look:
         found = [row_of(one) async for one in selection.of(look, after, limit)]
     columns = {

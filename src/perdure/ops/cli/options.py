@@ -12,7 +12,8 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -59,7 +60,9 @@ AppOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="JSON on stdout: a line a row, or one document.")
 ]
-FullOption = Annotated[bool, typer.Option("--full", help="Cut nothing, however long it is.")]
+FullOption = Annotated[
+    bool, typer.Option("--full", help="Show long values at length: up to 10,000 elements each.")
+]
 LimitOption = Annotated[
     int, typer.Option("--limit", "-n", min=1, help="So many rows at most.", show_default=True)
 ]
@@ -102,10 +105,10 @@ def add(app: typer.Typer, name: str, command: Command, **options: Any) -> None:
 
 
 def _run(command: Command, given: dict[str, Any]) -> int:
-    _log_to_stderr(logging.WARNING)
     output = Output(bool(given.get("as_json")))
     try:
-        return asyncio.run(command(**given)) or Exit.OK
+        with _logs_on_stderr():
+            return asyncio.run(command(**given)) or Exit.OK
     except PerdureError as error:
         output.error(error)
         return exit_of(error)
@@ -122,10 +125,16 @@ class _Safe(logging.Formatter):
         return safe_lines(super().format(record))
 
 
-def _log_to_stderr(level: int) -> None:
+@contextmanager
+def _logs_on_stderr() -> Iterator[None]:
+    """What perdure and the user's code log, from WARNING on; ``run`` lowers that."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Safe("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def instance_of(named: str) -> tuple[str, str]:

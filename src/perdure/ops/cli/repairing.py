@@ -28,7 +28,13 @@ from perdure.ops.cli.options import (
     instance_of,
 )
 from perdure.ops.cli.output import Output
-from perdure.ops.cli.select import Selection, StatusOption, WhereOption
+from perdure.ops.cli.select import (
+    IdleOption,
+    OlderOption,
+    Selection,
+    StatusOption,
+    WhereOption,
+)
 from perdure.ops.cli.targets import Target
 
 __all__ = ["MANY", "deadline_cancel", "deadline_set", "mark_done", "of_many", "restart", "skip"]
@@ -66,6 +72,8 @@ def of_many(do: str, help_text: str) -> Any:
             bool, typer.Option("--quarantined", help="All that are set aside.")
         ] = False,
         where: WhereOption = None,
+        idle_for: IdleOption = None,
+        older_than: OlderOption = None,
         by: ByOption = None,
         dry_run: DryRunOption = False,
         yes: YesOption = False,
@@ -74,7 +82,7 @@ def of_many(do: str, help_text: str) -> Any:
         app: AppOption = None,
         as_json: JsonOption = False,
     ) -> Exit:
-        selection = Selection(saga, status, quarantined, where or [])
+        selection = Selection(saga, status, quarantined, where or [], idle_for, older_than)
         names = list(instances or [])
         is_one = len(names) == 1 and selection.is_everything
         if bool(names) != selection.is_everything:

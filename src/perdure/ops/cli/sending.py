@@ -33,6 +33,7 @@ from perdure.ops.cli.targets import Ask, Target
 __all__ = ["enqueue", "publish", "send"]
 
 CONCURRENCY = 64
+SHOWN = 3
 
 TypeArgument = Annotated[str, typer.Argument(metavar="TYPE", help="The message's type name.")]
 DataArgument = Annotated[
@@ -103,8 +104,10 @@ async def publish(
         raise failed[0]
     if as_json:
         output.rows([one for listed in receipts for one in listed], {})
-    for error in failed[:10]:
+    for error in failed[:SHOWN]:
         output.error(error)
+    if len(failed) > SHOWN:
+        output.note(f"… and {len(failed) - SHOWN} more that failed")
     count = sum(map(len, receipts))
     output.note(f"{len(receipts)} of {len(events)} events published, to {count} instances")
     return Exit.FAILED if failed else Exit.OK

@@ -23,6 +23,7 @@ __all__ = ["LINE_BYTES_MAX", "VERSION", "BadRequest", "Refused", "Request"]
 VERSION = 1
 LINE_BYTES_MAX = 8 * 1024 * 1024
 """Room for a message of the largest size that runtimes take by default, escaped."""
+TEXT_CHARS_MAX = 10_000
 
 
 class BadRequest(PerdureError):
@@ -72,12 +73,12 @@ def answer(number: int | None, result: Any) -> bytes:
 
 def refusal(number: int | None, error: BaseException) -> bytes:
     """The line that says why nothing was done. ``number`` None: the connection is given up."""
-    told = {"type": type(error).__name__, "problem": str(error)}
+    told = {"type": type(error).__name__, "problem": _cut(str(error))}
     if isinstance(error, PerdureError):
-        told["problem"] = error.problem
+        told["problem"] = _cut(error.problem)
         for name in ("saga", "correlation_id", "remedy"):
             if (value := getattr(error, name)) is not None:
-                told[name] = value
+                told[name] = _cut(value)
     return _line({"v": VERSION, "id": number, "ok": False, "error": told})
 
 
@@ -109,6 +110,12 @@ def _object(line: bytes) -> dict[str, Any]:
 
 def _line(said: Mapping[str, Any]) -> bytes:
     return json.dumps(said, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+
+
+def _cut(text: str) -> str:
+    """An error may carry what a message held, however long."""
+    clean = text[:TEXT_CHARS_MAX].encode("utf-8", "backslashreplace").decode()
+    return clean if len(text) <= TEXT_CHARS_MAX else f"{clean}… ({len(text):,} characters in all)"
 
 
 def _short(value: object) -> str:
