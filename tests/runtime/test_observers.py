@@ -371,9 +371,11 @@ async def test_a_full_mailbox_is_a_refusal(memory, heard):
         first, second = adding(runtime, ref, 1, 2)
         with pytest.raises(MailboxFull):
             await second
+        with pytest.raises(MailboxFull):
+            await ref.ask(Added("x", 3), block=False)
         memory.release()
         await first
-    assert heard.of(SendRefused) == [SendRefused("Ledger", "x", "MailboxFull")]
+    assert heard.of(SendRefused) == [SendRefused("Ledger", "x", "MailboxFull")] * 2
 
 
 # Observers and their mistakes

@@ -21,7 +21,13 @@ from perdure.core.outcome import Encoder, Outcome
 from perdure.core.outgoing import SAGAS
 from perdure.core.saga import Definition
 from perdure.core.sharing import Sharing
-from perdure.errors import Escalated, OutcomeUnknown, PublishFailed, StoreError
+from perdure.errors import (
+    Escalated,
+    OutcomeUnknown,
+    PerdureError,
+    PublishFailed,
+    StoreError,
+)
 from perdure.failpoints import Point
 from perdure.member import Opening
 from perdure.messages import Message, Metadata, datetime_of
@@ -162,7 +168,11 @@ class Running:
         )
 
     async def _deliver_later(self, delivery: Delivery) -> Receipt:
-        await self.supervisor.admission.enter_later(delivery)
+        try:
+            await self.supervisor.admission.enter_later(delivery)
+        except PerdureError as error:
+            self.supervisor.announcing.refused(delivery, error)
+            raise
         assert delivery.future is not None
         return await delivery.future
 
