@@ -136,6 +136,7 @@ def tried_again_now(world: World) -> None:
         assert view is not None
         if view.status == "completed":
             break
+    assert view is not None, "it was asked for"
     assert view.status == "completed", view
     assert performed(world) == ["pack", "label", "ship printed"], world.effects.all
 

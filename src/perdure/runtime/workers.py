@@ -231,8 +231,7 @@ class Workers:
         self._call(attempt, job, command)
 
     def _call(self, attempt: Attempt, job: Job, command: Any) -> None:
-        row = attempt.row
-        self.attempts[row.position] = attempt
+        self.attempts[attempt.row.position] = attempt
         failpoints.reach(Point.JOB_BEGINS)
         self._events.started(attempt)
         attempt.begin(job, command, self._resources, self._services.spans)
