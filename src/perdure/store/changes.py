@@ -46,8 +46,8 @@ class Changes:
     """The net effect of some entries, per table. What is removed goes before what is put.
 
     ``outbox`` are rows to insert, also in place of a removed one; ``jobs_removed`` may name
-    positions at which there is nothing. Of ``reindexed`` instances all lookups are put, whatever
-    their heads have said before.
+    positions at which there is nothing. Of ``begun`` instances there is no head yet; of
+    ``reindexed`` ones all lookups are put, whatever their heads have said before.
     """
 
     present: Present = field(default_factory=Present)
@@ -56,6 +56,7 @@ class Changes:
     outbox: dict[int, OutboxRow] = field(default_factory=dict)
     deadlines: dict[tuple[str, str], DeadlineRow | None] = field(default_factory=dict)
     heads: dict[str, HeadRow] = field(default_factory=dict)
+    begun: dict[str, None] = field(default_factory=dict)
     reindexed: dict[str, None] = field(default_factory=dict)
     indexed: dict[str, IndexedFields] = field(default_factory=dict)
     consumed: dict[tuple[str, str], None] = field(default_factory=dict)
@@ -81,6 +82,8 @@ class Changes:
             self.deadlines[deadline.instance, deadline.name] = deadline
         if turn.head is not None:
             self.heads[turn.head.instance] = turn.head
+            if row.sequence_nr == 1:
+                self.begun[turn.head.instance] = None
         if turn.consumes_inbox:
             self.consume(row.instance, row.message_id)
         if turn.dead_letter is not None:
