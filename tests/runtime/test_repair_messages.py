@@ -357,7 +357,7 @@ async def test_the_timeout_of_a_stuck_saga_is_put_off_and_it_stays_stuck(scene):
         assert (view.status, view.failure) == (before.status, before.failure)
 
 
-@pytest.mark.parametrize("at", [datetime(2030, 1, 1), "tomorrow", None])  # noqa: DTZ001
+@pytest.mark.parametrize("at", [datetime(2030, 1, 1), "tomorrow", None])
 @quickly
 async def test_what_is_no_moment_is_refused(scene, at):
     async with scene.runtime() as runtime:
