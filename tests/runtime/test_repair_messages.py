@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from perdure import MemoryStore, Runtime, SqlStore, Status
+from perdure import HistoryEntry, MemoryStore, Outcome, Runtime, SqlStore, Status
 from perdure.errors import (
     DefinitionError,
     EncodeError,
@@ -310,6 +310,34 @@ async def test_of_a_message_that_found_no_instance_too(scene, caplog):
         assert "belongs to no instance here" in caplog.text
         ref = await begun(runtime, "late")
         assert (await view_of(runtime, ref)).state.notes == ("early",)
+
+
+@quickly
+async def test_many_letters_are_redriven_by_filter(scene):
+    scene.shop.breaks("charge 100", for_good=True)
+    async with scene.runtime() as runtime:
+        for number in range(5):
+            await begun(runtime, f"s-{number}")
+        scene.shop.mend()
+        repair, found = by_ann(runtime), runtime.dead_letters.list(queue="repair.till")
+        tried = await repair.each(found, "redrive")
+        assert [one.is_done for one in tried] == [True] * 5
+        await runtime.settled()
+        assert await letters(runtime) == []
+        for number in range(5):
+            ref = runtime.ref(Sale, f"s-{number}")
+            assert (await view_of(runtime, ref)).state.charged == 100
+            assert await audited(runtime, ref) == ["redrive by ann"]
+
+
+def test_who_and_why_are_shown_also_when_nobody_can_read_the_rest():
+    plain = {"action": "send", "by": "ann", "why": "so", "text": "sent x", "content": object()}
+    at, kind = datetime.now(UTC), "perdure.Intervention"
+    entry = HistoryEntry(
+        1, at, "m", kind, plain, Outcome.APPLIED, False, [], [], {}, [], None, None, None, None
+    )
+    assert (entry.by, entry.why) == ("ann", "so")
+    assert str(entry.intervention) == "send by ann (so): sent x"
 
 
 # Deadlines

@@ -5,7 +5,7 @@ What is shown is committed. Next to read: ``runtime.py``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,8 @@ from perdure.runtime.supervisor import Supervisor
 __all__ = ["HistoryEntry", "InstanceView", "Sent", "Views", "status_of"]
 
 PAGE = 100
+
+INTERVENTION = "perdure.Intervention"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,14 @@ class HistoryEntry:
     @property
     def intervention(self) -> Intervention | None:
         """What somebody has done to the instance in this turn (its ``text``, ``by``, ``why``)."""
-        return self.message if isinstance(self.message, Intervention) else None
+        if isinstance(self.message, Intervention):
+            return self.message
+        if self.type != INTERVENTION or not isinstance(self.message, Mapping):
+            return None
+        # What it was done with, nobody can read any more; who and why stay known.
+        names = ("action", "by", "why", "text", "about")
+        action, by, why, text, about = (str(self.message.get(name, "")) for name in names)
+        return Intervention(action, by, why, text, about)
 
     @property
     def by(self) -> str:
