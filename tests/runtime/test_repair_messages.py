@@ -7,7 +7,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from perdure import HistoryEntry, MemoryStore, Outcome, Runtime, SqlStore, Status
+from perdure import (
+    HistoryEntry,
+    Job,
+    MemoryStore,
+    Outcome,
+    Runtime,
+    SqlStore,
+    Status,
+    WorkQueue,
+)
 from perdure.errors import (
     DefinitionError,
     EncodeError,
@@ -21,6 +30,7 @@ from perdure.errors import (
 from perdure.testing import FaultyStore
 from tests.runtime.broken import (
     BAD,
+    RARELY,
     Charge,
     Charged,
     Noted,
@@ -29,6 +39,7 @@ from tests.runtime.broken import (
     Refund,
     Sale,
     Scene,
+    Shop,
     audited,
     papers,
 )
@@ -123,6 +134,35 @@ async def test_a_command_that_somebody_has_carried_out_gives_its_result(scene):
         assert (await view_of(runtime, runtime.ref(Sale, "s-1"))).state.charged == 90
         assert await runtime.queue("repair.till").depth() == 0
     assert scene.shop.did == []
+
+
+@quickly
+async def test_a_sequential_queue_keeps_its_order_while_its_first_job_is_repaired(scene):
+    row = WorkQueue("repair.row", sequential=True, retry=RARELY)
+
+    @row.worker
+    async def charge_in_a_row(command: Charge, job: Job, shop: Shop) -> Charged:
+        shop.do(f"charge {command.id}", job)
+        return Charged(command.id)
+
+    scene.members = [Sale, row]
+    scene.shop.breaks("charge s-1")
+    async with scene.runtime(queue_window=1) as runtime:
+        ref = await begun(runtime, "s-1")
+        for number in range(2, 6):
+            await begun(runtime, f"s-{number}")
+        assert scene.shop.did == []
+        await by_ann(runtime).set_deadline(ref, "remind", scene.clock.now + timedelta(days=9))
+        with pytest.raises(NotRepairable):
+            await by_ann(runtime).mark_done(ref, "other")
+        await by_ann(runtime).mark_done(runtime.ref(Sale, "s-3"), "repair.sale/s-3/1/0")
+        await runtime.settled()
+        assert scene.shop.did == []
+        scene.shop.mend()
+        await by_ann(runtime).retry(ref)
+        await scene.clock.advance(timedelta(0))
+        await runtime.settled()
+    assert scene.shop.did == ["charge s-1", "charge s-2", "charge s-4", "charge s-5"]
 
 
 @quickly
