@@ -47,6 +47,7 @@ from perdure.core.instance import Instance
 from perdure.core.outcome import Encoder, record_of
 from perdure.core.turn import step
 from perdure.messages import Message, datetime_of
+from perdure.ops.health import Thresholds, health
 from perdure.process_manager import define
 from perdure.runtime.definitions import codec_of
 from perdure.store.find_statements import counting, finding
@@ -58,6 +59,7 @@ TARGET_WRITER = 0.9
 GROUP = 5_000
 MONTH_MS = 30 * 86_400_000
 PAGE = 100
+EXPECTED = Thresholds(average_duration=timedelta(hours=1), max_process_age=timedelta(days=20))
 
 
 @message(name="bench.Sold")
@@ -261,6 +263,7 @@ def _questions(runtime: Runtime, instances: int) -> dict[str, Question]:
             HeadQuery(saga, running, HeadOrder.STARTED, high=old_ms(), limit=10_000)
         ),
         "bytes of the store": store.size,
+        "health": lambda: health(runtime, EXPECTED),
     }
 
 

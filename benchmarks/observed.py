@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -89,19 +90,30 @@ def _transitions(runtime: Runtime) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+@contextmanager
+def _nothing(runtime: Runtime) -> Iterator[None]:
+    yield
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Something that observes a runtime while it is switched on; ``target`` None: only shown."""
+    """Something that observes a runtime: while it is switched on, or as an argument of it.
+
+    ``target`` None: the ratio is shown, and not judged.
+    """
 
     name: str
-    switch_on: Callable[[Runtime], AbstractContextManager[None]]
+    switch_on: Callable[[Runtime], AbstractContextManager[None]] = _nothing
+    options: Callable[[], Mapping[str, Any]] = dict
     target: float | None = TARGET
 
+
+OFF = Variant("off", target=None)
 
 VARIANTS = (
     Variant("metrics", _metrics),
     Variant("transitions logged", _transitions),
-    Variant("every event heard", _observed, None),
+    Variant("every event heard", _observed, target=None),
 )
 
 
@@ -110,7 +122,7 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
     measures: list[tuple[str, Measure]] = []
     for variant in VARIANTS:
         measures += [
-            (f"before {variant.name}", _measure(bench, sizes, f"off, {variant.name}", None)),
+            (f"before {variant.name}", _measure(bench, sizes, f"off, {variant.name}", OFF)),
             (variant.name, _measure(bench, sizes, variant.name, variant)),
         ]
     rounds = run_rounds(bench, measures)
@@ -133,15 +145,13 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
     return result
 
 
-def _measure(bench: Bench, sizes: Sizes, name: str, variant: Variant | None) -> Measure:
+def _measure(bench: Bench, sizes: Sizes, name: str, variant: Variant) -> Measure:
     def measure() -> Mapping[str, float]:
         with bench.fresh() as path:
 
             async def main() -> dict[str, float]:
-                async with runtime_over(path) as runtime:
+                async with runtime_over(path, **variant.options()) as runtime:
                     refs = await open_all(runtime, names(sizes.instances))
-                    if variant is None:
-                        return await _turns(runtime, refs)
                     with variant.switch_on(runtime):
                         return await _turns(runtime, refs)
 

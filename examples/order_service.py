@@ -7,7 +7,7 @@
          -H 'content-type: application/json' -d '{"customer": "ada", "item": "lamp", "amount": 40}'
 
     POST   /orders                an order is placed (Idempotency-Key: once, however often it comes)
-    GET    /orders                ?customer=ada&status=running
+    GET    /orders                ?customer=ada&status=running, and &after=… for the next page
     GET    /orders/{id}           where it stands
     POST   /orders/{id}/payment   its payment has arrived (Idempotency-Key)
     DELETE /orders/{id}           it is cancelled, if it is not paid yet
@@ -39,6 +39,7 @@ from perdure import (
     CommandFailed,
     Effects,
     Exponential,
+    Indexed,
     InstanceView,
     Job,
     NonRetryable,
@@ -119,7 +120,7 @@ class PaymentRefunded:
 
 @dataclass(frozen=True)
 class OrderState:
-    customer: str = ""
+    customer: Indexed[str] = ""
     item: str = ""
     amount: int = 0
     status: str = "new"
@@ -258,16 +259,14 @@ async def search(
     orders: Orders,
     customer: str | None = None,
     status: Status | None = None,
-    after: str = "",
+    after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> Sequence[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    async for view in orders.instances(Order, status=status, after=after):
-        if customer in (None, view.state.customer):
-            found.append(shown(view))
-            if len(found) == limit:
-                break
-    return found
+) -> dict[str, Any]:
+    where = {} if customer is None else {"customer": customer}
+    views = orders.find(Order, status=status, where=where, after=after, limit=limit)
+    found = [view async for view in views]
+    more = found[-1].cursor if len(found) == limit else None
+    return {"orders": [shown(view) for view in found], "after": more}
 
 
 @app.get("/orders/{order_id}")

@@ -22,6 +22,7 @@ from benchmarks import (
     rehydrate,
     residents,
     throughput,
+    traced,
     work,
 )
 from benchmarks.counting import CountingStore
@@ -57,6 +58,7 @@ RUNS: dict[str, Callable[[Bench], Result]] = {
     "find": lambda bench: find.run(
         bench, find.Sizes(instances=300, asked=2, writers=5, turns=3, plans=True)
     ),
+    "traced": lambda bench: traced.run(bench, traced.Sizes(instances=5, turns=3, orders=5)),
     "grown": lambda bench: grown.run(
         bench, grown.Sizes(instances=20, working_set=10, empty_instances=5, turns=20)
     ),

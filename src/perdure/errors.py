@@ -71,7 +71,8 @@
 ``Exception``, so that nobody takes it for a step that failed.
 
 An error names the saga and the correlation id it concerns and says what to do.
-Next to read: ``workflow_errors.py``; ``messages.py`` and ``effects.py``, what sagas exchange.
+Next to read: ``store_errors.py``, ``workflow_errors.py``; ``messages.py`` and ``effects.py``, what
+sagas exchange.
 """
 
 from __future__ import annotations
@@ -81,6 +82,18 @@ from typing import Any
 
 from perdure.error_base import DefinitionError as DefinitionError
 from perdure.error_base import PerdureError as PerdureError
+from perdure.store_errors import CorruptRecord as CorruptRecord
+from perdure.store_errors import Fenced as Fenced
+from perdure.store_errors import Gone as Gone
+from perdure.store_errors import NotADatabase as NotADatabase
+from perdure.store_errors import SchemaTooNew as SchemaTooNew
+from perdure.store_errors import SchemaTooOld as SchemaTooOld
+from perdure.store_errors import SequenceConflict as SequenceConflict
+from perdure.store_errors import StoreError as StoreError
+from perdure.store_errors import StoreFull as StoreFull
+from perdure.store_errors import StoreLocked as StoreLocked
+from perdure.store_errors import StoreNotWritable as StoreNotWritable
+from perdure.store_errors import StoreUnavailable as StoreUnavailable
 from perdure.workflow_errors import AskedTwice as AskedTwice
 from perdure.workflow_errors import ChildFailed as ChildFailed
 from perdure.workflow_errors import ForeignAwait as ForeignAwait
@@ -297,51 +310,3 @@ class UnknownVersion(DecodeError):
 
 class LimitExceeded(CodecError):
     """Too many bytes, elements or levels of nesting."""
-
-
-class StoreError(PerdureError):
-    """The store refused or failed."""
-
-
-class StoreUnavailable(StoreError):
-    """The store cannot be opened, read or written now."""
-
-
-class StoreNotWritable(StoreUnavailable):
-    """The path does not exist or may not be written."""
-
-
-class StoreFull(StoreUnavailable):
-    """No space is left on the store's disk."""
-
-
-class NotADatabase(StoreError):
-    """The file is something else than a perdure database."""
-
-
-class SchemaTooNew(StoreError):
-    """The store was written by a newer version of perdure."""
-
-
-class SchemaTooOld(StoreError):
-    """The store was written by an older version of perdure, in a format this one cannot read."""
-
-
-class StoreLocked(StoreError):
-    """Another runtime owns the store."""
-
-
-class SequenceConflict(StoreError):
-    """The turn's sequence number is not the next one of its instance."""
-
-
-class Gone(StoreError):
-    """The job or dead letter to be changed, or the turn to be shown, is not there any more."""
-
-
-class Fenced(StoreError):
-    """The turn's epoch is over: another owner has taken the store since."""
-
-
-class CorruptRecord(StoreError):
-    """A stored row fails its checksum, or rows are missing."""

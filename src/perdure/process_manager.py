@@ -38,7 +38,6 @@ from perdure.effects import Effect, Effects, Fail
 from perdure.errors import DuplicateHandler
 from perdure.messages import (
     CommandFailed,
-    ExternalEvent,
     Metadata,
     TimeoutReached,
     TypeInfo,
@@ -252,7 +251,7 @@ def define(saga: type[ProcessManager[Any]]) -> Definition:
         initial_state=one.initial_state,
         correlate=one.correlate,
         choose=_chooser(one),
-        apply=_folder_by_hand(one) if by_hand else _folder(one),
+        apply=_folder_by_hand(one) if by_hand else tables.folder(one),
         compensate=one.compensate,
         timeout=timeout_of(one),
         timeout_retry=policy_of(saga, "timeout_retry"),
@@ -267,6 +266,7 @@ def define(saga: type[ProcessManager[Any]]) -> Definition:
         deadlines=_deadlines(saga),
         copies_state=not is_immutable(state_class),
         indexed=indexed_fields(saga.name, state_class),
+        takes=None if _deadlines(saga) is None else partial(tables.taken, interests),
     )
 
 
@@ -308,17 +308,6 @@ def _chooser_by_tables(
         return plain.get(type(event)) or saga.choose(state, event, metadata)
 
     return choose
-
-
-def _folder(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Any]:
-    """As ``apply`` by the tables, with one look-up: it is called for every event ever folded."""
-    appliers = {kind: call.__get__(saga) for kind, call in saga.declarations.appliers.items()}
-
-    def fold(state: Any, event: Any, metadata: Metadata) -> Any:
-        applier = appliers.get(event.type if type(event) is ExternalEvent else type(event))
-        return state if applier is None else applier(state, event, metadata)
-
-    return fold
 
 
 def _kinds(saga: type[ProcessManager[Any]]) -> dict[type | str, tuple[VerdictKind, bool]] | None:

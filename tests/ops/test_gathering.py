@@ -260,14 +260,18 @@ async def test_a_job_that_nobody_takes_lags_and_one_that_is_worked_on_does_not(s
 @quickly
 async def test_deadlines_that_do_not_fire_lag_unless_their_instance_is_set_aside(store, clock):
     async with running(store, clock, Order, Fragile) as runtime:
-        await runtime.publish(Placed("o-1", "deadline"))
-        await tell(runtime, "o-1", "raise", saga=Fragile)
-        await clock.advance(timedelta(minutes=59))
-    clock = SimulatedClock(clock.now + timedelta(minutes=3))
+        for id_ in (f"f-{n}" for n in range(25)):
+            await runtime.send(runtime.ref(Fragile, id_), Placed(id_, "deadline"))
+            await tell(runtime, id_, "raise", saga=Fragile)
+        await clock.advance(timedelta(minutes=8))
+        await runtime.send(runtime.ref(Order, "o-1"), Placed("o-1", "deadline"))
+        await clock.advance(timedelta(minutes=54))
+        assert texts(await health(runtime, PLAIN)) == ["25 instances quarantined"]
+    clock = SimulatedClock(clock.now + timedelta(minutes=8))
     async with running(store, clock, Fragile) as runtime:  # nobody runs Order any more
         assert texts(await health(runtime, PLAIN)) == [
             "Lag: the oldest of the deadlines has been due for 2 min",
-            "1 instance quarantined",
+            "25 instances quarantined",
         ]
 
 

@@ -61,6 +61,11 @@ TABLE = [
         WARNING,
         "7 processes of Order appear stuck (4 without anything happening for 7 d)",
     ),
+    (
+        saga(old=1000),
+        WARNING,
+        "1000 or more processes of Order not ended within 30 d",
+    ),
     (saga(old=2), WARNING, "2 processes of Order not ended within 30 d"),
     (of(deadline_late_s=60.0), None, ""),
     (

@@ -7,12 +7,13 @@ import re
 import shutil
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -211,6 +212,7 @@ async def test_totals_and_what_is_active_come_from_the_store(store, registry):
     assert found["perdure_processes_completed_total Ledger"] == 1
     assert found["perdure_active_processes Ledger"] == 2
     assert found["perdure_stuck_processes Question"] == 1
+    assert found["perdure_active_processes Question"] == 1
     assert found["perdure_store_size_bytes"] > 0
     assert found["perdure_turns_total applied Ledger"] == 0
 
@@ -248,9 +250,11 @@ async def test_nothing_is_read_while_nobody_scrapes(memory, registry):
     async with Runtime(memory, [Ledger]) as runtime:
         metrics = Metrics(runtime, registry)
         await open_ledger(runtime)
-        assert memory.calls["tallies"] == memory.calls["backlog"] == 0
+        memory.calls.clear()
+        await open_ledger(runtime, "y")
+        assert memory.calls["tallies"] == memory.calls["backlog"] == memory.calls["size"] == 0
         await asyncio.gather(metrics.refresh(), metrics.refresh())
-        assert memory.calls["tallies"] == memory.calls["backlog"] == 1
+        assert memory.calls["tallies"] == memory.calls["backlog"] == memory.calls["size"] == 1
         generate_latest(registry)  # on the loop: as it was read last
         assert memory.calls["tallies"] == 1
 
@@ -279,6 +283,31 @@ async def test_what_waits_shows_while_it_does(memory, registry):
     assert found["perdure_queue_paused work"] == 1
     assert found["perdure_queue_oldest_job_seconds work"] > 0
     assert found["perdure_resident_processes"] == 1
+
+
+@quickly
+async def test_scraped_over_http_from_other_threads_while_turns_are_taken(store, registry):
+    async with Runtime(store, [Ledger], Settings(residents_max=3)) as runtime:
+        Metrics(runtime, registry)
+        server, thread = start_http_server(0, "127.0.0.1", registry)
+        try:
+            url = f"http://127.0.0.1:{server.server_port}/metrics"
+            scrapes = [asyncio.to_thread(fetch, url) for _ in range(8)]
+            opened = [open_ledger(runtime, f"o-{n}") for n in range(100)]
+            texts = (await asyncio.gather(*scrapes, *opened))[: len(scrapes)]
+            last = figures(await asyncio.to_thread(fetch, url))
+        finally:
+            await asyncio.to_thread(server.shutdown)
+            server.server_close()
+            thread.join()
+    assert all(figures(text)["perdure_store_up"] == 1 for text in texts)
+    assert last["perdure_turns_total applied Ledger"] == 100
+    assert last["perdure_active_processes Ledger"] == 100
+
+
+def fetch(url):
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
 
 
 # Registries

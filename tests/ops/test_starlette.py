@@ -236,6 +236,7 @@ def failing() -> Starlette:
         ("InstanceAlreadyExists", 409, None),
         ("MessageNotHandled", 409, None),
         ("CorrelationFailed", 422, None),
+        ("InvalidQuery", 422, None),
         ("EncodeError", 422, None),
         ("LimitExceeded", 413, None),
         ("HandlerFailed", 500, None),

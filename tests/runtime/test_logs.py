@@ -19,17 +19,24 @@ from perdure import (
     starts,
     stops,
 )
+from perdure.observer import ProcessStopped
 from perdure.runtime.logs import _LOGGERS, FIELDS, about, on_one_line
 from tests.runtime.errands import Asked, Do, Errand, desk, errands, queue_of
 from tests.runtime.flaky import begun, flaky, send
+from tests.runtime.heard import Heard
 from tests.runtime.support import open_ledger, quickly, reopened
 from tests.runtime.test_ordered_sagas import Trip, World, saga_of
-from tests.sagas import Added, Closed, Ledger, Opened
+from tests.sagas import TRIED, Added, Closed, Ledger, Opened
 
 FORMAT = (
     "%(levelname)s %(name)s [%(saga)s %(correlation_id)s %(message_id)s %(attempt)s] %(message)s"
 )
 SOURCE = Path(__file__).parents[2] / "src" / "perdure"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_tried():
+    TRIED.clear()
 
 
 @pytest.fixture
@@ -124,6 +131,32 @@ async def test_an_enum_is_shown_by_its_text_or_its_name(memory, lines):
         "Lamp l: none -> red on logs-test.Switched",
         "Lamp l: red -> GREEN (completed) on logs-test.Broken",
     ]
+
+
+@message(name="logs-test.Shy")
+class Shy:
+    @property
+    def status(self):
+        raise ValueError("not to be asked")
+
+
+@quickly
+async def test_a_status_that_cannot_be_read_harms_no_turn_and_no_observer(memory, lines):
+    class Recluse(ProcessManager[Shy]):
+        name = "Recluse"
+
+        @starts(Switched, by="id")
+        def switched(self, state, event, do): ...
+
+        @stops(Broken, by="id")
+        def broken(self, state, event, do): ...
+
+    heard = Heard()
+    async with Runtime(memory, [Recluse], observers=[heard]) as runtime:
+        await runtime.publish(Switched("r"))
+        await runtime.publish(Broken("r"))
+    assert heard.one(ProcessStopped).status == "completed"
+    assert len([line for line in lines("perdure.observers") if line.startswith("ERROR")]) == 1
 
 
 @quickly

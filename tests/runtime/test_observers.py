@@ -41,6 +41,7 @@ from perdure.observer import (
     SnapshotTaken,
     TurnCommitted,
 )
+from perdure.runtime.saga_actor import SagaActor
 from perdure.testing import FaultyStore
 from tests.runtime.errands import Asked, Do, Errand, Undoing, desk, queue_of
 from tests.runtime.flaky import begun, send
@@ -184,6 +185,27 @@ async def test_a_turn_whose_commit_failed_is_told_once_it_is_known_to_be_durable
     assert [one.command_id for one in heard.of(CommandSent)] == [
         f"Ledger/x/{n}/0" for n in (2, 3, 4)
     ]
+
+
+@quickly
+async def test_turns_behind_one_that_could_not_be_settled_are_told_once(
+    store, heard, monkeypatch, caplog
+):
+    settle = SagaActor.on_committed
+    failed: list[Any] = []
+
+    def fails_once(actor, turn):
+        if turn.after.sequence_nr == 2 and not failed:
+            failed.append(turn)
+            raise RuntimeError("a mistake of ours")
+        settle(actor, turn)
+
+    monkeypatch.setattr(SagaActor, "on_committed", fails_once)
+    async with ledgers(store, heard) as runtime:
+        ref = await open_ledger(runtime)
+        await asyncio.gather(*adding(runtime, ref, 1, 2, 3))
+    assert failed
+    assert [one.sequence_nr for one in heard.of(TurnCommitted)] == [1, 2, 3, 4]
 
 
 @quickly
@@ -349,9 +371,11 @@ async def test_a_full_mailbox_is_a_refusal(memory, heard):
         first, second = adding(runtime, ref, 1, 2)
         with pytest.raises(MailboxFull):
             await second
+        with pytest.raises(MailboxFull):
+            await ref.ask(Added("x", 3), block=False)
         memory.release()
         await first
-    assert heard.of(SendRefused) == [SendRefused("Ledger", "x", "MailboxFull")]
+    assert heard.of(SendRefused) == [SendRefused("Ledger", "x", "MailboxFull")] * 2
 
 
 # Observers and their mistakes

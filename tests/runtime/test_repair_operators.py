@@ -39,7 +39,7 @@ from tests.runtime.broken import (
     audited,
     papers,
 )
-from tests.runtime.support import quickly, view_of
+from tests.runtime.support import quickly, rounds, until, view_of
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -341,9 +341,13 @@ async def test_a_repair_whose_answer_is_lost_is_done_once(scene):
     async with scene.runtime(retry_pause_s=0.001) as runtime:
         ref = await trip_at(runtime, scene)
         scene.store.fail_writes(1, after_commit=True)
+        writes = scene.store.writes
         asked = asyncio.create_task(by_ann(runtime).mark_done(ref, "fly", {"seat": "9"}))
+        await until(lambda: scene.store.writes > writes)
+        await rounds()
         while not asked.done():
             await scene.clock.advance(timedelta(seconds=1))
+            await rounds()
         assert (await asked).sequence_nr is not None
         await runtime.settled()
         assert await audited(runtime, ref) == ["mark_done by ann"]

@@ -37,7 +37,7 @@ from perdure.approvals import submit
 from perdure.testing import SimulatedClock
 from tests.runtime.support import quickly, until, view_of
 from tests.runtime.walks import DAY, Met, Trail, runtime_of, set_out, walk
-from tests.sagas import Added, Alarm, Armed, Ledger, Opened
+from tests.sagas import Added, Alarm, AlarmState, Armed, Ledger, Opened
 
 
 @message(name="why-test.Begun")
@@ -280,6 +280,47 @@ async def test_deadlines_and_what_it_takes():
             "runtime-test.added", "runtime-test.closed", "runtime-test.disarmed",
         )  # fmt: skip
         assert deadline.text == 'Deadline "a" is due at 2026-01-01 03:12:00 UTC (in 3 h 12 min).'
+
+
+class Guarded(ProcessManager[AlarmState]):
+    """Takes what its state lets it take."""
+
+    name = "Guarded"
+
+    @starts(Opened, by="id")
+    def opened(self, state: AlarmState, event: Opened, do: Effects) -> None: ...
+
+    @continues(Added, by="id", when="on")
+    def added(self, state: AlarmState, event: Added, do: Effects) -> None: ...
+
+    @continues(Armed, by="id", when="off")
+    def armed(self, state: AlarmState, event: Armed, do: Effects) -> None: ...
+
+    @continues(Begun, by="id", when=lambda state: state.no_such_field)
+    def begun(self, state: AlarmState, event: Begun, do: Effects) -> None: ...
+
+
+class Plainly(Guarded):
+    name = "Plainly"
+
+    @continues(Begun, by="id", when="off")
+    def begun(self, state: AlarmState, event: Begun, do: Effects) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("saga", "names"),
+    [
+        (Plainly, ("runtime-test.added",)),
+        (Guarded, ("runtime-test.added", "runtime-test.armed", "why-test.Begun")),
+    ],
+)
+@quickly
+async def test_it_says_what_is_taken_in_this_state_as_far_as_its_guards_can_tell(saga, names):
+    async with Runtime(MemoryStore(), [saga]) as runtime:
+        ref = runtime.ref(saga, "x")
+        await runtime.send(ref, Opened("x"))
+        [waits] = await runtime.why_waiting(ref)
+        assert waits.names == names
 
 
 @quickly

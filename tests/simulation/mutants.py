@@ -11,13 +11,17 @@ from contextlib import contextmanager
 from typing import NamedTuple
 from unittest import mock
 
+from perdure.core import course
 from perdure.core.work import QueueState
+from perdure.runtime import saga_actor
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.holding import Aside
+from perdure.runtime.measures import Measure
 from perdure.runtime.pending import Pending
 from perdure.runtime.quarantine import Quarantine
 from perdure.runtime.saga_actor import SagaActor
+from perdure.runtime.seizing import Seizing
 from perdure.runtime.settling import Settling
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.telling import Telling
@@ -125,7 +129,7 @@ MUTANTS = {
         Mutant(Dispatcher, "doubtful", "self._read_back.doubtful(rows)", "pass"), "lists", 1
     ),
     "a failed commit is taken for written": Planted(
-        Mutant(Pending, "unknown", "self.actor.on_lost(error)", "self.written()"), "lists", 0
+        Mutant(Pending, "lost", "self.actor.on_lost(error)", "self.written()"), "lists", 0
     ),
     "memory is kept after a commit in doubt": Planted(
         Mutant(
@@ -290,6 +294,33 @@ MUTANTS = {
         ),
         "quarantine",
         15,
+    ),
+    "what goes with a repair is not written": Planted(
+        Mutant(saga_actor, "step_in", "record.repairs = repair.settlements", "pass"),
+        "operators",
+        0,
+    ),
+    "what goes with a repair is written by itself, before": Planted(
+        Mutant(
+            saga_actor,
+            "step_in",
+            "record.repairs = repair.settlements",
+            "from perdure.runtime.job_tickets import Awaited;"
+            " [services.commit.submit(Awaited(one)) for one in repair.settlements]",
+        ),
+        "edited",
+        0,
+    ),
+    "repaired jobs are not handed back": Planted(
+        Mutant(Seizing, "give_back", "self._reading.start()", "pass"), "retried", 0
+    ),
+    "what is done again keeps its key": Planted(
+        Mutant(course, "key_of", "if step in state.again else key", "if False else key"),
+        "restarted",
+        0,
+    ),
+    "a dead letter stays when it is redriven": Planted(
+        Mutant(Measure, "settlements", "letter=letter.position, ", ""), "edited", 0
     ),
 }
 """By what is wrong then."""

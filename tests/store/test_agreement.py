@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from perdure.core.commit import Entry, OutboxRow, Status, TurnRecord
 from perdure.store import read_statements as queries
+from perdure.store.backlog import read_backlog
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import InstanceRows
 from perdure.store.sql_load import load_instances
@@ -191,6 +192,7 @@ async def agree_on_jobs(connection: sqlite3.Connection, memory: MemoryStore) -> 
     assert unplaced(found) == unplaced(await memory.inbox_due((1, "Order/a", "m-2")))
     assert read_page(connection, queries.QUEUES_ALL, []) == await memory.queues()
     assert read_depths(connection) == await memory.queue_depths()
+    assert read_backlog(connection) == await memory.backlog()
     assert read_quarantines(connection) == (await memory.quarantines(), [])
     assert read_inbox_sizes(connection, NAMES) == await memory.inbox_sizes(NAMES)
     assert read_figures(connection) == await memory.queue_figures()

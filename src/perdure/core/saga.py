@@ -108,7 +108,8 @@ class Definition:
     ``salvage(state, event, metadata, error)`` gives the effects of a turn in place of those that
     could not be had, or not be carried out (None: the turn fails). ``repairs`` is how its steps are
     repaired by hand, None for a saga without steps. ``indexed`` are the fields by which its
-    instances are found, by name.
+    instances are found, by name. ``takes(state)`` are the interests that are handled in this state,
+    None: that cannot be said.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Definition:
     salvage: Callable[[Any, Any, Metadata, Exception], Iterable[Effect]] | None = None
     repairs: Repairs | None = None
     indexed: tuple[IndexedField, ...] = ()
+    takes: Callable[[Any], Collection[type | str]] | None = None
 
     _frozen: dict[type, bool] = field(default_factory=dict, repr=False, compare=False)
 

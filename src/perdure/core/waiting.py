@@ -128,9 +128,7 @@ def _ended(facts: Facts) -> WaitingFor:
     if facts.status is Status.COMPLETED:
         return WaitingFor(WaitKind.COMPLETED, f"It completed at {at}.", since=since)
     why = f": {harmless(facts.detail)}" if facts.detail else ""
-    return WaitingFor(
-        WaitKind.FAILED, f"It has failed, {at}{why}.", since=since, error=facts.detail
-    )
+    return WaitingFor(WaitKind.FAILED, f"It failed at {at}{why}.", since=since, error=facts.detail)
 
 
 def _stuck(facts: Facts) -> list[WaitingFor]:

@@ -85,7 +85,7 @@ def _standing(facts: Facts, row: OutboxRow) -> _Standing:
     if before is not None:
         return before
     queue = facts.queues.get(row.target, QueueFact())
-    if row.target == SAGAS:
+    if row.target == SAGAS and row.due_at_ms <= facts.now_ms:
         sent = when(row.created_at_ms, facts.now_ms)
         return _Standing(3, f"is on its way to another saga, sent at {sent}")
     running = None if queue.running is None else queue.running.get(row.position)

@@ -6,6 +6,7 @@ Next to read: ``runtime/gathering_facts.py``, which asks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from perdure.core.commit import OutboxRow
 from perdure.core.instance import Instance
@@ -37,7 +38,7 @@ class DistantSight:
         names = {row.target for row in jobs} - {SAGAS}
         return await paused_queues(self._reading, names) if names else {}
 
-    def takes(self, saga: str) -> tuple[str, ...] | None:
+    def takes(self, saga: str, state: Any) -> tuple[str, ...] | None:
         """See ``Sight.takes``."""
         definition = self._instances.definitions.get(saga)
-        return None if definition is None else interests_of(definition)
+        return None if definition is None else interests_of(definition, state)

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 
 from perdure.runtime.vitals import Vitals
 
-__all__ = ["Facts", "QueueFacts", "SagaFacts", "StoreFacts"]
+__all__ = ["COUNTED_MAX", "Facts", "QueueFacts", "SagaFacts", "StoreFacts"]
+
+
+COUNTED_MAX = 1_000
+"""More than so many idle or old ones are not counted: by then it is the same news."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +25,7 @@ class SagaFacts:
     ``ended`` of the last ones that ended were looked at: ``failed`` of them failed, the completed
     ones took ``average_s`` on average (None: there is none). ``stuck`` have that status; ``idle``
     run, and nothing has happened to them for too long; ``old`` have not ended, and began too long
-    ago.
+    ago; neither is counted beyond ``COUNTED_MAX``.
     """
 
     saga: str

@@ -20,7 +20,7 @@ from perdure.core.commit import DeadlineRow, HeadRow, InboxRow, OutboxRow, Statu
 from perdure.core.head_query import HeadQuery, Order
 from perdure.core.tally import TallyRow
 from perdure.errors import StoreError
-from perdure.ops.facts import Facts, QueueFacts, SagaFacts, StoreFacts
+from perdure.ops.facts import COUNTED_MAX, Facts, QueueFacts, SagaFacts, StoreFacts
 from perdure.ops.thresholds import Thresholds
 from perdure.runtime.clock import Clock
 from perdure.runtime.runtime import Runtime
@@ -31,8 +31,7 @@ from perdure.store.protocol import Store
 __all__ = ["facts_of_runtime", "facts_of_store"]
 
 PAGE = 1_000
-COUNTED_MAX = 10_000
-"""More than so many are not counted: by then it is the same news."""
+FIRST_PAGE = 20
 UNFINISHED = (Status.RUNNING, Status.STUCK)
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -146,12 +145,13 @@ class _Reading:
     # What is due
 
     async def _deadline_late_s(self, aside: set[str]) -> float:
-        after = (-1, "", "")
-        while rows := await self._store.deadlines(after, PAGE):
+        after, limit = (-1, "", ""), FIRST_PAGE
+        while rows := await self._store.deadlines(after, limit):
             due = self._first_due(rows, aside)
-            if due is not None or rows[-1].due_at_ms > self._at_ms:
-                return due or 0.0
+            if due is not None:
+                return due
             after = (rows[-1].due_at_ms, rows[-1].instance, rows[-1].name)
+            limit = PAGE
         return 0.0
 
     async def _message_late_s(self, aside: set[str]) -> float:

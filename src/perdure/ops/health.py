@@ -24,7 +24,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from itertools import pairwise
 from typing import Any
 
 from perdure.messages import datetime_of
@@ -32,6 +31,7 @@ from perdure.ops.facts import Facts, QueueFacts, SagaFacts
 from perdure.ops.gathering import facts_of_runtime, facts_of_store
 from perdure.ops.thresholds import SagaThresholds as SagaThresholds
 from perdure.ops.thresholds import Thresholds
+from perdure.ops.wording import at_least, counted, percent, span, times
 from perdure.runtime.clock import Clock, SystemClock
 from perdure.runtime.runtime import Runtime
 from perdure.runtime.vitals import Phase, Vitals
@@ -158,10 +158,10 @@ def _issues(facts: Facts, thresholds: Thresholds) -> Iterator[Issue]:
     for queue in facts.queues:
         yield from _of_queue(queue, thresholds)
     if _reaches(facts.quarantined, thresholds.quarantined):
-        text = f"{_counted(facts.quarantined, 'instance')} quarantined"
+        text = f"{counted(facts.quarantined, 'instance')} quarantined"
         yield Issue(IssueKind.QUARANTINED, _WARNING, text, value=facts.quarantined)
     if _reaches(facts.dead_letters, thresholds.dead_letters):
-        text = _counted(facts.dead_letters, "dead letter")
+        text = counted(facts.dead_letters, "dead letter")
         yield Issue(IssueKind.DEAD_LETTERS, _WARNING, text, value=facts.dead_letters)
 
 
@@ -177,23 +177,19 @@ def _of_runtime(vitals: Vitals, thresholds: Thresholds) -> Iterator[Issue]:
     yield from _slow("A write has been under way for", vitals.writing_s, thresholds)
     for trouble in vitals.troubles:
         severity = _CRITICAL if trouble.failures >= thresholds.loop_failures else _WARNING
-        text = f"Failed {_times(trouble.failures)} in a row: {trouble.what}: {trouble.error}"
+        text = f"Failed {times(trouble.failures)} in a row: {trouble.what}: {trouble.error}"
         yield Issue(IssueKind.LOOP, severity, text, value=trouble.failures)
     yield from _blocked(vitals, thresholds)
     share = vitals.in_flight / vitals.in_flight_max if vitals.in_flight_max else 0.0
     if thresholds.saturation is not None and share >= thresholds.saturation > 0:
-        text = (
-            f"{vitals.in_flight} of {vitals.in_flight_max} messages in flight ({_percent(share)})"
-        )
+        text = f"{vitals.in_flight} of {vitals.in_flight_max} messages in flight ({percent(share)})"
         yield Issue(IssueKind.SATURATION, _WARNING, text, value=share)
 
 
 def _blocked(vitals: Vitals, thresholds: Thresholds) -> Iterator[Issue]:
     within, ago_s = thresholds.blocked_within, vitals.blocked_s
     if within is not None and ago_s is not None and ago_s <= within.total_seconds():
-        text = (
-            f"User code blocked the event loop {_span(ago_s)} ago, {_times(vitals.blocks)} so far"
-        )
+        text = f"User code blocked the event loop {span(ago_s)} ago, {times(vitals.blocks)} so far"
         yield Issue(IssueKind.LOOP, _WARNING, text, value=vitals.blocks)
 
 
@@ -217,7 +213,7 @@ def _slow(what: str, took_s: float, thresholds: Thresholds) -> Iterator[Issue]:
     if took_s > thresholds.answer_time.total_seconds():
         is_critical = took_s > thresholds.critical_answer_time.total_seconds()
         severity = _CRITICAL if is_critical else _WARNING
-        yield Issue(IssueKind.STORE, severity, f"{what} {_span(took_s)}", value=took_s)
+        yield Issue(IssueKind.STORE, severity, f"{what} {span(took_s)}", value=took_s)
 
 
 def _of_saga(facts: SagaFacts, expected: SagaThresholds, sample_min: int) -> Iterator[Issue]:
@@ -227,23 +223,23 @@ def _of_saga(facts: SagaFacts, expected: SagaThresholds, sample_min: int) -> Ite
         is_critical = _exceeds(rate, expected.critical_failure_rate, or_equals=True)
         if is_critical or _exceeds(rate, expected.failure_rate):
             severity = _CRITICAL if is_critical else _WARNING
-            text = f"High failure rate for {saga}: {_percent(rate)} of the last {facts.ended} ended"
+            text = f"High failure rate for {saga}: {percent(rate)} of the last {facts.ended} ended"
             yield Issue(IssueKind.FAILURE_RATE, severity, text, saga, rate)
         limit, average_s = expected.average_duration, facts.average_s
         if limit is not None and average_s is not None and average_s > limit.total_seconds():
-            text = f"Slow processes for {saga}: {_span(average_s)} on average"
+            text = f"Slow processes for {saga}: {span(average_s)} on average"
             yield Issue(IssueKind.SLOW, _WARNING, text, saga, average_s)
     stuck = facts.stuck + facts.idle
     if stuck:
         seem = "appears" if stuck == 1 else "appear"
-        text = f"{_counted(stuck, 'process', 'processes')} of {saga} {seem} stuck"
+        text = f"{at_least(stuck, facts.idle)} of {saga} {seem} stuck"
         if facts.idle and expected.stuck_process_age is not None:
-            age = _span(expected.stuck_process_age.total_seconds())
+            age = span(expected.stuck_process_age.total_seconds())
             text = f"{text} ({facts.idle} without anything happening for {age})"
         yield Issue(IssueKind.STUCK, _WARNING, text, saga, stuck)
     if facts.old and expected.max_process_age is not None:
-        age = _span(expected.max_process_age.total_seconds())
-        text = f"{_counted(facts.old, 'process', 'processes')} of {saga} not ended within {age}"
+        age = span(expected.max_process_age.total_seconds())
+        text = f"{at_least(facts.old, facts.old)} of {saga} not ended within {age}"
         yield Issue(IssueKind.OLD, _WARNING, text, saga, facts.old)
 
 
@@ -251,14 +247,14 @@ def _of_queue(facts: QueueFacts, thresholds: Thresholds) -> Iterator[Issue]:
     name = facts.queue
     called = f"work queue {name}" if name else "mail between sagas"
     if facts.paused is not None:
-        jobs = _counted(facts.depth, "job")
+        jobs = counted(facts.depth, "job")
         text = f"{called[0].upper()}{called[1:]} is paused with {jobs}: {facts.paused}"
         yield Issue(IssueKind.PAUSED, _WARNING, text, name, facts.depth)
     else:
         yield from _late(f"jobs of {called}", name, facts.ready_s, thresholds)
     if facts.retried and thresholds.max_retry_count is not None:
-        limit, jobs = thresholds.max_retry_count, _counted(facts.retried, "job")
-        text = f"{jobs} of {called} tried more than {_times(limit)} without success"
+        limit, jobs = thresholds.max_retry_count, counted(facts.retried, "job")
+        text = f"{jobs} of {called} tried more than {times(limit)} without success"
         yield Issue(IssueKind.RETRIES, _WARNING, text, name, facts.retried)
 
 
@@ -266,7 +262,7 @@ def _late(what: str, subject: str, late_s: float, thresholds: Thresholds) -> Ite
     is_critical = _exceeds(late_s, _seconds(thresholds.critical_lag))
     if is_critical or _exceeds(late_s, _seconds(thresholds.lag)):
         severity = _CRITICAL if is_critical else _WARNING
-        text = f"Lag: the oldest of the {what} has been due for {_span(late_s)}"
+        text = f"Lag: the oldest of the {what} has been due for {span(late_s)}"
         yield Issue(IssueKind.LAG, severity, text, subject, late_s)
 
 
@@ -284,33 +280,3 @@ def _is_below(value: float, limit: float | None) -> bool:
 
 def _reaches(count: int, limit: int | None) -> bool:
     return limit is not None and count >= limit and count > 0
-
-
-# In words
-
-
-def _counted(count: int, one: str, many: str = "") -> str:
-    return f"{count} {one if count == 1 else many or one + 's'}"
-
-
-def _times(count: int) -> str:
-    return {1: "once", 2: "twice"}.get(count, f"{count} times")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
-
-
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
-
-
-def _span(seconds: float) -> str:
-    """In its largest unit and the next: "2 d 3 h", "90 ms"."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    for (size, unit), (smaller, next_unit) in pairwise(_UNITS):
-        if seconds >= size:
-            whole, rest = divmod(int(seconds), size)
-            more = f" {rest // smaller} {next_unit}" if rest >= smaller else ""
-            return f"{whole} {unit}{more}"
-    return f"{seconds:.3g} s"

@@ -23,9 +23,11 @@ from perdure.errors import (
     InstanceFinished,
     InstanceNotFound,
     InstanceQuarantined,
+    InvalidQuery,
     LimitExceeded,
     MailboxFull,
     MessageNotHandled,
+    NotIndexed,
     OutcomeUnknown,
     PerdureError,
     PublishFailed,
@@ -57,7 +59,9 @@ _STATUS: dict[type[PerdureError], int] = {
     SagaStuck: 409,
     LimitExceeded: 413,
     CorrelationFailed: 422,
+    InvalidQuery: 422,
     UnknownMessageType: 422,
+    NotIndexed: 500,
     DecodeError: 500,
     CodecError: 422,
     InstanceQuarantined: 503,
@@ -88,9 +92,9 @@ def answer_errors(app: Any) -> None:
     """Have a Starlette or FastAPI application answer errors of perdure, wherever they are raised.
 
     404 for an instance that is not there, 409 for a strict message that does not fit its state, 413
-    and 422 for what cannot be a message. 503 with ``Retry-After`` if there is no room, the store
-    fails or the runtime stops; 504 for a send that timed out: after these, the same message may be
-    sent again under its message id, and is applied once. Anything else is a 500.
+    and 422 for what cannot be a message or a query. 503 with ``Retry-After`` if there is no room,
+    the store fails or the runtime stops; 504 for a send that timed out: after these, the same
+    message may be sent again under its message id, and is applied once. Anything else is a 500.
     """
     app.add_exception_handler(PerdureError, _answer)
 

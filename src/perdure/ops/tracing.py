@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SHARE", "Tracing"]
 
-SHARE = 0.1
-"""One instance in ten is traced, unless told otherwise: what that costs is in docs/tracing.md."""
+SHARE = 0.01
+"""One instance in a hundred, unless told otherwise: what a span costs is in docs/tracing.md."""
 
 
 class Tracing:

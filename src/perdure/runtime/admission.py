@@ -20,10 +20,6 @@ from perdure.settings import Settings
 __all__ = ["Admission"]
 
 
-def _nobody_asks(delivery: Delivery, error: BaseException) -> None:
-    """A sender is refused, and nobody else wants to know."""
-
-
 class Waiting:
     """What waits for room; ``admitted`` resolves when there is, and it was delivered."""
 
@@ -50,10 +46,8 @@ class Admission:
         clock: Clock,
         settings: Settings,
         deliver: Callable[[Delivery], None],
-        on_refused: Callable[[Delivery, BaseException], None] = _nobody_asks,
     ) -> None:
         self._deliver = deliver
-        self._on_refused = on_refused
         self._clock = clock
         self._settings = settings
         self._depth: dict[str, int] = {}
@@ -229,4 +223,3 @@ class Admission:
             remedy="send more slowly, or raise mailbox_max or in_flight_max",
         )
         waiting.admitted.set_exception(error)
-        self._on_refused(delivery, error)

@@ -11,7 +11,7 @@ in here may harm a turn: what goes wrong is logged once. Next to read: ``transit
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from perdure.core.commit import OutboxKind, Status
@@ -64,21 +64,18 @@ class Announcing:
 
     def committed(self, pending: PendingTurn, before: Instance) -> None:
         """The turn is durable; ``before`` is its instance as it was."""
-        hooks = self._observing.hooks
-        if not hooks and not is_logged(logging.INFO):
-            return
+        if self._observing.hooks:
+            self._carefully(self._tell, pending.actor.definition, before, pending)
+        if is_logged(logging.INFO):
+            self._carefully(log_transition, pending.actor.definition, before, pending.turn)
+
+    def _carefully(self, tell: Callable[..., None], *told: Any) -> None:
         try:
-            definition, turn = pending.actor.definition, pending.turn
-            if is_logged(logging.INFO):
-                log_transition(definition, before, turn)
-            if hooks:
-                self._tell(definition, before, pending)
+            tell(*told)
         except UNEXPECTED:  # such as a status that cannot be printed, or a state not copied
             if not self._has_failed:
                 self._has_failed = True
-                logger.exception(
-                    "%s: a turn could not be made known; this is told once", pending.actor.key
-                )
+                logger.exception("a turn could not be made known; this is told once")
 
     def doubtful(self, pending: PendingTurn) -> None:
         """The outcome of the turn's commit is unknown."""

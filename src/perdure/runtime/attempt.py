@@ -26,7 +26,7 @@ from perdure.runtime.leases import RECHECK_S, RETRY_PAUSE_S, Leases
 from perdure.runtime.logs import about
 from perdure.runtime.supervised import insist
 from perdure.runtime.threads import Call, Calls
-from perdure.runtime.tracing import JobSpan
+from perdure.runtime.tracing import JobSpan, Spans
 from perdure.worker_signature import Worker
 
 __all__ = ["Attempt", "OnEnd"]
@@ -87,9 +87,13 @@ class Attempt:
         self._limit_s = clock.monotonic_s() + within_s  # however long the lease
         self._is_over = False
 
-    def begin(self, job: Job, command: Any, resources: Mapping[str, Any]) -> None:
+    def begin(
+        self, job: Job, command: Any, resources: Mapping[str, Any], spans: Spans | None = None
+    ) -> None:
         """Call the worker."""
         self.job = job
+        if spans is not None:
+            self.span = spans.job(self.row, job.headers, self.worker.name, self.number)
         now_s = self.began_s = self._clock.monotonic_s()
         self._until_s = min(now_s + self._leases.lease_s, self._limit_s)
         if self._limit_s == math.inf:
@@ -159,6 +163,11 @@ class Attempt:
                 self.row.id,
                 extra=about(self.row.instance, self.row.id, self.number),
             )
+
+    def told(self, error: BaseException | None) -> None:
+        """What its end comes to is under way: nothing more follows from it."""
+        if self.span is not None:
+            self.span.ended(error)
 
     def _over(self) -> None:
         self._is_over = True

@@ -63,9 +63,7 @@ def blueprint_of(
 ) -> Blueprint:
     """Sort the members into sagas and work queues. Raises ``DefinitionError``."""
     settings, resources = _checked_settings(settings), _checked_resources(resources)
-    if isinstance(members, (type, WorkQueue, Member)):
-        raise DefinitionError(f"{members!r} is no list", remedy="put it in a list")
-    listed = list(members)
+    listed = _listed(members)
     sagas = [one for one in listed if not isinstance(one, WorkQueue)]
     objects = [one for one in sagas if isinstance(one, Member)]
     queues = [one for one in listed if isinstance(one, WorkQueue)]
@@ -107,6 +105,12 @@ def renewed(blueprint: Blueprint, members: Iterable[Saga | WorkQueue]) -> Bluepr
         (routing.definitions[definition.name], one) for definition, one in blueprint.openings
     ]
     return replace(blueprint, routing=routing, outbound=outbound, openings=openings)
+
+
+def _listed(members: Iterable[Saga | WorkQueue]) -> list[Saga | WorkQueue]:
+    if isinstance(members, (type, WorkQueue, Member)):
+        raise DefinitionError(f"{members!r} is no list", remedy="put it in a list")
+    return list(members)
 
 
 def _checked_settings(settings: object) -> Settings:

@@ -166,6 +166,12 @@ class Delivery(Envelope[Message]):
         """The message as the journal keeps it: with the context of its turn's span."""
         return self.message if self.span is None else self.span.message
 
+    def lose_span(self) -> None:
+        """The incarnation ended before its turn was committed; the next one begins another."""
+        if self.span is not None:
+            self.span.lost()
+            self.span = None
+
     @property
     def is_told(self) -> bool:
         """A message whose sender does not wait for an answer, and which is kept nowhere else."""

@@ -44,6 +44,8 @@ def fail(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms: int
     """The saga's code raised: keep nothing of the turn, and do what is to be done about it."""
     if not postpone(actor, delivery, error, now_ms):
         _CARRY_OUT[_strategy(actor, delivery, error)](actor, delivery, error, now_ms)
+    if delivery.span is not None:
+        delivery.span.failed(error)
 
 
 def _strategy(actor: SagaActor, delivery: Delivery, error: BaseException) -> Strategy:

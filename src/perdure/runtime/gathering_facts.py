@@ -7,7 +7,7 @@ instance, and in what they see of queues (``Sight``). Next to read: ``why.py``, 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from perdure.core import step_events, workflow_events
 from perdure.core.commit import OutboxRow, Status
@@ -41,8 +41,8 @@ class Sight(Protocol):
         """The queues of these jobs."""
         ...
 
-    def takes(self, saga: str) -> tuple[str, ...] | None:
-        """The type names that a saga is interested in, None if that cannot be said."""
+    def takes(self, saga: str, state: Any) -> tuple[str, ...] | None:
+        """The type names that a saga takes in this state, None if that cannot be said."""
         ...
 
 
@@ -78,7 +78,7 @@ async def gather(reading: Reading, sight: Sight, key: str, now_ms: int) -> Facts
         rows.waiting,
         tuple(rows.dead_letters),
         rows.quarantine,
-        sight.takes(saga),
+        sight.takes(saga, state),
         schedule is not None,
         schedule is not None and schedule.is_paused,
         ROWS_MAX,

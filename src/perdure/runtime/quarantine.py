@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING
 
 from perdure.core.commit import QuarantineRow
 from perdure.core.correlation import split_key
-from perdure.core.described import in_short
+from perdure.core.described import in_short, storable
 from perdure.core.outcome import Outcome
 from perdure.core.saga import Definition
 from perdure.errors import (
     CodecError,
     CorruptRecord,
     InstanceQuarantined,
+    PerdureError,
     RuntimeNotRunning,
 )
 from perdure.messages import datetime_of
@@ -46,6 +47,7 @@ logger = logging.getLogger("perdure.supervisor")
 
 PAGE = 100
 FEW = 5
+ERROR_CHARS_MAX = 500
 
 _UNREADABLE = ("corrupt", "undecodable", "replay")
 """Set aside for what rows and code are together, not for what a handler did with a message."""
@@ -127,7 +129,7 @@ class Quarantine:
         if isinstance(error, InstanceQuarantined):
             cause = error.__cause__ or error
             now_ms = self._services.clock.now_ms()
-            row = QuarantineRow(key, _reason_of(cause), in_short(cause), now_ms)
+            row = QuarantineRow(key, _reason_of(cause), _line_of(cause), now_ms)
             before = None if release is None else release[1]
             is_as_before = before is not None and _why(before) == _why(row)
             self.begin(before if before and is_as_before else row, is_written=is_as_before)
@@ -267,6 +269,14 @@ def _reason_of(cause: BaseException) -> str:
     if isinstance(cause, CorruptRecord):
         return "corrupt"
     return "undecodable" if isinstance(cause, CodecError) else "replay"
+
+
+def _line_of(cause: BaseException) -> str:
+    """Why, without whom it is about: that is said beside it."""
+    if not isinstance(cause, PerdureError):
+        return in_short(cause)
+    said = PerdureError(f"{type(cause).__name__}: {cause.problem}", remedy=cause.remedy)
+    return storable(str(said).replace("\n", " ")[:ERROR_CHARS_MAX])
 
 
 def _fail(released: asyncio.Future[None], error: Exception) -> None:

@@ -12,42 +12,39 @@ from threading import get_ident
 from typing import Any
 
 import perdure.failpoints as failpoints
-from perdure.codec import Codec
-from perdure.codec.journal import JournalCodec
-from perdure.codec.outbox import context_packer
 from perdure.core.commit import QueueRow, Status
-from perdure.core.family import own_headers
-from perdure.core.outcome import Encoder, Outcome
+from perdure.core.outcome import Outcome
 from perdure.core.outgoing import SAGAS
 from perdure.core.saga import Definition
-from perdure.core.sharing import Sharing
-from perdure.errors import Escalated, OutcomeUnknown, PublishFailed, StoreError
+from perdure.errors import (
+    Escalated,
+    OutcomeUnknown,
+    PerdureError,
+    PublishFailed,
+    StoreError,
+)
 from perdure.failpoints import Point
 from perdure.member import Opening
-from perdure.messages import Message, Metadata, datetime_of
+from perdure.messages import Message, datetime_of
 from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.clock import SystemClock
 from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.handoff import Handoff
-from perdure.runtime.ids import positions
 from perdure.runtime.job_tickets import Awaited, nothing
 from perdure.runtime.letters import DeadLetter
 from perdure.runtime.loop_watch import LoopWatch
 from perdure.runtime.mending_letters import repairs_of
-from perdure.runtime.observing import BatchWatch
-from perdure.runtime.outbound import Outbound
 from perdure.runtime.queues import Queues
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.reindexing import forget_fields
 from perdure.runtime.scenes import scenes
-from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.views import Views
 from perdure.runtime.vitals import Phase, Vitals
+from perdure.runtime.wiring import services_of
 from perdure.store.forks import here
-from perdure.store.group_commit import GroupCommit
 
 __all__ = ["Running"]
 
@@ -66,24 +63,8 @@ class Running:
         self.loop = asyncio.get_running_loop()
         self.thread_id = get_ident()
         self.generation = here.generation
-        store, settings, codec = blueprint.store, blueprint.settings, blueprint.codec
-        routing, outbound = blueprint.routing, blueprint.outbound
-        observing = blueprint.observing
-        self.services = services = Services(
-            store,
-            blueprint.clock,
-            settings,
-            codec,
-            JournalCodec(codec),
-            encoder_of(codec, outbound, settings.turn_bytes_max),
-            GroupCommit(store, settings.batch_max, BatchWatch(observing, blueprint.clock)),
-            blueprint.new_id,
-            epoch,
-            positions(epoch),
-            blueprint.random,
-            observing,
-            None if blueprint.tracing is None else blueprint.tracing.start(blueprint.clock),
-        )
+        settings, routing, outbound = blueprint.settings, blueprint.routing, blueprint.outbound
+        self.services = services = services_of(blueprint, epoch)
         self._writing = services.background("writing", services.commit.run)
         self.dispatcher = Dispatcher(
             services, routing, outbound, blueprint.resources, blueprint.threads
@@ -162,7 +143,11 @@ class Running:
         )
 
     async def _deliver_later(self, delivery: Delivery) -> Receipt:
-        await self.supervisor.admission.enter_later(delivery)
+        try:
+            await self.supervisor.admission.enter_later(delivery)
+        except PerdureError as error:
+            self.supervisor.announcing.refused(delivery, error)
+            raise
         assert delivery.future is not None
         return await delivery.future
 
@@ -298,23 +283,3 @@ class Running:
         except (StoreError, TimeoutError) as error:
             logger.error("closing the store: %s", error or f"it has not closed for {limit_s:g} s")
         services.observing.stopped()
-
-
-def encoder_of(codec: Codec, outbound: Outbound, turn_bytes_max: int) -> Encoder:
-    """How the turns of this runtime encode and address what they send."""
-
-    pack = context_packer()  # turns are taken on one loop
-
-    def context(message: Message, metadata: Metadata) -> bytes:
-        headers = own_headers(message.headers)
-        return pack(message.correlation_id, message.message_id, headers)
-
-    return Encoder(
-        codec.encode,
-        codec.encode_value,
-        outbound.address,
-        outbound.audience,
-        context,
-        Sharing().may_share,
-        turn_bytes_max,
-    )

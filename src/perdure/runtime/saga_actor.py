@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import perdure.failpoints as failpoints
 from perdure.actors import Actor, Envelope
-from perdure.core.commit import DeadlineRow, InboxRow, SnapshotRow, Status, TurnRecord
+from perdure.core.commit import DeadlineRow, InboxRow, TurnRecord
 from perdure.core.correlation import VerdictKind
 from perdure.core.instance import Armed, Instance, ProcessedMessages
 from perdure.core.outcome import Outcome, Turn, record_of
@@ -33,10 +33,11 @@ from perdure.runtime.failing import fail
 from perdure.runtime.leaving import Leaving
 from perdure.runtime.logs import about
 from perdure.runtime.missing import treat_missing
-from perdure.runtime.pending import Pending, PendingTurn, Unattended
+from perdure.runtime.pending import Pending, PendingTurn
+from perdure.runtime.snapshots import snapshot
 from perdure.runtime.stepping_in import step_in
 from perdure.runtime.told import is_asked_for, mistaken, not_written, too_long
-from perdure.runtime.tracing import Trail
+from perdure.runtime.tracing import Trail, traced
 from perdure.runtime.transitions import log_standing
 from perdure.runtime.waiting import Waiting, has_to_wait, look_up
 from perdure.runtime.woken import bury, drain, is_redriven_twice, take_over, wake
@@ -217,10 +218,7 @@ class SagaActor(Actor):
         began_s = services.clock.monotonic_s()
         if failpoints.listener is not None:
             failpoints.reach(Point.HANDLING)
-        take = step
-        if services.spans is not None:
-            delivery.span = services.spans.turn(delivery, head, self.trail)
-            take = step if delivery.span is None else delivery.span.step
+        take = step if services.spans is None else traced(services.spans, self, delivery)
         try:
             turn = take(
                 self.definition,
@@ -239,8 +237,6 @@ class SagaActor(Actor):
                 raise too_long(delivery, services.settings.turn_limit_s)
         except BaseException as error:  # whatever user code raises stays in this turn
             fail(self, delivery, error, now_ms)
-            if delivery.span is not None:
-                delivery.span.failed(error)
             return
         if turn.outcome is Outcome.UNHANDLED and is_asked_for(delivery):
             extra = about(self.key, delivery.message.message_id)
@@ -319,24 +315,11 @@ class SagaActor(Actor):
         if turn.deadlines_set or turn.deadlines_cleared:
             self.supervisor.wakeups.committed(self.key, turn)
         if turn.after.sequence_nr - self.snapshot_nr >= self.supervisor.snapshot_every:
-            self._snapshot(turn.after)
+            snapshot(self, turn.after)
 
     def _status_changed(self, after: Instance) -> None:
         log_standing(after)
         self.supervisor.endings.heard(self.key, after.status)
-
-    def _snapshot(self, instance: Instance) -> None:
-        services = self.supervisor.services
-        if instance.status is Status.STUCK:
-            return  # perhaps for want of a class, whose values would be kept as plain data for ever
-        self.snapshot_nr = instance.sequence_nr
-        try:
-            body = services.journal.encode_snapshot(instance, self.processed)
-        except PerdureError as error:
-            logger.warning("no snapshot of %s: %s", self.key, error, extra=about(self.key))
-            return
-        row = SnapshotRow(self.key, instance.sequence_nr, body)
-        services.commit.submit(Unattended(row))
 
     def on_lost(self, error: PerdureError) -> None:
         """An entry was not written, or nobody knows: this incarnation ends here."""
@@ -350,8 +333,7 @@ class SagaActor(Actor):
         for pending in self.in_flight or ():
             deliveries += pending.deliveries
             if pending.delivery.span is not None:
-                pending.delivery.span.lost()
-                pending.delivery.span = None
+                pending.delivery.lose_span()
         for envelope in self.end():
             assert isinstance(envelope, Delivery)
             deliveries.append(envelope)

@@ -67,9 +67,7 @@ class Supervisor(Actor):
         self.dispatcher = dispatcher
         self.announcing = Announcing(services)
         self.active: dict[str, SagaActor] = {}
-        self.admission = Admission(
-            services.clock, services.settings, self.deliver, self.announcing.refused
-        )
+        self.admission = Admission(services.clock, services.settings, self.deliver)
         self._told_letters = ToldLetters(services, self.admission)
         self.snapshot_every = services.settings.snapshot_every
         self.residency = Residency(services, self.passivate)

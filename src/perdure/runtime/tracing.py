@@ -7,7 +7,7 @@ Next to read: ``ops/tracing.py``, ``trails.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -16,13 +16,15 @@ from perdure.core.correlation import VerdictKind
 from perdure.core.instance import Instance
 from perdure.core.outcome import Encoder, Turn
 from perdure.core.saga import Definition
+from perdure.core.turn import step
 from perdure.messages import Message
 from perdure.runtime.clock import Clock
 
 if TYPE_CHECKING:
     from perdure.runtime.delivery import Delivery
+    from perdure.runtime.saga_actor import SagaActor
 
-__all__ = ["JobSpan", "Spans", "Tracing", "Trail", "TurnSpan"]
+__all__ = ["JobSpan", "Spans", "Tracing", "Trail", "TurnSpan", "traced"]
 
 Headers: TypeAlias = Mapping[str, str] | None
 Trail: TypeAlias = Any
@@ -116,3 +118,9 @@ class Tracing(Protocol):
     def start(self, clock: Clock) -> Spans | None:
         """A runtime starts; None if nothing can be traced."""
         ...
+
+
+def traced(spans: Spans, actor: SagaActor, delivery: Delivery) -> Callable[..., Turn]:
+    """Begin the span of the delivery's turn, if it has one; ``core.turn.step`` under it."""
+    span = delivery.span = spans.turn(delivery, actor.head, actor.trail)
+    return step if span is None else span.step

@@ -6,8 +6,10 @@ Next to read: ``gathering_facts.py``; ``core/waiting.py``, which puts it into wo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from perdure.core.commit import OutboxRow
 from perdure.core.correlation import VerdictKind, split_key
@@ -25,6 +27,8 @@ from perdure.runtime.views import Views
 from perdure.runtime.workers import Workers
 
 __all__ = ["LiveSight", "interests_of", "why_waiting"]
+
+logger = logging.getLogger("perdure.saga")
 
 _OURS = "perdure."
 
@@ -90,22 +94,31 @@ class LiveSight:
             for position, attempt in workers.attempts.items()
         }
 
-    def takes(self, saga: str) -> tuple[str, ...] | None:
+    def takes(self, saga: str, state: Any) -> tuple[str, ...] | None:
         """See ``Sight.takes``."""
         definition = self._routing.definitions.get(saga)
-        return None if definition is None else interests_of(definition)
+        return None if definition is None else interests_of(definition, state)
 
 
-def interests_of(definition: Definition) -> tuple[str, ...]:
-    """The names of the types that go on with an instance of a saga; of a guard nothing is known."""
+def interests_of(definition: Definition, state: Any) -> tuple[str, ...]:
+    """The names of the types that go on with an instance in this state, as far as can be known."""
     kinds = definition.kinds or {}
     found = [
         name
-        for interest in definition.interests
+        for interest in _taken(definition, state)
         if kinds.get(interest, (VerdictKind.CONTINUE, False))[0] is not VerdictKind.START
         and not (name := _name_of(interest)).startswith(_OURS)
     ]
     return tuple(sorted(found))
+
+
+def _taken(definition: Definition, state: Any) -> Collection[type | str]:
+    if definition.takes is not None and state is not None:
+        try:
+            return definition.takes(definition.private_copy(state))
+        except Exception:  # a guard of the user's, which may not know this state
+            logger.warning("a guard of %s raises", definition.name, exc_info=True)
+    return definition.interests
 
 
 def _name_of(interest: type | str) -> str:

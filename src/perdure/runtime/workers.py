@@ -213,9 +213,6 @@ class Workers:
             self._on_end,
             self._left_ms(row) / 1000 if row.expires_at_ms else math.inf,
         )
-        spans = self._services.spans
-        if spans is not None:
-            attempt.span = spans.job(row, context.headers, worker.name, number)
         saga, instance_id = split_key(row.instance) if row.instance else ("", "")
         job = Job(
             key=row.id,
@@ -237,7 +234,7 @@ class Workers:
         self.attempts[attempt.row.position] = attempt
         failpoints.reach(Point.JOB_BEGINS)
         self._events.started(attempt)
-        attempt.begin(job, command, self._resources)
+        attempt.begin(job, command, self._resources, self._services.spans)
 
     def _worker(self, kind: OutboxKind, content: type) -> Worker | None:
         worker = self._queue.workers.get(content)
@@ -266,8 +263,7 @@ class Workers:
                 self._release(row.position, True)
         if error is not None:
             self._failed(attempt, error)
-        if attempt.span is not None:
-            attempt.span.ended(error)
+        attempt.told(error)
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
         row, attempts = attempt.row, attempt.number

@@ -34,7 +34,6 @@ from perdure.errors import (
     DefinitionError,
     StoreError,
     StoreLocked,
-    StoreNotWritable,
     StoreUnavailable,
 )
 from perdure.store.backlog import Backlog, read_backlog
@@ -138,8 +137,8 @@ class SqlStore:
             self._epoch = await self._connect(self._connections)
         except BaseException as error:
             await self.close()
-            if self._read_only and isinstance(error, StoreNotWritable):
-                raise unreadable(self.path) from error
+            if self._read_only and isinstance(error, StoreUnavailable):
+                raise unreadable(error, self.path) from error.__cause__
             raise
         if sqlite3.sqlite_version_info < _WAL_RESET_FIXED:
             logger.info(

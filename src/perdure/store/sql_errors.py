@@ -49,13 +49,16 @@ def is_failed_sync(error: Exception) -> bool:
     )
 
 
-def unreadable(path: str) -> StoreNotWritable:
-    """Why a file that SQLite could not open for reading cannot be read, and what to do."""
+def unreadable(error: StoreUnavailable, path: str) -> StoreUnavailable:
+    """Why a file could not be opened for reading, and what to do; the error if that says it."""
     if os.path.isdir(path):
         return StoreNotWritable(f"{path!r} is a directory", remedy="give the path of a file in it")
+    if not isinstance(error, StoreNotWritable):
+        return error
     if not os.path.exists(path):
         return StoreNotWritable(
-            f"there is no file {path!r}", remedy="give the path of a perdure database"
+            f"there is no file {path!r} that this user could see",
+            remedy="give the path of a perdure database",
         )
     if not os.access(path, os.R_OK):
         return StoreNotWritable(
