@@ -62,14 +62,13 @@ def _queries(
     wanted: Wanted, keys: Mapping[str, set[str]], started: int | None, updated: int | None
 ) -> list[HeadQuery]:
     """No head is in two of them."""
-    statuses = wanted.statuses or tuple(Status)
     if keys:
         name, values = next(iter(keys.items()))
         return [
-            HeadQuery(wanted.saga, (status,), Order.FIELD, name, low=key, high=key, limit=PAGE)
+            HeadQuery(wanted.saga, (), Order.FIELD, name, low=key, high=key, limit=PAGE)
             for key in values
-            for status in statuses
         ]
+    statuses = wanted.statuses or tuple(Status)
     order = Order.STARTED if updated is None else Order.UPDATED
     high = started if updated is None else updated
     return [HeadQuery(wanted.saga, (one,), order, high=high, limit=PAGE) for one in statuses]

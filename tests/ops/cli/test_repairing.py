@@ -122,7 +122,8 @@ def test_many_are_shown_first_and_done_only_with_yes(live, perdure, monkeypatch)
     assert "add --yes" in perdure.err
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("typer.confirm", lambda question, err: False)
-    perdure(*selected, exits=2)
+    perdure(*selected, exits=1)
+    assert "you said no" in perdure.err
     assert perdure.rows("instances", "count")[0]["running"] == 5
     assert "5 of 5 done" in perdure(*selected, "--yes")
     assert perdure.rows("instances", "count") == [{"saga": "Ledger", "failed": 5}]
@@ -130,6 +131,7 @@ def test_many_are_shown_first_and_done_only_with_yes(live, perdure, monkeypatch)
     perdure("cancel", "Ledger/i-0", *WHY, exits=4)
     assert "error: " in perdure.err
     perdure("cancel", "Ledger/i-0", "Ledger/i-1", *WHY, "--yes", exits=4)
+    perdure("cancel", "Ledger/i-0", "Ledger/i-1", *WHY, exits=4)
 
 
 @pytest.mark.parametrize(

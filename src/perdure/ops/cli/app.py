@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from perdure.ops.cli import looking, queueing, repairing, sending
+from perdure.ops.cli import listing, looking, queueing, repairing, sending
 from perdure.ops.cli.about import completion, grafana, version
 from perdure.ops.cli.bench import bench
 from perdure.ops.cli.options import add
@@ -41,8 +41,8 @@ add(instances, "count", looking.counts)
 app.add_typer(instances, name="instances")
 
 dead = typer.Typer(no_args_is_help=True, help="Dead letters: look, redrive, discard.")
-add(dead, "list", looking.dead_list)
-add(dead, "show", looking.dead_show)
+add(dead, "list", listing.dead_list)
+add(dead, "show", listing.dead_show)
 add(dead, "redrive", queueing.dead_redrive)
 add(dead, "discard", queueing.dead_discard)
 app.add_typer(dead, name="dead")
@@ -68,11 +68,11 @@ add(app, "send", sending.send)
 add(app, "publish", sending.publish)
 add(app, "enqueue", sending.enqueue)
 
-add(app, "queues", looking.queues)
-add(app, "jobs", looking.jobs)
-add(app, "inbox", looking.inbox)
-add(app, "deadlines", looking.deadlines)
-add(app, "schedules", looking.schedules)
+add(app, "queues", listing.queues)
+add(app, "jobs", listing.jobs)
+add(app, "inbox", listing.inbox)
+add(app, "deadlines", listing.deadlines)
+add(app, "schedules", listing.schedules)
 
 add(app, "health", health)
 add(app, "run", run_runtime)

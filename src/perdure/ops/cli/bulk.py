@@ -26,6 +26,10 @@ CONCURRENCY = 32
 SHOWN = 20
 
 
+class Declined(PerdureError):
+    """Whoever was asked has said no."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One thing that a request is about, and the request's arguments for it."""
@@ -75,7 +79,10 @@ async def carry_out(target: Target, bulk: Bulk, output: Output) -> Exit:
         if bulk.dry_run:
             return _told(output, await _each(ask, bulk, dry_run=True), "can be done")
         if not bulk.yes:
-            _confirm(await _each(ask, bulk, dry_run=True), bulk, Output(False))
+            looked = await _each(ask, bulk, dry_run=True)
+            if all(one.error is not None for one in looked):
+                return _told(output, looked, "can be done")
+            _confirm(looked, bulk, output)
         return _told(output, await _each(ask, bulk, dry_run=False), "done")
 
 
@@ -113,7 +120,7 @@ def _confirm(looked: list[_Done], bulk: Bulk, output: Output) -> None:
             f"{question} Nobody can be asked here", remedy="add --yes, or --dry-run to look only"
         )
     if not typer.confirm(question, err=True):
-        raise DefinitionError("nothing was done", remedy="you said no")
+        raise Declined("you said no: nothing was done")
 
 
 def _told(output: Output, done: list[_Done], what: str) -> Exit:

@@ -1,8 +1,8 @@
-"""Commands that only look: instances, queues, dead letters, deadlines, schedules.
+"""Commands that only look at instances.
 
 They open the store read-only, live or not, and need none of the user's code; given ``--app``, they
 fold states of process managers, too. Next to read: ``ops/inspection.py``, what they ask;
-``documents.py``, how it is shown.
+``documents.py``, how it is shown; ``listing.py``, what else is looked at.
 """
 
 from __future__ import annotations
@@ -10,21 +10,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from perdure.errors import DefinitionError, Gone, InstanceNotFound
+from perdure.errors import InstanceNotFound
 from perdure.ops.cli.documents import (
     entry_row,
     entry_sheet,
-    letter_row,
-    letter_sheet,
     row_of,
     shown_document,
     shown_sheet,
     view_sheet,
-    waiting_row,
 )
 from perdure.ops.cli.options import (
     AppOption,
@@ -42,27 +39,12 @@ from perdure.ops.cli.select import (
     Selection,
     StatusOption,
     WhereOption,
+    moment_of,
 )
 from perdure.ops.cli.targets import Target
 from perdure.ops.inspection import Inspection
 
-__all__ = [
-    "counts",
-    "dead_list",
-    "dead_show",
-    "deadlines",
-    "history",
-    "instances",
-    "jobs",
-    "looking",
-    "queues",
-    "schedules",
-    "show",
-    "why",
-]
-
-SagaOption = Annotated[str | None, typer.Option("--saga", help="Of this saga only.")]
-QueueOption = Annotated[str | None, typer.Option("--queue", help="Of this work queue only.")]
+__all__ = ["counts", "end", "history", "instances", "looking", "show", "why"]
 
 
 @asynccontextmanager
@@ -73,7 +55,7 @@ async def looking(store: str | None, app: str | None) -> AsyncIterator[Inspectio
         yield look
 
 
-def _end(output: Output, count: int, limit: int, what: str, more: str) -> None:
+def end(output: Output, count: int, limit: int, what: str, more: str) -> None:
     """Say on stderr what a listing does not show."""
     if not count:
         output.note(f"no {what}")
@@ -108,7 +90,7 @@ async def instances(
         "updated_at": "updated",
     }
     count = output.rows(found, columns)
-    _end(output, count, limit, "instances", f"--after {found[-1]['instance']}" if found else "")
+    end(output, count, limit, "instances", f"--after {found[-1]['instance']}" if found else "")
 
 
 async def show(
@@ -166,7 +148,7 @@ async def history(
     columns = {"sequence_nr": "turn", "at": "at", "type": "message", "outcome": "outcome"}
     rows = [row_of(one) if as_json else entry_row(one) for one in found]
     count = output.rows(rows, {**columns, "what": "what came of it"})
-    _end(output, count, limit, "turns", f"--after {found[-1].sequence_nr}" if found else "")
+    end(output, count, limit, "turns", f"--after {found[-1].sequence_nr}" if found else "")
 
 
 async def why(
@@ -204,168 +186,6 @@ async def counts(
         output.note("no instances")
 
 
-async def queues(
-    store: StoreOption = None, app: AppOption = None, as_json: JsonOption = False
-) -> None:
-    """List the work queues that hold jobs or are paused."""
-    output = Output(as_json)
-    async with looking(store, app) as look:
-        found = await look.queues()
-    columns = {
-        "name": "queue",
-        "depth": "jobs",
-        "retrying": "failed before",
-        "oldest_at": "oldest",
-        "is_paused": "paused",
-        "pause_reason": "why",
-    }
-    if not output.rows(map(row_of, found), columns):
-        output.note("no queue holds jobs or is paused")
-
-
-async def jobs(
-    queue: Annotated[str, typer.Argument(help="The work queue.")],
-    after: Annotated[int, typer.Option(min=0, help="Behind this position.")] = 0,
-    limit: LimitOption = 100,
-    store: StoreOption = None,
-    app: AppOption = None,
-    as_json: JsonOption = False,
-    full: FullOption = False,
-) -> None:
-    """List the jobs of a work queue, oldest first."""
-    output = Output(as_json, full=full)
-    async with looking(store, app) as look:
-        found = await _first(look.jobs(queue, after=after), limit)
-    columns = {
-        "position": "position",
-        "id": "job",
-        "type": "type",
-        "attempts": "attempts",
-        "due_at": "next at",
-        "error": "error",
-    }
-    count = output.rows(map(row_of, found), columns)
-    _end(output, count, limit, "jobs", f"--after {found[-1].position}" if found else "")
-
-
-async def dead_list(
-    saga: SagaOption = None,
-    queue: QueueOption = None,
-    reason: Annotated[str | None, typer.Option(help="Of this reason only.")] = None,
-    type: Annotated[str | None, typer.Option("--type", help="Of this message type only.")] = None,
-    after: Annotated[int, typer.Option(min=0, help="Behind this number.")] = 0,
-    limit: LimitOption = 100,
-    store: StoreOption = None,
-    app: AppOption = None,
-    as_json: JsonOption = False,
-    full: FullOption = False,
-) -> None:
-    """List dead letters, oldest first: messages and commands that could not be processed."""
-    output = Output(as_json, full=full)
-    async with looking(store, app) as look:
-        letters = look.dead_letters(saga=saga, queue=queue, reason=reason, type=type, after=after)
-        found = await _first(letters, limit)
-    columns = {
-        "id": "letter",
-        "instance": "instance",
-        "type": "type",
-        "queue": "queue",
-        "reason": "reason",
-        "attempts": "attempts",
-        "at": "at",
-        "last_line": "error",
-    }
-    count = output.rows([row_of(one) if as_json else letter_row(one) for one in found], columns)
-    _end(output, count, limit, "dead letters", f"--after {found[-1].id}" if found else "")
-
-
-async def dead_show(
-    letter: Annotated[int, typer.Argument(help="Its number, as dead list shows it.")],
-    store: StoreOption = None,
-    app: AppOption = None,
-    as_json: JsonOption = False,
-    full: FullOption = False,
-) -> None:
-    """Show one dead letter: its content, and the error with its chain."""
-    async with looking(store, app) as look:
-        found = await _first(look.dead_letters(after=letter - 1), 1)
-    if not found or found[0].id != letter:
-        raise Gone(f"there is no dead letter {letter}", remedy="it was redriven or discarded")
-    Output(as_json, full=full).sheet(letter_sheet(found[0]), row_of(found[0]))
-
-
-async def deadlines(
-    saga: SagaOption = None,
-    before: Annotated[str | None, typer.Option(help="Due before this moment (ISO 8601).")] = None,
-    limit: LimitOption = 100,
-    store: StoreOption = None,
-    app: AppOption = None,
-    as_json: JsonOption = False,
-    full: FullOption = False,
-) -> None:
-    """List armed deadlines, the next one first."""
-    output = Output(as_json, full=full)
-    moment = None if before is None else _time(before)
-    async with looking(store, app) as look:
-        found = await _first(look.deadlines(saga, before=moment), limit)
-    columns = {"due_at": "due", "instance": "instance", "name": "deadline"}
-    count = output.rows(map(row_of, found), columns)
-    _end(output, count, limit, "deadlines", "a higher --limit")
-
-
-async def schedules(
-    store: StoreOption = None, app: AppOption = None, as_json: JsonOption = False
-) -> None:
-    """List schedules: the run to come, the latest, and those that were missed."""
-    output = Output(as_json)
-    async with looking(store, app) as look:
-        found = await look.schedules()
-    columns = {
-        "name": "schedule",
-        "timing": "timing",
-        "next_at": "next",
-        "previous_at": "latest",
-        "made": "made",
-        "missed": "missed",
-        "is_paused": "paused",
-    }
-    if not output.rows(map(row_of, found), columns):
-        output.note("no schedules")
-
-
-async def inbox(
-    limit: LimitOption = 100,
-    after: Annotated[int, typer.Option(min=0, help="Skip so many.")] = 0,
-    store: StoreOption = None,
-    app: AppOption = None,
-    as_json: JsonOption = False,
-    full: FullOption = False,
-) -> None:
-    """List messages that wait: for an instance, for a retry, behind another one, or held."""
-    output = Output(as_json, full=full)
-    async with looking(store, app) as look:
-        found = await _first(look.inbox(after=after), limit)
-    columns = {
-        "instance": "instance",
-        "type": "type",
-        "reason": "reason",
-        "attempts": "attempts",
-        "due_at": "next at",
-        "error": "error",
-    }
-    count = output.rows([row_of(one) if as_json else waiting_row(one) for one in found], columns)
-    _end(output, count, limit, "messages that wait", "a higher --limit")
-
-
-async def _first(found: Any, limit: int) -> list[Any]:
-    listed = []
-    async for one in found:
-        listed.append(one)
-        if len(listed) >= limit:
-            break
-    return listed
-
-
 def _missing(saga: str, correlation_id: str, problem: str) -> InstanceNotFound:
     return InstanceNotFound(
         f"the instance {problem}",
@@ -376,14 +196,4 @@ def _missing(saga: str, correlation_id: str, problem: str) -> InstanceNotFound:
 
 
 def _moment(at: str) -> int | datetime:
-    return int(at) if at.isascii() and at.isdigit() else _time(at)
-
-
-def _time(text: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise DefinitionError(
-            f"{text!r} is no moment", remedy="give one such as 2026-11-20T03:00:00Z"
-        ) from None
-    return found.astimezone() if found.tzinfo is None else found
+    return int(at) if at.isascii() and at.isdigit() else moment_of(at)

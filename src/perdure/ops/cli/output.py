@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from types import NoneType
 from typing import Any
 
 from rich.console import Console
@@ -41,19 +42,19 @@ class Output:
 
     def rows(self, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> int:
         """A listing: of each row, the columns named (key: heading). How many rows it were."""
-        count = 0
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in columns.values():
-            table.add_column(Text(heading), overflow="fold")
-        for row in rows:
-            count += 1
-            if self.as_json:
+        listed = list(rows)
+        if self.as_json:
+            for row in listed:
                 print(_json(row))
-            else:
+        elif listed:
+            table = Table(box=None, pad_edge=False, header_style="bold")
+            for key, heading in columns.items():
+                is_moment = all(isinstance(row.get(key), (datetime, NoneType)) for row in listed)
+                table.add_column(Text(heading), overflow="fold", no_wrap=is_moment)
+            for row in listed:
                 table.add_row(*(Text(self._cell(row.get(key))) for key in columns))
-        if count and not self.as_json:
             self._print(table)
-        return count
+        return len(listed)
 
     def sheet(self, values: Mapping[str, Any], document: Any = None) -> None:
         """One thing: its values by name, below each other. As JSON: ``document``, or these."""

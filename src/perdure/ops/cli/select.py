@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +22,7 @@ from perdure.ops.looked_at import InstanceSeen, QuarantineSeen
 from perdure.ops.search import Wanted
 from perdure.runtime.views import status_of
 
-__all__ = ["IdleOption", "OlderOption", "Selection", "StatusOption", "WhereOption"]
+__all__ = ["IdleOption", "OlderOption", "Selection", "StatusOption", "WhereOption", "moment_of"]
 
 StatusOption = Annotated[
     str | None,
@@ -118,6 +118,17 @@ def _age(text: str | None) -> timedelta | None:
     if found is None:
         raise DefinitionError(f"{text!r} is no age", remedy="give one such as 30s, 10m, 3h, 2d")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def moment_of(text: str) -> datetime:
+    """The moment that is written so; without a zone, as here. Raises ``DefinitionError``."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise DefinitionError(
+            f"{text!r} is no moment", remedy="give one such as 2026-11-20T03:00:00Z"
+        ) from None
+    return found.astimezone() if found.tzinfo is None else found
 
 
 def conditions(where: list[str]) -> dict[str, str]:
