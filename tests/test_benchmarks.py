@@ -12,6 +12,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks import (
     deadlines,
+    find,
     grown,
     history,
     hot,
@@ -53,6 +54,9 @@ RUNS: dict[str, Callable[[Bench], Result]] = {
         bench, ordered.Sizes(instances=8, orders=8, asleep=10, idle_s=0.1)
     ),
     "observed": lambda bench: observed.run(bench, observed.Sizes(instances=5, turns=3)),
+    "find": lambda bench: find.run(
+        bench, find.Sizes(instances=300, asked=2, writers=5, turns=3, plans=True)
+    ),
     "grown": lambda bench: grown.run(
         bench, grown.Sizes(instances=20, working_set=10, empty_instances=5, turns=20)
     ),

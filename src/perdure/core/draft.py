@@ -12,7 +12,7 @@ from typing import Any
 from perdure.core.arming import cancel_deadline, set_deadline
 from perdure.core.children import cancel_child, close_family, start_child
 from perdure.core.commit import Fields, OutboxRow, Status
-from perdure.core.indexed import fields_of
+from perdure.core.indexed import fields_known, fields_of
 from perdure.core.instance import Armed, Instance, next_due
 from perdure.core.outcome import MINUTE_MS, TIMEOUT, Encoder, Outcome, Stored, Turn
 from perdure.core.outgoing import LATEST_MS, announce, publish, send
@@ -236,8 +236,10 @@ class Draft:
             row.context = context
 
     def _fields(self) -> Fields | None:
-        before, state = self.instance, self.state
-        return before.fields if state is before.state else fields_of(self.definition.indexed, state)
+        before, state, indexed = self.instance, self.state, self.definition.indexed
+        if state is not before.state:
+            return fields_of(indexed, state)
+        return fields_known(indexed, state) if before.fields is None else before.fields
 
     def _settle_deadlines(self, finished: bool) -> list[str]:
         """The net change; answers the names that go: cancelled, fired, or all at the end."""

@@ -26,8 +26,8 @@ from perdure.store.sql_read import read_sound, read_stored
 __all__ = ["read_count", "read_found", "read_size", "read_tallies"]
 
 _MS_MIN, _MS_MAX = -(2**63), 2**63 - 1
-_VALUE_MIN, _VALUE_MAX = "", "~"
-"""Index keys begin with a letter or less; see ``core/index_key.py``."""
+_VALUE_MIN, _VALUE_MAX = "", b""
+"""To SQLite, bytes come after all texts, also after those that are none any more."""
 
 _AFTER_SLASH = chr(ord("/") + 1)
 
@@ -107,13 +107,16 @@ def _bounds(query: HeadQuery, after: tuple[Any, str] | None) -> list[Any]:
             return [last if after is None else after[1]]
         return ["" if after is None else after[1]]
     by_field = query.order is Order.FIELD
-    low: Any = (_VALUE_MIN if by_field else _MS_MIN) if query.low is None else query.low
-    high: Any = (_VALUE_MAX if by_field else _MS_MAX) if query.high is None else query.high
+    lowest, highest = (_VALUE_MIN, _VALUE_MAX) if by_field else (_MS_MIN, _MS_MAX)
+    low: Any = lowest if query.low is None else query.low
+    high: Any = highest if query.high is None else query.high
     if query.descending:
-        place = (high, last)
-        return [*(place if after is None else min(place, after)), low]
-    place = (low, "")
-    return [*(place if after is None else max(place, after)), high]
+        place, bound = (high, last), low
+        is_behind = after is not None and (query.high is None or after < place)
+    else:
+        place, bound = (low, ""), high
+        is_behind = after is not None and (query.low is None or after > place)
+    return [*(after if after is not None and is_behind else place), bound]
 
 
 def _by_field(
