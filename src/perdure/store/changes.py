@@ -81,9 +81,7 @@ class Changes:
         for deadline in turn.deadlines_set:
             self.deadlines[deadline.instance, deadline.name] = deadline
         if turn.head is not None:
-            self.heads[turn.head.instance] = turn.head
-            if row.sequence_nr == 1:
-                self.begun[turn.head.instance] = None
+            self._put_head(turn.head, row.sequence_nr)
         if turn.consumes_inbox:
             self.consume(row.instance, row.message_id)
         if turn.dead_letter is not None:
@@ -94,6 +92,11 @@ class Changes:
             self._settle(repair)
             if repair.inbox is not None:
                 self.put(repair.inbox)
+
+    def _put_head(self, head: HeadRow, sequence_nr: int) -> None:
+        self.heads[head.instance] = head
+        if sequence_nr == 1:
+            self.begun[head.instance] = None
 
     def reindex(self, entry: Reindexed) -> None:
         """The head is put as the instance says it is."""
