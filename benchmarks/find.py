@@ -148,6 +148,7 @@ def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
     result.ratios += [
         Ratio(f"slowest / {LIMIT_MS:g} ms", slowest / LIMIT_MS, 1.0, at_least=False),
         rounds.ratio("looked at / alone", "looked at", "alone", TARGET_WRITER),
+        rounds.ratio("the same by cpu", "alone cpu", "looked at cpu"),
         rounds.ratio("searched / alone", "searched", "alone"),
     ]
     result.notes.append(
@@ -307,7 +308,8 @@ async def _write(path: Path, sizes: Sizes, name: str, pause_s: float | None) -> 
             asking.cancel()
             with suppress(asyncio.CancelledError):
                 await asking
-        return {name: watch.rate(sizes.writers * sizes.turns)}
+        turns = sizes.writers * sizes.turns
+        return {name: watch.rate(turns), f"{name} cpu": watch.cpu_us(turns)}
 
 
 async def _go_on_asking(runtime: Runtime, sizes: Sizes, pause_s: float) -> None:
