@@ -15,14 +15,17 @@ from pathlib import Path
 
 from benchmarks import (
     deadlines,
+    find,
     grown,
     history,
     hot,
     latency,
+    observed,
     ordered,
     rehydrate,
     residents,
     throughput,
+    traced,
     work,
 )
 from benchmarks.measure import Bench
@@ -59,6 +62,11 @@ BENCHMARKS: dict[str, Callable[[Bench, bool, float], Result]] = {
     "sagas": lambda bench, quick, _: ordered.run(
         bench, ordered.QUICK if quick else ordered.Sizes()
     ),
+    "observed": lambda bench, quick, _: observed.run(
+        bench, observed.QUICK if quick else observed.Sizes()
+    ),
+    "find": lambda bench, quick, _: find.run(bench, find.QUICK if quick else find.Sizes()),
+    "traced": lambda bench, quick, _: traced.run(bench, traced.QUICK if quick else traced.Sizes()),
     "grown": lambda bench, quick, _: grown.run(bench, grown.QUICK if quick else grown.Sizes()),
 }
 
@@ -75,13 +83,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in chosen:
             with _progress(name) as tell:
                 bench = Bench(Path(directory), options.rounds, tell)
-                result = BENCHMARKS[name](bench, options.quick, options.busy)
+                if name == "find":
+                    result = find.run(bench, _sizes_of_find(options))
+                else:
+                    result = BENCHMARKS[name](bench, options.quick, options.busy)
             if options.json:
                 print_json(result, settings, sys.stdout)
             else:
                 print_text(result, sys.stdout)
             passed = passed and result.passed
     return 0 if passed else 1
+
+
+def _sizes_of_find(options: argparse.Namespace) -> find.Sizes:
+    sizes = find.QUICK if options.quick else find.Sizes()
+    return replace(sizes, instances=options.instances or sizes.instances, plans=options.plans)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,6 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--busy", type=_share, default=0.5, help="share of other work on the loop (0.5; 0: none)"
     )
+    parser.add_argument(
+        "--instances", type=_at_least_one, metavar="N", help="find: among so many (1,000,000)"
+    )
+    parser.add_argument("--plans", action="store_true", help="find: print the query plans")
     return parser
 
 

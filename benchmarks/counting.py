@@ -15,10 +15,14 @@ from perdure.core.commit import (
     OutboxRow,
     QuarantineRow,
     QueueRow,
+    SnapshotRow,
     Status,
 )
+from perdure.core.head_query import HeadQuery
+from perdure.core.tally import TallyRow
 from perdure.errors import StoreError
-from perdure.store.protocol import LoadedInstance, Store
+from perdure.store.backlog import Backlog
+from perdure.store.protocol import InstanceRows, LoadedInstance, QueueFigures, Store
 
 __all__ = ["CountingStore"]
 
@@ -66,6 +70,18 @@ class CountingStore:
     ) -> list[HeadRow]:
         return await self._counted.heads(saga, status, after, limit)
 
+    async def find(self, query: HeadQuery) -> list[HeadRow]:
+        return await self._counted.find(query)
+
+    async def count(self, query: HeadQuery) -> int:
+        return await self._counted.count(query)
+
+    async def tallies(self) -> list[TallyRow]:
+        return await self._counted.tallies()
+
+    async def size(self) -> int:
+        return await self._counted.size()
+
     async def deadlines(
         self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
     ) -> list[DeadlineRow]:
@@ -102,6 +118,9 @@ class CountingStore:
     async def queue_depths(self) -> dict[str, int]:
         return await self._counted.queue_depths()
 
+    async def backlog(self) -> Backlog:
+        return await self._counted.backlog()
+
     async def quarantines(self) -> list[QuarantineRow]:
         return await self._counted.quarantines()
 
@@ -110,3 +129,12 @@ class CountingStore:
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         return await self._counted.dead_letters(after, limit)
+
+    async def snapshots(self, instance: str) -> list[SnapshotRow]:
+        return await self._counted.snapshots(instance)
+
+    async def rows_of(self, instance: str, limit: int = 1000) -> InstanceRows:
+        return await self._counted.rows_of(instance, limit)
+
+    async def queue_figures(self) -> list[QueueFigures]:
+        return await self._counted.queue_figures()

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from benchmarks.sagas import Nap, Opened, Order, Worked
 from perdure import Runtime, SagaRef, Settings
@@ -35,12 +36,18 @@ def names(instances: int) -> list[str]:
 
 @asynccontextmanager
 async def runtime_over(
-    store: Path | Store, settings: Settings | None = None, clock: Clock | None = None
+    store: Path | Store,
+    settings: Settings | None = None,
+    clock: Clock | None = None,
+    **options: Any,
 ) -> AsyncIterator[Runtime]:
-    """A running runtime of the measured sagas. Instances leave memory only when asked to."""
+    """A running runtime of the measured sagas. Instances leave memory only when asked to.
+
+    ``options`` are further arguments of ``Runtime``.
+    """
     where = url_of(store) if isinstance(store, Path) else store
     chosen = settings or Settings(idle_after_s=None, residents_max=1_000_000, freeze_residents=True)
-    async with Runtime(where, [Order, Nap], chosen, clock=clock) as runtime:
+    async with Runtime(where, [Order, Nap], chosen, clock=clock, **options) as runtime:
         yield runtime
 
 

@@ -34,7 +34,19 @@ from perdure import (
     starts,
 )
 
-__all__ = ["IN_FLIGHT", "QUICK", "Sizes", "end_to_end", "run", "unbounded"]
+__all__ = [
+    "IN_FLIGHT",
+    "JOBS",
+    "QUICK",
+    "TURNS",
+    "Fulfilment",
+    "Sizes",
+    "end_to_end",
+    "place",
+    "run",
+    "unbounded",
+    "workers",
+]
 
 TARGET = 0.4
 TARGET_START_MS = 2.0
@@ -210,7 +222,7 @@ def end_to_end(bench: Bench, orders: int) -> Mapping[str, float]:
         async def main() -> dict[str, float]:
             async with Runtime(url_of(path), [Fulfilment, workers()], unbounded()) as runtime:
                 with stopwatch() as watch:
-                    await _place(runtime, names(orders))
+                    await place(runtime, names(orders))
                     await runtime.settled()
                 await _check(runtime, orders)
             rate = watch.rate(orders)
@@ -226,7 +238,8 @@ def end_to_end(bench: Bench, orders: int) -> Mapping[str, float]:
         return asyncio.run(main())
 
 
-async def _place(runtime: Runtime, ids: list[str]) -> None:
+async def place(runtime: Runtime, ids: list[str]) -> None:
+    """Start an order for each id, many at a time."""
     waiting = iter(ids)
 
     async def sender() -> None:
@@ -279,7 +292,7 @@ async def _idle(path: Path, sizes: Sizes) -> dict[str, float]:
     logging.getLogger("perdure.workers").setLevel(logging.ERROR)  # each failed attempt is a warning
     store = CountingStore(SqlStore(url_of(path)))
     async with Runtime(store, [Fulfilment, queue], unbounded()) as runtime:
-        await _place(runtime, names(sizes.retries))
+        await place(runtime, names(sizes.retries))
         await runtime.settled()
         await asyncio.sleep(0.2)
         store.calls = 0

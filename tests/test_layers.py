@@ -13,7 +13,8 @@ MAY_IMPORT = {
     "failpoints": set(),
     "error_base": set(),
     "workflow_errors": {"error_base"},
-    "errors": {"error_base", "workflow_errors"},
+    "store_errors": {"error_base"},
+    "errors": {"error_base", "store_errors", "workflow_errors"},
     "messages": {"errors"},
     "effects": {"messages"},
     "settings": {"errors"},
@@ -64,12 +65,14 @@ MAY_IMPORT = {
     "actors": {"actors"},
     "runtime": {
         "errors", "failpoints", "messages", "settings", "core", "codec", "store", "actors",
-        "observer", "process_manager", "job", "worker_signature", "queue", "member", "runtime",
+        "observer", "process_manager", "job", "worker_signature", "queue", "member", "runs",
+        "runtime",
     },
-    "observer": {"errors", "messages", "core"},
+    "observations": set(),
+    "observer": {"observations"},
     "ops": {
         "errors", "messages", "settings", "core", "codec", "store", "observer", "process_manager",
-        "queue", "member", "runtime", "ops",
+        "queue", "member", "runs", "runtime", "ops",
     },
     "testing": {
         "errors", "failpoints", "messages", "settings", "core", "codec", "store", "actors",

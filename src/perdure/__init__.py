@@ -9,8 +9,10 @@ from perdure.approvals import ApprovalDecided, Approvals, AskApproval, Decide
 from perdure.core.approval import Approval, Rung, Who
 from perdure.core.commit import Status
 from perdure.core.correlation import Continue, Ignore, Start, Stop
+from perdure.core.criteria import Between
 from perdure.core.digest import digest_of
 from perdure.core.family import Cancel, ChildEnded
+from perdure.core.indexed import Indexed
 from perdure.core.intervention import Intervention
 from perdure.core.missed import CatchUp, Coalesce, Skip
 from perdure.core.outcome import Outcome
@@ -20,6 +22,7 @@ from perdure.core.saga import IgnoreMissing, Park, ReplyMissing, StartMissing
 from perdure.core.schedule import Cron, Every
 from perdure.core.step_events import Residue
 from perdure.core.supervision import Supervision
+from perdure.core.wait_facts import WaitingFor, WaitKind
 from perdure.correlating import CORRELATION_ID
 from perdure.declarations import (
     applies,
@@ -67,11 +70,16 @@ from perdure.messages import (
     TimeoutReached,
     message,
 )
+from perdure.observer import Observer
+from perdure.ops.control.server import attend as _attend
 from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
 from perdure.runs import PauseSchedule, ResumeSchedule, Run, TriggerSchedule
+from perdure.runtime.agenda import ArmedDeadline, ScheduleView
+from perdure.runtime.companions import COMPANIONS as _COMPANIONS
 from perdure.runtime.delivery import Receipt
+from perdure.runtime.history import HistoryEntry
 from perdure.runtime.letters import DeadLetter
 from perdure.runtime.quarantine import QuarantinedInstance
 from perdure.runtime.queues import JobView, QueueRef
@@ -80,7 +88,8 @@ from perdure.runtime.ref import SagaRef
 from perdure.runtime.repair import Repair
 from perdure.runtime.repaired import Audited, Repaired, Tried
 from perdure.runtime.runtime import Runtime
-from perdure.runtime.views import HistoryEntry, InstanceView
+from perdure.runtime.searching import SagaCounts
+from perdure.runtime.views import InstanceView
 from perdure.schedule import Schedule
 from perdure.settings import Settings
 from perdure.steps import step
@@ -96,8 +105,10 @@ __all__ = [
     "Approval",
     "ApprovalDecided",
     "Approvals",
+    "ArmedDeadline",
     "AskApproval",
     "Audited",
+    "Between",
     "Cancel",
     "CancelChild",
     "CancelDeadline",
@@ -125,6 +136,7 @@ __all__ = [
     "HistoryEntry",
     "Ignore",
     "IgnoreMissing",
+    "Indexed",
     "InstanceView",
     "Intervention",
     "Job",
@@ -133,6 +145,7 @@ __all__ = [
     "MemoryStore",
     "Metadata",
     "NonRetryable",
+    "Observer",
     "OrderedSaga",
     "Outcome",
     "Park",
@@ -157,8 +170,10 @@ __all__ = [
     "Run",
     "Rung",
     "Runtime",
+    "SagaCounts",
     "SagaRef",
     "Schedule",
+    "ScheduleView",
     "Send",
     "SetDeadline",
     "Settings",
@@ -175,6 +190,8 @@ __all__ = [
     "TimeoutReached",
     "Tried",
     "TriggerSchedule",
+    "WaitKind",
+    "WaitingFor",
     "Who",
     "WorkQueue",
     "Workflow",
@@ -195,3 +212,5 @@ __all__ = [
     "stops",
     "workflow",
 ]
+
+_COMPANIONS.append(_attend)

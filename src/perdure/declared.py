@@ -7,7 +7,7 @@ to read: ``process_manager.py``, whose callbacks look things up here.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,6 +94,24 @@ class Declarations:
         if kind is Cancel:
             return self.cancellations
         return self.handlers.get(event.type if kind is ExternalEvent else kind, [])
+
+    def taken(self, interests: Iterable[EventType], state: Any) -> list[EventType]:
+        """Those that a handler takes in this state. Raises what a guard raises."""
+        return [
+            one
+            for one in interests
+            if any(h.admits is None or h.admits(state) for h in self.handlers.get(one, ()))
+        ]
+
+    def folder(self, saga: Any) -> Callable[[Any, Any, Metadata], Any]:
+        """As ``apply``, with one look-up: it is called for every event ever folded."""
+        appliers = {kind: call.__get__(saga) for kind, call in self.appliers.items()}
+
+        def fold(state: Any, event: Any, metadata: Metadata) -> Any:
+            applier = appliers.get(event.type if type(event) is ExternalEvent else type(event))
+            return state if applier is None else applier(state, event, metadata)
+
+        return fold
 
 
 def event_type(event: Any) -> EventType:

@@ -44,6 +44,8 @@
     │   ├── InvalidResult          a worker returned or emitted what is no message, or not storable
     │   ├── UnknownQueue           the runtime has no such work queue
     │   └── UnknownJob             no such job waits or runs
+    ├── InvalidQuery               a question about instances that cannot be asked so
+    │   └── NotIndexed             … not yet: instances have to be indexed once
     ├── CodecError
     │   ├── EncodeError            a value cannot be stored exactly; raised at its sender
     │   │   ├── UnregisteredType   the class has no type name; decorate it with @message
@@ -61,7 +63,7 @@
         ├── SchemaTooOld           written by an older perdure, in a format it no longer reads
         ├── StoreLocked            another runtime owns the file
         ├── SequenceConflict       another turn took this sequence number
-        ├── Gone                   the job or dead letter to be changed is not there any more
+        ├── Gone                   what was to be changed, or shown, is not there any more
         ├── Fenced                 another owner has taken over: a newer epoch is in the store
         └── CorruptRecord          a stored row fails its checksum or is missing
 
@@ -69,7 +71,8 @@
 ``Exception``, so that nobody takes it for a step that failed.
 
 An error names the saga and the correlation id it concerns and says what to do.
-Next to read: ``workflow_errors.py``; ``messages.py`` and ``effects.py``, what sagas exchange.
+Next to read: ``store_errors.py``, ``workflow_errors.py``; ``messages.py`` and ``effects.py``, what
+sagas exchange.
 """
 
 from __future__ import annotations
@@ -79,6 +82,18 @@ from typing import Any
 
 from perdure.error_base import DefinitionError as DefinitionError
 from perdure.error_base import PerdureError as PerdureError
+from perdure.store_errors import CorruptRecord as CorruptRecord
+from perdure.store_errors import Fenced as Fenced
+from perdure.store_errors import Gone as Gone
+from perdure.store_errors import NotADatabase as NotADatabase
+from perdure.store_errors import SchemaTooNew as SchemaTooNew
+from perdure.store_errors import SchemaTooOld as SchemaTooOld
+from perdure.store_errors import SequenceConflict as SequenceConflict
+from perdure.store_errors import StoreError as StoreError
+from perdure.store_errors import StoreFull as StoreFull
+from perdure.store_errors import StoreLocked as StoreLocked
+from perdure.store_errors import StoreNotWritable as StoreNotWritable
+from perdure.store_errors import StoreUnavailable as StoreUnavailable
 from perdure.workflow_errors import AskedTwice as AskedTwice
 from perdure.workflow_errors import ChildFailed as ChildFailed
 from perdure.workflow_errors import ForeignAwait as ForeignAwait
@@ -87,11 +102,9 @@ from perdure.workflow_errors import UnknownStep as UnknownStep
 from perdure.workflow_errors import WorkflowCancelled as WorkflowCancelled
 from perdure.workflow_errors import WorkflowMistake as WorkflowMistake
 
-for _error in (
-    PerdureError, DefinitionError, WorkflowMistake, UnknownStep, AskedTwice, ForeignAwait,
-    StepFailed, ChildFailed, WorkflowCancelled,
-):  # fmt: skip
-    _error.__module__ = __name__  # where users find them, and what tracebacks say
+for _error in [*vars().values()]:
+    if isinstance(_error, type) and issubclass(_error, BaseException):
+        _error.__module__ = __name__  # where users find them, and what tracebacks say
 
 
 class DuplicateHandler(DefinitionError):
@@ -259,6 +272,14 @@ class UnknownJob(JobError):
     """No job of this id waits or runs."""
 
 
+class InvalidQuery(PerdureError):
+    """A question about instances that cannot be asked so; see ``Runtime.find``."""
+
+
+class NotIndexed(InvalidQuery):
+    """Some instances are older than the declaration of the field that is asked for."""
+
+
 class CodecError(PerdureError):
     """A value and its bytes do not go together."""
 
@@ -289,51 +310,3 @@ class UnknownVersion(DecodeError):
 
 class LimitExceeded(CodecError):
     """Too many bytes, elements or levels of nesting."""
-
-
-class StoreError(PerdureError):
-    """The store refused or failed."""
-
-
-class StoreUnavailable(StoreError):
-    """The store cannot be opened, read or written now."""
-
-
-class StoreNotWritable(StoreUnavailable):
-    """The path does not exist or may not be written."""
-
-
-class StoreFull(StoreUnavailable):
-    """No space is left on the store's disk."""
-
-
-class NotADatabase(StoreError):
-    """The file is something else than a perdure database."""
-
-
-class SchemaTooNew(StoreError):
-    """The store was written by a newer version of perdure."""
-
-
-class SchemaTooOld(StoreError):
-    """The store was written by an older version of perdure, in a format this one cannot read."""
-
-
-class StoreLocked(StoreError):
-    """Another runtime owns the store."""
-
-
-class SequenceConflict(StoreError):
-    """The turn's sequence number is not the next one of its instance."""
-
-
-class Gone(StoreError):
-    """The job or dead letter that was to be changed is not there any more."""
-
-
-class Fenced(StoreError):
-    """The turn's epoch is over: another owner has taken the store since."""
-
-
-class CorruptRecord(StoreError):
-    """A stored row fails its checksum, or rows are missing."""

@@ -15,6 +15,7 @@ from perdure.core.correlation import Start, VerdictKind, Verdicts
 from perdure.core.course_repairs import CourseRepairs
 from perdure.core.described import in_short
 from perdure.core.family import Cancel
+from perdure.core.indexed import indexed_fields
 from perdure.core.ordered import OrderedState
 from perdure.core.plan import Plan
 from perdure.core.saga import Definition, Handling
@@ -103,6 +104,7 @@ def definition_of(plan: Plan, by: By, timeout: timedelta | None) -> Definition:
         is_pure=True,
         salvage=salvage,
         repairs=CourseRepairs(plan, *results_of(by)),
+        indexed=indexed_fields(plan.saga, data, _getter),
     )
 
 
@@ -113,6 +115,10 @@ def _folder(data: type) -> Callable[[OrderedState, Any, Metadata], OrderedState]
         return ordered.fold(state, event)
 
     return apply
+
+
+def _getter(name: str) -> Callable[[OrderedState], Any]:
+    return lambda state: getattr(state.data, name, None)
 
 
 def _nothing(state: Any, failed_command: Any) -> None:

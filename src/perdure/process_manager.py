@@ -29,6 +29,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from perdure.core.correlation import Continue, Ignore, Start, Stop, VerdictKind, Verdicts
 from perdure.core.family import Cancel, ChildEnded
+from perdure.core.indexed import indexed_fields
 from perdure.core.retry import RetryPolicy
 from perdure.core.saga import Definition, Handling, MissingPolicy, Park, is_immutable
 from perdure.core.supervision import Supervision
@@ -37,7 +38,6 @@ from perdure.effects import Effect, Effects, Fail
 from perdure.errors import DuplicateHandler
 from perdure.messages import (
     CommandFailed,
-    ExternalEvent,
     Metadata,
     TimeoutReached,
     TypeInfo,
@@ -251,7 +251,7 @@ def define(saga: type[ProcessManager[Any]]) -> Definition:
         initial_state=one.initial_state,
         correlate=one.correlate,
         choose=_chooser(one),
-        apply=_folder_by_hand(one) if by_hand else _folder(one),
+        apply=_folder_by_hand(one) if by_hand else tables.folder(one),
         compensate=one.compensate,
         timeout=timeout_of(one),
         timeout_retry=policy_of(saga, "timeout_retry"),
@@ -265,6 +265,8 @@ def define(saga: type[ProcessManager[Any]]) -> Definition:
         kinds=_kinds(saga),
         deadlines=_deadlines(saga),
         copies_state=not is_immutable(state_class),
+        indexed=indexed_fields(saga.name, state_class),
+        takes=None if _deadlines(saga) is None else partial(tables.taken, interests),
     )
 
 
@@ -284,11 +286,10 @@ def _chooser(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Handli
         return _do_nothing if type(event) is CommandFailed and saga.is_concerned_by(event) else None
 
     def _failing_by_default(state: Any, event: Any, metadata: Metadata) -> Iterable[Effect] | None:
-        given = (state, event, metadata)
         effects = saga.handle(state, event, metadata)
-        if effects is not None:
-            return effects
-        return saga.time_out(event) if type(event) is TimeoutReached else _give_up(*given)
+        if effects is None and type(event) is TimeoutReached:
+            return saga.time_out(event)
+        return _give_up(state, event, metadata) if effects is None else effects
 
     return choose
 
@@ -309,17 +310,6 @@ def _chooser_by_tables(
     return choose
 
 
-def _folder(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Any]:
-    """As ``apply`` by the tables, with one look-up: it is called for every event ever folded."""
-    appliers = {kind: call.__get__(saga) for kind, call in saga.declarations.appliers.items()}
-
-    def fold(state: Any, event: Any, metadata: Metadata) -> Any:
-        applier = appliers.get(event.type if type(event) is ExternalEvent else type(event))
-        return state if applier is None else applier(state, event, metadata)
-
-    return fold
-
-
 def _kinds(saga: type[ProcessManager[Any]]) -> dict[type | str, tuple[VerdictKind, bool]] | None:
     if saga.correlate is not ProcessManager.correlate:
         return None
@@ -327,9 +317,8 @@ def _kinds(saga: type[ProcessManager[Any]]) -> dict[type | str, tuple[VerdictKin
 
 
 def _deadlines(saga: type[ProcessManager[Any]]) -> frozenset[str] | None:
-    if saga.handle is ProcessManager.handle and saga.choose is ProcessManager.choose:
-        return frozenset(saga.declarations.deadlines)
-    return None
+    by_tables = saga.handle is ProcessManager.handle and saga.choose is ProcessManager.choose
+    return frozenset(saga.declarations.deadlines) if by_tables else None
 
 
 def _folder_by_hand(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Any]:

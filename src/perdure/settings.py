@@ -50,6 +50,9 @@ class Settings:
     otherwise spend a third of the time on them. Off by default since it concerns the whole process:
     cyclic garbage of others that is about then stays.
 
+    ``control_socket``: over a file, listen on a local socket beside it, by which the same user's
+    command line repairs what runs (``perdure.ops.control``).
+
     ``message_bytes_max`` bounds one stored message, event, command, reply, or state;
     ``turn_bytes_max`` all that one turn records and sends.
     """
@@ -74,6 +77,7 @@ class Settings:
     retry_pause_s: float = 0.05
     shutdown_timeout_s: float = 30.0
     freeze_residents: bool = False
+    control_socket: bool = True
     message_bytes_max: int = 1_048_576
     turn_bytes_max: int = 16_777_216
 

@@ -29,6 +29,7 @@ from perdure.core import workflow_events
 from perdure.core.consequences import consequences
 from perdure.core.correlation import Ignore, Start, VerdictKind, Verdicts
 from perdure.core.family import Cancel, ChildEnded
+from perdure.core.indexed import indexed_fields
 from perdure.core.private import own
 from perdure.core.progress import Progress, fold, is_ours
 from perdure.core.reentry import Reentry
@@ -162,6 +163,7 @@ class CoroutineWorkflow:
             is_pure=True,
             salvage=self._salvage,
             repairs=WorkflowRepairs(self._declared.steps, self._by_hand, self._turn),
+            indexed=indexed_fields(self._name, self._begins, _getter),
         )
 
     def queues(self) -> Sequence[WorkQueue]:
@@ -286,6 +288,10 @@ def _done(command: PerformStep, returned: Any) -> StepDone:
 
 def _type_of(message: Any) -> str:
     return message.type if type(message) is ExternalEvent else type(message).__name__
+
+
+def _getter(name: str) -> Callable[[Progress], Any]:
+    return lambda progress: getattr(progress.input, name, None)
 
 
 def _nothing(state: Any, failed_command: Any) -> None:

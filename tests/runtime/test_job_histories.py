@@ -132,7 +132,7 @@ class World:
             case "resume":
                 return queue.resume()
             case "cancel":
-                rows = self.store.inner._outbox.values()  # type: ignore[attr-defined]
+                rows = self.store.inner._jobs._outbox.values()  # type: ignore[attr-defined]
                 found = sorted(rows, key=lambda row: row.position)[args[0] : args[0] + 1]
                 return queue.cancel(found[0].id) if found else None
             case "redrive":

@@ -70,7 +70,7 @@ class Story:
         self.attempts.append((job.key, job.attempt))
         inner = self.store.inner
         if isinstance(inner, MemoryStore):  # G7: it is committed before anybody performs it
-            rows = inner._outbox.values()
+            rows = inner._jobs._outbox.values()
             self.ghosts += [job.key] if job.key not in {row.id for row in rows} else []
 
     def runtime(self) -> Runtime:
@@ -138,7 +138,7 @@ def test_whichever_write_fails_or_is_the_last_the_end_is_the_same(fate):
     assert 10 < writes < WRITES_MAX
     for at in range(1, writes + 1):
         story, _ = told(MemoryStore(), fate, at)
-        assert story.store.inner._outbox == {}, f"write {at} of {writes}"  # type: ignore[attr-defined]
+        assert story.store.inner._jobs._outbox == {}, f"write {at} of {writes}"  # type: ignore[attr-defined]
         assert story.store.inner._inbox == {}  # type: ignore[attr-defined]
 
 

@@ -187,7 +187,7 @@ def test_whichever_write_fails_or_is_the_last_the_history_is_the_same(fate, what
         story, _ = told(MemoryStore(), what, fate, at)
         assert story.history == plain.history, f"write {at} of {writes}"
         assert (story.status, story.outcome) == (plain.status, plain.outcome)
-        assert story.store.inner._outbox == {}  # type: ignore[attr-defined]
+        assert story.store.inner._jobs._outbox == {}  # type: ignore[attr-defined]
         assert story.store.inner._inbox == {}  # type: ignore[attr-defined]
 
 

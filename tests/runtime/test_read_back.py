@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 from perdure import Settings
 from perdure.runtime.clock import SystemClock
 from perdure.runtime.read_back import ReadBack
+from perdure.runtime.services import Services
+from perdure.runtime.vitals import Troubles
 from tests.runtime.support import quickly
 
 _row: Any = SimpleNamespace
@@ -42,6 +44,8 @@ async def test_what_is_doubted_anew_while_it_is_read_is_read_anew():
         there.set()
 
     services: Any = _row(store=table, clock=SystemClock(), settings=Settings(retry_pause_s=0.001))
+    services.troubles = Troubles()
+    services.background = MethodType(Services.background, services)
     reading = ReadBack(services, hand_out, lambda: None)
     reading.doubtful([_row(position=5)])  # a first try, which was not written
     await table.begun.wait()

@@ -264,7 +264,7 @@ async def story(strike: Callable[[], None]) -> None:
             return is_whole(await states(second))
 
         await until(has_ended)
-        await until(lambda: not store.inner._outbox)  # type: ignore[attr-defined]
+        await until(lambda: not store.inner._jobs._outbox)  # type: ignore[attr-defined]
         found = await states(second)
         assert await store.inner.dead_letters() == []
         assert await store.inner.deadlines() == []

@@ -129,7 +129,7 @@ MUTANTS = {
         Mutant(Dispatcher, "doubtful", "self._read_back.doubtful(rows)", "pass"), "lists", 1
     ),
     "a failed commit is taken for written": Planted(
-        Mutant(Pending, "unknown", "self.actor.on_lost(error)", "self.written()"), "lists", 0
+        Mutant(Pending, "lost", "self.actor.on_lost(error)", "self.written()"), "lists", 0
     ),
     "memory is kept after a commit in doubt": Planted(
         Mutant(

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from perdure.core.commit import Entry, OutboxRow, Status, TurnRecord
 from perdure.store import read_statements as queries
+from perdure.store.backlog import read_backlog
 from perdure.store.memory import MemoryStore
+from perdure.store.protocol import InstanceRows
 from perdure.store.sql_load import load_instances
+from perdure.store.sql_looks import read_figures, read_rows_of, read_snapshots
 from perdure.store.sql_open import open_schema
 from perdure.store.sql_read import (
     read_depths,
@@ -189,8 +192,21 @@ async def agree_on_jobs(connection: sqlite3.Connection, memory: MemoryStore) -> 
     assert unplaced(found) == unplaced(await memory.inbox_due((1, "Order/a", "m-2")))
     assert read_page(connection, queries.QUEUES_ALL, []) == await memory.queues()
     assert read_depths(connection) == await memory.queue_depths()
+    assert read_backlog(connection) == await memory.backlog()
     assert read_quarantines(connection) == (await memory.quarantines(), [])
     assert read_inbox_sizes(connection, NAMES) == await memory.inbox_sizes(NAMES)
+    assert read_figures(connection) == await memory.queue_figures()
+    for name in NAMES:
+        found_of, damaged = read_rows_of(connection, name, 1000)
+        assert not damaged
+        assert read_snapshots(connection, name) == await memory.snapshots(name)
+        assert everything_in(found_of) == everything_in(await memory.rows_of(name))
+
+
+def everything_in(rows: InstanceRows) -> InstanceRows:
+    """Without the positions of what arrives."""
+    inbox, letters = unplaced(rows.inbox), unplaced(rows.dead_letters)
+    return replace(rows, inbox=inbox, dead_letters=letters)
 
 
 def unplaced(rows: Any) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
+from perdure.core.head_query import HeadQuery
 from perdure.errors import StoreUnavailable
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import Store
@@ -17,10 +18,14 @@ from perdure.testing.store_contract import StoreContract
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "load": (["Order/1"],),
     "journal": ("Order/1",),
+    "snapshots": ("Order/1",),
     "jobs_ready": ("payments", 5),
     "jobs_at": ([1],),
     "jobs_after": (1,),
     "inbox_sizes": (["Order/1"],),
+    "rows_of": ("Order/1",),
+    "find": (HeadQuery("Order"),),
+    "count": (HeadQuery("Order"),),
 }
 
 

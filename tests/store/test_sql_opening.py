@@ -10,6 +10,9 @@ import aiosqlite
 import pytest
 
 from perdure import failpoints
+from perdure.codec.checksum import checksum
+from perdure.core.commit import Status
+from perdure.core.tally import TallyRow
 from perdure.errors import (
     DefinitionError,
     NotADatabase,
@@ -25,7 +28,14 @@ from perdure.store.schema import SCHEMA_VERSION
 from perdure.store.sql import SqlStore
 from perdure.store.sql_open import open_schema
 from perdure.store.urls import store_from_url
-from perdure.testing.sample_rows import quarantine_row, queue_row, settlement, turn
+from perdure.testing.sample_rows import (
+    NOW_MS,
+    head,
+    quarantine_row,
+    queue_row,
+    settlement,
+    turn,
+)
 from tests.store.databases import database, file_store, on_writer, write_all
 
 
@@ -142,12 +152,80 @@ def test_an_older_schema(tmp_path):
     unchanged.close()
 
 
-def as_version_2(path):
-    """A file as the perdure before this one left it."""
+OLD_INSTANCES = """
+CREATE TABLE instances (
+    instance TEXT NOT NULL, saga TEXT NOT NULL, correlation_id TEXT NOT NULL, status TEXT NOT NULL,
+    started_at_ms INTEGER NOT NULL, updated_at_ms INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (instance)
+) WITHOUT ROWID;
+CREATE INDEX instances_by_status ON instances (saga, status, instance);
+"""
+
+
+def as_version_3(path):
+    """A file as the perdure of schema version 3 left it."""
     connection, epoch = database(path)
     write_all(connection, [turn("Order/1", 1, epoch), queue_row("payments")], epoch)
+    connection.executescript(
+        "DROP TABLE instances; DROP TABLE sagas; DROP TABLE lookups; DROP TABLE tombstones;"
+        "DROP INDEX dead_letters_by_instance; UPDATE meta SET schema_version = 3;" + OLD_INSTANCES
+    )
+    return connection
+
+
+def put_old_head(connection, row):
+    names = (row.instance, row.saga, row.correlation_id, row.status.value)
+    key = (*names, row.started_at_ms, row.updated_at_ms)
+    connection.execute(
+        "INSERT INTO instances VALUES (?, ?, ?, ?, ?, ?, ?)", [*key, checksum(b"", *key)]
+    )
+
+
+def as_version_2(path):
+    """A file as the perdure of schema version 2 left it."""
+    connection = as_version_3(path)
     connection.executescript("DROP TABLE quarantines; UPDATE meta SET schema_version = 2")
     return connection
+
+
+def test_a_file_of_version_3_has_its_heads_sealed_anew_and_counted(tmp_path):
+    connection = as_version_3(tmp_path / "store.db")
+    rows = [head(f"Order/{number:04}") for number in range(1001)]
+    rows += [head("Order/9", Status.COMPLETED, updated_at_ms=NOW_MS + 70)]
+    rows += [head("Trip/1", Status.STUCK), head("Trip/2", Status.FAILED)]
+    for row in rows:
+        put_old_head(connection, row)
+    connection.execute("UPDATE instances SET started_at_ms = 5 WHERE instance = 'Order/0500'")
+    connection.close()
+
+    async def scenario() -> None:
+        store = file_store(tmp_path)
+        await store.open()
+        sound = [row for row in rows if row.instance != "Order/0500"]
+        assert await store.heads(limit=2000) == sorted(sound, key=lambda row: row.instance)
+        assert await store.tallies() == [
+            TallyRow("Order", 1002, 1, 0, 1001, 0, 1, 0, 70),
+            TallyRow("Trip", 2, 0, 1, 0, 1, 0, 1),
+        ]
+        await store.close()
+
+    asyncio.run(scenario())
+    upgraded, fresh = layout(tmp_path / "store.db"), layout(tmp_path / "fresh.db", new=True)
+    assert upgraded == fresh
+
+
+def layout(path, new=False):
+    """The tables with their columns, and the indexes."""
+    connection = database(path)[0] if new else sqlite3.connect(path)
+    names = "SELECT name FROM sqlite_master WHERE type = ? AND sql IS NOT NULL"
+    tables = [name for (name,) in connection.execute(names, ["table"])]
+    found = {
+        name: sorted(column[1:4] for column in connection.execute(f"PRAGMA table_info({name})"))
+        for name in tables
+    }
+    indexes = {name for (name,) in connection.execute(names, ["index"])}
+    connection.close()
+    return found, indexes
 
 
 def test_a_file_of_version_2_is_upgraded_by_opening_it(tmp_path):

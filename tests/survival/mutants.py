@@ -16,6 +16,7 @@ from unittest import mock
 
 from perdure.core import course
 from perdure.core.commit import Settlement
+from perdure.runtime import saga_actor
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.telling import Telling
 from perdure.runtime.wakeups import Wakeups
@@ -88,7 +89,7 @@ MUTANTS = {
         "self._ends.close(row, Settlement(row.instance, job=row.position)); self.admit(delivery)",
     ),
     "job deleted when it begins": Mutant(
-        Workers, "_begin", "failpoints.reach(Point.JOB_BEGINS)",
+        Workers, "_call", "failpoints.reach(Point.JOB_BEGINS)",
         "self._settling.close(row, Settlement(row.instance, job=row.position));"
         " failpoints.reach(Point.JOB_BEGINS)",
     ),
@@ -99,8 +100,8 @@ MUTANTS = {
         Wakeups, "start", "await self._deadlines.start()", "pass"
     ),
     "snapshot of the turn after": Mutant(
-        SagaActor, "_snapshot", "row = SnapshotRow(self.key, instance.sequence_nr, body)",
-        "row = SnapshotRow(self.key, instance.sequence_nr + 1, body)",
+        saga_actor, "snapshot", "row = SnapshotRow(actor.key, instance.sequence_nr, body)",
+        "row = SnapshotRow(actor.key, instance.sequence_nr + 1, body)",
     ),
     "undone in the order in which it was done": Mutant(
         course, "_backward", "in reversed(state.completed)", "in state.completed"

@@ -17,19 +17,28 @@ __all__ = [
     "DeadLetterRow",
     "DeadlineRow",
     "Entry",
+    "Fields",
     "HeadRow",
     "InboxReason",
     "InboxRow",
+    "IndexedFields",
     "JournalRow",
+    "LookupRow",
     "OutboxKind",
     "OutboxRow",
     "QuarantineRow",
     "QueueRow",
+    "Reindexed",
     "Settlement",
     "SnapshotRow",
     "Status",
+    "TombstoneRow",
     "TurnRecord",
 ]
+
+
+Fields: TypeAlias = tuple[tuple[str, str], ...]
+"""Indexed fields: name and index key of each, by name."""
 
 
 class Status(StrEnum):
@@ -85,7 +94,12 @@ class SnapshotRow:
 
 @dataclass(slots=True)
 class HeadRow:
-    """What is known of an instance without reading its journal; written when ``status`` changes."""
+    """What is known of an instance without reading its journal.
+
+    Written when ``status`` or one of ``fields`` changes, and by the first turn in another minute
+    than the one before: ``updated_at_ms`` is right to the minute, and for an instance that has
+    ended it is when that was. ``fields`` are (name, index key) of the indexed fields, by name.
+    """
 
     instance: str
     saga: str
@@ -93,6 +107,49 @@ class HeadRow:
     status: Status
     started_at_ms: int
     updated_at_ms: int
+    fields: Fields = ()
+
+
+@dataclass(slots=True)
+class Reindexed:
+    """A head that was made anew of the instance at a sequence number.
+
+    Left out as ``SequenceConflict`` if the journal does not stand there any more.
+    """
+
+    head: HeadRow
+    sequence_nr: int
+
+    @property
+    def instance(self) -> str:
+        """The key of the instance."""
+        return self.head.instance
+
+
+@dataclass(slots=True)
+class IndexedFields:
+    """From now on, these fields of a saga count as indexed for all of its instances."""
+
+    saga: str
+    names: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class LookupRow:
+    """One indexed field of one instance: what its head has in ``fields``, to be looked up by it."""
+
+    saga: str
+    field: str
+    value: str
+    instance: str
+
+
+@dataclass(slots=True)
+class TombstoneRow:
+    """An instance was purged; until ``until_ms``, a message for it is not taken for a first one."""
+
+    instance: str
+    until_ms: int
 
 
 FOLLOWS = -1
@@ -246,11 +303,12 @@ class TurnRecord:
     """Everything one turn changes, written in one transaction.
 
     ``deadlines_cleared`` are names: cancelled ones, and the one that fired. A name is never both
-    set and cleared. ``head`` is given when the status changes. ``consumes_inbox`` deletes the inbox
-    row (instance, message_id): the message waited there. ``dead_letter`` goes with a turn that
-    journals its own failure (a deadline whose handler raised). ``settles`` goes with a turn whose
-    message is the result of a job; it is written whether or not the job is still there. So are
-    ``repairs``, what somebody who steps in changes of jobs, letters and waiting messages.
+    set and cleared. ``head`` is given when something in it changes (see there). ``consumes_inbox``
+    deletes the inbox row (instance, message_id): the message waited there. ``dead_letter`` goes
+    with a turn that journals its own failure (a deadline whose handler raised). ``settles`` goes
+    with a turn whose message is the result of a job; it is written whether or not the job is still
+    there. So are ``repairs``, what somebody who steps in changes of jobs, letters and waiting
+    messages.
     """
 
     row: JournalRow
@@ -265,7 +323,15 @@ class TurnRecord:
 
 
 Entry: TypeAlias = (
-    TurnRecord | SnapshotRow | InboxRow | DeadLetterRow | Settlement | OutboxRow | QueueRow
+    TurnRecord
+    | SnapshotRow
+    | InboxRow
+    | DeadLetterRow
+    | Settlement
+    | OutboxRow
+    | QueueRow
+    | Reindexed
+    | IndexedFields
 )
 """What a store's one write takes.
 

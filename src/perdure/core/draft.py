@@ -11,9 +11,10 @@ from typing import Any
 
 from perdure.core.arming import cancel_deadline, set_deadline
 from perdure.core.children import cancel_child, close_family, start_child
-from perdure.core.commit import OutboxRow, Status
+from perdure.core.commit import Fields, OutboxRow, Status
+from perdure.core.indexed import fields_known, fields_of
 from perdure.core.instance import Armed, Instance, next_due
-from perdure.core.outcome import TIMEOUT, Encoder, Outcome, Stored, Turn
+from perdure.core.outcome import MINUTE_MS, TIMEOUT, Encoder, Outcome, Stored, Turn
 from perdure.core.outgoing import LATEST_MS, announce, publish, send
 from perdure.core.replay import fold
 from perdure.core.saga import Definition
@@ -56,6 +57,7 @@ class Draft:
     """The next instance in the making. Dropped whole if anything raises."""
 
     __slots__ = (
+        "compensates",
         "deadlines",
         "definition",
         "detail",
@@ -94,6 +96,7 @@ class Draft:
         self.result: Any = None
         self.reply: bytes | None = None
         self.reply_value: Any = None
+        self.compensates = False
         self.size = 0
 
     def weigh(self, stored: Stored) -> None:
@@ -155,6 +158,7 @@ class Draft:
         for count, one in enumerate(returned):
             if count >= EFFECTS_MAX:
                 raise _too_many()
+            self.compensates = True
             carry = _CARRY_OUT.get(type(one))
             if carry is not None:
                 carry(self, one)
@@ -187,11 +191,12 @@ class Draft:
         if self.status.is_over and self.family is not None:
             close_family(self, self.result)
         if self.outgoing:
-            context = self.encoder.context(message, self.metadata)
-            for row in self.outgoing:
-                row.context = context
+            self._give_context(message)
         finished = self.status.is_over
         cleared = self._settle_deadlines(finished)
+        fields = self._fields() if self.definition.indexed else before.fields
+        status_changed = self.status is not before.status or self.detail != before.detail
+        status_changed |= not before.sequence_nr
         after = Instance(
             before.key,
             before.correlation_id,
@@ -204,6 +209,7 @@ class Draft:
             now_ms,
             self.detail,
             self.family,
+            fields,
         )
         return Turn(
             message,
@@ -215,12 +221,25 @@ class Draft:
             self.outgoing,
             self.set,
             cleared,
-            self.status is not before.status
-            or self.detail != before.detail
-            or not before.sequence_nr,
+            status_changed,
+            status_changed
+            or now_ms // MINUTE_MS != before.updated_at_ms // MINUTE_MS
+            or fields != before.fields,
             self.reply,
             self.reply_value,
+            self.compensates,
         )
+
+    def _give_context(self, message: Message) -> None:
+        context = self.encoder.context(message, self.metadata)
+        for row in self.outgoing:
+            row.context = context
+
+    def _fields(self) -> Fields | None:
+        before, state, indexed = self.instance, self.state, self.definition.indexed
+        if state is not before.state:
+            return fields_of(indexed, state)
+        return fields_known(indexed, state) if before.fields is None else before.fields
 
     def _settle_deadlines(self, finished: bool) -> list[str]:
         """The net change; answers the names that go: cancelled, fired, or all at the end."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from perdure.core.commit import Status
+from perdure.core.traced import onward
 from perdure.messages import AnyMessage, message
 
 __all__ = [
@@ -93,8 +94,12 @@ def born(headers: Mapping[str, str] | None) -> Family | None:
 
 
 def own_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    """The headers that travel on with what an instance sends: its parent is not theirs."""
-    if not headers or PARENT not in headers:
+    """The headers that travel on with what an instance sends: its parent is not theirs, and their
+    cause is its turn."""
+    if not headers:
+        return headers
+    headers = onward(headers)
+    if PARENT not in headers:
         return headers
     return {name: text for name, text in headers.items() if name not in (PARENT, CALLED)}
 

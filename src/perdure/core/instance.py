@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from perdure.core.commit import Status
+from perdure.core.commit import Fields, Status
 from perdure.core.family import Family
 
 __all__ = ["Armed", "Instance", "ProcessedMessages"]
@@ -35,6 +35,8 @@ class Instance:
 
     ``detail`` is what a finished instance said at its end: the encoded result, or the reason as
     text; of a stuck one, why it is. ``family`` is None for an instance without parent or children.
+    ``updated_at_ms`` is when it had its last turn before its end, or at it. ``fields`` are the
+    indexed ones, None if it is not known how they are stored.
     Treat as immutable.
     """
 
@@ -49,6 +51,7 @@ class Instance:
     updated_at_ms: int = 0
     detail: bytes | str | None = None
     family: Family | None = None
+    fields: Fields | None = None
 
     @property
     def exists(self) -> bool:

@@ -34,7 +34,7 @@ from perdure.core.step_events import (
     StepStatus,
     Stopped,
 )
-from perdure.messages import AnyMessage, message
+from perdure.messages import AnyMessage, ExternalEvent, message
 
 __all__ = [
     "FOLDED",
@@ -119,12 +119,18 @@ def _without(steps: tuple[str, ...], step: str) -> tuple[str, ...]:
     return tuple(one for one in steps if one != step) if step in steps else steps
 
 
+_NONE: Any = object()
+
+
 def _merged(current: Any, before: Any, after: Any) -> Any:
     """The current data with what has changed from ``before`` to ``after``."""
     if after is None:
         return current
     if before is None or not type(current) is type(before) is type(after):
         return after
+    if type(after) is ExternalEvent:  # whoever looks without the class of the data
+        plain = {k: v for k, v in after.data.items() if before.data.get(k, _NONE) != v}
+        return replace(current, data={**current.data, **plain})
     changed = {
         one.name: getattr(after, one.name)
         for one in fields(after)

@@ -21,6 +21,7 @@ from perdure.core.instance import Armed, Instance
 from perdure.messages import Message, Metadata, type_info_of
 
 __all__ = [
+    "MINUTE_MS",
     "TIMEOUT",
     "Encoder",
     "Outcome",
@@ -83,6 +84,9 @@ def _nothing(message: Message, metadata: Metadata) -> bytes:
     return b""
 
 
+MINUTE_MS = 60_000
+"""``HeadRow.updated_at_ms`` is right to so many milliseconds."""
+
 TURN_BYTES_MAX = 16_777_216
 
 
@@ -128,7 +132,11 @@ class Encoder:
 
 @dataclass(slots=True)
 class Turn:
-    """What one message did: the instance afterwards and what must be written with it."""
+    """What one message did: the instance afterwards and what must be written with it.
+
+    ``head_changed``: its status or an indexed field did, or another minute has begun since its
+    last turn. ``compensates``: it made up for a command that failed.
+    """
 
     message: Message
     outcome: Outcome
@@ -140,8 +148,10 @@ class Turn:
     deadlines_set: dict[str, Armed] = field(default_factory=dict)
     deadlines_cleared: list[str] = field(default_factory=list)
     status_changed: bool = False
+    head_changed: bool = False
     reply: bytes | None = None
     reply_value: Any = None
+    compensates: bool = False
 
 
 def record_of(turn: Turn, saga: str, epoch: int, body: bytes, consumes_inbox: bool) -> TurnRecord:
@@ -158,9 +168,15 @@ def record_of(turn: Turn, saga: str, epoch: int, body: bytes, consumes_inbox: bo
         )
     if turn.deadlines_cleared:
         record.deadlines_cleared = tuple(turn.deadlines_cleared)
-    if turn.status_changed:
+    if turn.head_changed:
         record.head = HeadRow(
-            key, saga, after.correlation_id, after.status, after.started_at_ms, after.updated_at_ms
+            key,
+            saga,
+            after.correlation_id,
+            after.status,
+            after.started_at_ms,
+            after.updated_at_ms,
+            after.fields or (),
         )
     record.consumes_inbox = consumes_inbox
     return record

@@ -83,7 +83,8 @@ def replay(definition: Definition, instance: Instance, entries: Iterable[Journal
             deadlines[name] = Armed(due_at_ms, sequence_nr)
         if entry.status is not None:
             status, detail = entry.status, entry.detail
-        updated_at_ms = entry.metadata.occurred_at_ms
+        at_ms = entry.metadata.occurred_at_ms
+        updated_at_ms = updated_at_ms if entry.outcome is Outcome.FINISHED else at_ms
         started_at_ms = started_at_ms or updated_at_ms
     return Instance(
         instance.key,

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from perdure.core.correlation import VerdictKind, Verdicts
+from perdure.core.indexed import IndexedField
 from perdure.core.repairs import Repairs
 from perdure.core.retry import RetryPolicy
 from perdure.core.supervision import Supervision
@@ -106,7 +107,9 @@ class Definition:
     any.
     ``salvage(state, event, metadata, error)`` gives the effects of a turn in place of those that
     could not be had, or not be carried out (None: the turn fails). ``repairs`` is how its steps are
-    repaired by hand, None for a saga without steps.
+    repaired by hand, None for a saga without steps. ``indexed`` are the fields by which its
+    instances are found, by name. ``takes(state)`` are the interests that are handled in this state,
+    None: that cannot be said.
     """
 
     name: str
@@ -133,6 +136,8 @@ class Definition:
     is_told: bool = True
     salvage: Callable[[Any, Any, Metadata, Exception], Iterable[Effect]] | None = None
     repairs: Repairs | None = None
+    indexed: tuple[IndexedField, ...] = ()
+    takes: Callable[[Any], Collection[type | str]] | None = None
 
     _frozen: dict[type, bool] = field(default_factory=dict, repr=False, compare=False)
 

@@ -27,7 +27,7 @@ from perdure.core.correlation import VerdictKind
 from perdure.core.draft import Draft
 from perdure.core.family import ChildEnded, born, ended
 from perdure.core.instance import Instance, next_due
-from perdure.core.outcome import TIMEOUT, Encoder, Outcome, Turn
+from perdure.core.outcome import MINUTE_MS, TIMEOUT, Encoder, Outcome, Turn
 from perdure.core.outgoing import milliseconds
 from perdure.core.saga import Definition
 from perdure.messages import (
@@ -151,7 +151,10 @@ def _nothing(
     refused: bool,
     fired: str | None,
 ) -> Turn:
-    """A turn that leaves the state alone, and yet is journaled; a deadline that fired is gone."""
+    """A turn that leaves the state alone, and yet is journaled; a deadline that fired is gone.
+
+    Of an instance that has ended, it is still known when that was.
+    """
     deadlines = instance.deadlines
     if fired is not None and fired in deadlines:
         deadlines = {name: armed for name, armed in deadlines.items() if name != fired}
@@ -164,12 +167,22 @@ def _nothing(
         deadlines,
         next_due(deadlines),
         instance.started_at_ms,
-        now_ms,
+        instance.updated_at_ms if outcome is Outcome.FINISHED else now_ms,
         instance.detail,
         instance.family,
+        instance.fields,
     )
     cleared = [] if fired is None else [fired]
-    return Turn(message, outcome, now_ms, after, refused, deadlines_cleared=cleared)
+    is_later = after.updated_at_ms // MINUTE_MS != instance.updated_at_ms // MINUTE_MS
+    return Turn(
+        message,
+        outcome,
+        now_ms,
+        after,
+        refused,
+        deadlines_cleared=cleared,
+        head_changed=is_later,
+    )
 
 
 def failed(instance: Instance, message: Message, now_ms: int) -> Turn:

@@ -184,6 +184,11 @@ class QueueState:
         """It runs, or has ended and the store does not say so yet."""
         return position in self.running or position in self._settling
 
+    @property
+    def under_way(self) -> set[int]:
+        """The positions of those that are."""
+        return self._settling.union(self.running)
+
     def pause(self, reason: str) -> None:
         """Start nothing more; what runs goes on."""
         self.is_paused = True

@@ -109,6 +109,11 @@ class Admission:
             self._tell_emptied()
 
     @property
+    def waiting(self) -> int:
+        """How many wait for room."""
+        return len(self._at_common) + sum(map(len, list(self._at_instance.values())))
+
+    @property
     def is_empty(self) -> bool:
         """Everything accepted is answered, or waits for time to pass."""
         if not self._paused:

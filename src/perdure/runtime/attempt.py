@@ -23,8 +23,10 @@ from perdure.errors import LeaseLost
 from perdure.job import Job
 from perdure.runtime.clock import Clock, Wake
 from perdure.runtime.leases import RECHECK_S, RETRY_PAUSE_S, Leases
+from perdure.runtime.logs import about
 from perdure.runtime.supervised import insist
 from perdure.runtime.threads import Call, Calls
+from perdure.runtime.tracing import JobSpan, Spans
 from perdure.worker_signature import Worker
 
 __all__ = ["Attempt", "OnEnd"]
@@ -48,9 +50,11 @@ class Attempt:
         "_on_end",
         "_threads",
         "_until_s",
+        "began_s",
         "job",
         "number",
         "row",
+        "span",
         "task",
         "worker",
     )
@@ -70,6 +74,7 @@ class Attempt:
         self.worker = worker
         self.number = number
         self.job: Job | None = None
+        self.span: JobSpan | None = None
         self._clock = clock
         self._threads = threads
         self._loop = asyncio.get_running_loop()
@@ -78,27 +83,32 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self._call: Call | None = None
         self._lease: Wake | None = None
-        self._until_s = 0.0
+        self._until_s = self.began_s = 0.0
         self._limit_s = clock.monotonic_s() + within_s  # however long the lease
         self._is_over = False
 
-    def begin(self, job: Job, command: Any, resources: Mapping[str, Any]) -> None:
+    def begin(
+        self, job: Job, command: Any, resources: Mapping[str, Any], spans: Spans | None = None
+    ) -> None:
         """Call the worker."""
         self.job = job
-        now_s = self._clock.monotonic_s()
+        if spans is not None:
+            self.span = spans.job(self.row, job.headers, self.worker.name, self.number)
+        now_s = self.began_s = self._clock.monotonic_s()
         self._until_s = min(now_s + self._leases.lease_s, self._limit_s)
         if self._limit_s == math.inf:
             self._leases.hold(self, now_s)
         else:
             self._lease = self._clock.call_later(self._until_s - now_s, self._on_own_lease())
         arguments = arguments_of(self.worker, job, resources)
+        # A context of its own: it must not see the variables of whoever committed last.
+        context = Context() if self.span is None else self.span.context()
         if self.worker.is_async:
-            # A context of its own: it must not see the variables of whoever committed last.
             perform = self.perform(command, arguments)
-            self.task = self._loop.create_task(perform, context=Context())
+            self.task = self._loop.create_task(perform, context=context)
         else:
             perform_ = partial(self._perform_on_thread, command, arguments)
-            self._call = self._threads.run(partial(Context().run, perform_))
+            self._call = self._threads.run(partial(context.run, perform_))
 
     def extend(self, seconds: float) -> None:
         """Let the lease run anew, for so long from now. Any thread may call it."""
@@ -151,7 +161,13 @@ class Attempt:
                 self.worker.name,
                 "a result" if error is None else in_short(error),
                 self.row.id,
+                extra=about(self.row.instance, self.row.id, self.number),
             )
+
+    def told(self, error: BaseException | None) -> None:
+        """What its end comes to is under way: nothing more follows from it."""
+        if self.span is not None:
+            self.span.ended(error)
 
     def _over(self) -> None:
         self._is_over = True
@@ -175,7 +191,13 @@ class Attempt:
         why = f"the lease of {self._leases.lease_s:g} s ran out"
         if self._until_s >= self._limit_s:
             why = "the time within which the command had to be done is up"
-        logger.error("job %s is taken from worker %s: %s", self.row.id, self.worker.name, why)
+        logger.error(
+            "job %s is taken from worker %s: %s",
+            self.row.id,
+            self.worker.name,
+            why,
+            extra=about(self.row.instance, self.row.id, self.number),
+        )
         self.take_away(LeaseLost(why))
 
 

@@ -6,19 +6,22 @@ Next to read: ``running.py``, which builds the parts from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from perdure.codec import Codec
 from perdure.core.saga import Definition
 from perdure.errors import DefinitionError
 from perdure.member import Member, Opening
+from perdure.observer import Observer
 from perdure.queue import WorkQueue
 from perdure.runtime.clock import Clock
 from perdure.runtime.definitions import Saga, codec_of, definitions_of
+from perdure.runtime.observing import Observing
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.routing import Routing
 from perdure.runtime.threads import Threads
+from perdure.runtime.tracing import Tracing
 from perdure.settings import Settings
 from perdure.store.protocol import Store
 
@@ -40,6 +43,9 @@ class Blueprint:
     new_id: Callable[[], str]
     random: Callable[[], float]
     threads: Threads
+    members: Sequence[Saga | WorkQueue] = ()
+    observing: Observing = field(default_factory=Observing)
+    tracing: Tracing | None = None
 
 
 def blueprint_of(
@@ -52,12 +58,12 @@ def blueprint_of(
     new_id: Callable[[], str],
     random: Callable[[], float],
     threads: Threads,
+    observers: Iterable[Observer] = (),
+    tracing: Tracing | None = None,
 ) -> Blueprint:
     """Sort the members into sagas and work queues. Raises ``DefinitionError``."""
     settings, resources = _checked_settings(settings), _checked_resources(resources)
-    if isinstance(members, (type, WorkQueue, Member)):
-        raise DefinitionError(f"{members!r} is no list", remedy="put it in a list")
-    listed = list(members)
+    listed = _listed(members)
     sagas = [one for one in listed if not isinstance(one, WorkQueue)]
     objects = [one for one in sagas if isinstance(one, Member)]
     queues = [one for one in listed if isinstance(one, WorkQueue)]
@@ -83,6 +89,9 @@ def blueprint_of(
         new_id,
         random,
         threads,
+        listed,
+        Observing(observers),
+        _checked_tracing(tracing),
     )
 
 
@@ -96,6 +105,12 @@ def renewed(blueprint: Blueprint, members: Iterable[Saga | WorkQueue]) -> Bluepr
         (routing.definitions[definition.name], one) for definition, one in blueprint.openings
     ]
     return replace(blueprint, routing=routing, outbound=outbound, openings=openings)
+
+
+def _listed(members: Iterable[Saga | WorkQueue]) -> list[Saga | WorkQueue]:
+    if isinstance(members, (type, WorkQueue, Member)):
+        raise DefinitionError(f"{members!r} is no list", remedy="put it in a list")
+    return list(members)
 
 
 def _checked_settings(settings: object) -> Settings:
@@ -118,6 +133,15 @@ def _checked_resources(resources: object) -> Mapping[str, Any]:
     raise DefinitionError(
         f"the resources are a {type(resources).__name__}, not named by texts",
         remedy="give each by the name of the parameter it is for: resources={'gateway': gateway}",
+    )
+
+
+def _checked_tracing(tracing: object) -> Tracing | None:
+    if tracing is None or callable(getattr(tracing, "start", None)):
+        return cast("Tracing | None", tracing)
+    raise DefinitionError(
+        f"the tracing is a {type(tracing).__name__}",
+        remedy="give perdure.ops.tracing.Tracing(…); a tracer provider goes into that",
     )
 
 

@@ -18,7 +18,7 @@ from perdure.member import Member
 from perdure.messages import DeadlineReached, TimeoutReached
 from perdure.process_manager import ProcessManager, define
 
-__all__ = ["Saga", "codec_of", "definitions_of"]
+__all__ = ["Saga", "codec_of", "definitions_of", "types_of"]
 
 _OURS = (DeadlineReached, TimeoutReached, Cancel, ChildEnded, Resume, ToInstance, Intervention)
 
@@ -54,14 +54,10 @@ def _definition(saga: Any) -> Definition:
     )
 
 
-def codec_of(
-    definitions: Collection[Definition], messages: Iterable[type], bytes_max: int
-) -> Codec:
-    """The codec for the types of these sagas, and further messages.
-
-    Raises ``DuplicateMessageType``, and ``DefinitionError`` for a state that cannot be stored.
-    """
-    registry = TypeRegistry([*_OURS, *messages])
+def types_of(definitions: Iterable[Definition], registry: TypeRegistry) -> TypeRegistry:
+    """The registry with the types of these sagas, and our own. Raises ``DuplicateMessageType``."""
+    for ours in _OURS:
+        registry.add(ours)
     for definition in definitions:
         registry.add(definition.state_type)
         for kind in definition.types:
@@ -69,6 +65,17 @@ def codec_of(
         for interest in definition.interests:
             if isinstance(interest, str):
                 registry.add_external(interest)
+    return registry
+
+
+def codec_of(
+    definitions: Collection[Definition], messages: Iterable[type], bytes_max: int
+) -> Codec:
+    """The codec for the types of these sagas, and further messages.
+
+    Raises ``DuplicateMessageType``, and ``DefinitionError`` for a state that cannot be stored.
+    """
+    registry = types_of(definitions, TypeRegistry(messages))
     codec = Codec(registry, Limits(bytes_max=bytes_max))
     for definition in definitions:
         try:

@@ -25,6 +25,7 @@ from perdure.errors import (
     SendError,
 )
 from perdure.messages import Message
+from perdure.runtime.tracing import TurnSpan
 
 __all__ = ["AskReply", "Delivery", "Receipt", "Repairing", "Reply", "Room", "refusal"]
 
@@ -101,7 +102,8 @@ class Delivery(Envelope[Message]):
     ``attempts`` counts commits that failed, ``last_error`` is why the last one did. ``settlement``
     ends the job whose result this is: whatever is written of this delivery takes it along, and
     leaves None here. ``repair`` is what somebody who steps in changes with this message: such a one
-    waits for no other, is never kept, and is told at once what is wrong with it.
+    waits for no other, is never kept, and is told at once what is wrong with it. ``span`` is that
+    of the turn with this message, if it is traced.
     """
 
     __slots__ = (
@@ -119,6 +121,7 @@ class Delivery(Envelope[Message]):
         "room",
         "row",
         "settlement",
+        "span",
         "strict",
         "waits",
         "wakes",
@@ -152,10 +155,22 @@ class Delivery(Envelope[Message]):
         self.repair: Repairing | None = None
         self.room: Room | None = None
         self.on_answer: Callable[[Delivery, BaseException | None], None] | None = None
+        self.span: TurnSpan | None = None
 
     def fresh(self) -> Delivery:
         """The same message for the same instance, not yet answered."""
         return Delivery(self.definition, self.key, self.message, self.kind, self.strict)
+
+    @property
+    def journaled(self) -> Message:
+        """The message as the journal keeps it: with the context of its turn's span."""
+        return self.message if self.span is None else self.span.message
+
+    def lose_span(self) -> None:
+        """The incarnation ended before its turn was committed; the next one begins another."""
+        if self.span is not None:
+            self.span.lost()
+            self.span = None
 
     @property
     def is_told(self) -> bool:

@@ -19,6 +19,7 @@ from perdure.core.outcome import Outcome
 from perdure.errors import CodecError, PerdureError, RuntimeNotRunning
 from perdure.messages import Message
 from perdure.runtime.delivery import Delivery, Receipt, refusal
+from perdure.runtime.logs import about
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
 from perdure.runtime.settling import Settling
@@ -107,7 +108,10 @@ class DirectedMail:
 
     def unstarted(self, row: OutboxRow, content: ToInstance, error: BaseException) -> None:
         """There is no such child and will be none: to its parent it has ended."""
-        logger.error("%s: child %r was not started: %s", row.instance, content.starts, error)
+        extra = about(row.instance, row.id)
+        logger.error(
+            "%s: child %r was not started: %s", row.instance, content.starts, error, extra=extra
+        )
         self._release(row.position)
         saga, instance_id = split_key(content.key)
         end = ChildEnded(

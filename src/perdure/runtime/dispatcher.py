@@ -84,6 +84,7 @@ class Dispatcher:
             in_flight_max=settings.deadlines_in_flight_max,
             pause_s=settings.retry_pause_s,
             start=(0, 0),
+            troubles=services.troubles,
         )
         self._read_back = ReadBack(services, self._hand_out, self._tell_quiet)
         self.seizing = Seizing(
@@ -199,6 +200,11 @@ class Dispatcher:
     def is_on_loop(self) -> bool:
         """Some worker is at work that may have work of its own on the event loop."""
         return any(workers.attempts for workers in self.workers.values() if workers.has_coroutines)
+
+    @property
+    def under_way(self) -> frozenset[int]:
+        """The positions of the jobs that are performed, or have been and the store lags behind."""
+        return frozenset().union(*(runner.state.under_way for runner in self.runners.values()))
 
     # What the store says
 

@@ -14,7 +14,7 @@ Part of a saga actor, apart for its length. Next to read: ``core/supervision.py`
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from perdure.core.commit import InboxReason, QuarantineRow
@@ -25,6 +25,7 @@ from perdure.errors import Escalated, NonRetryable
 from perdure.runtime.dead_letters import dead_letter
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.leaving import Escalating, Leaving, Restarting, SettingAside
+from perdure.runtime.logs import about
 from perdure.runtime.pending import PendingDeadLetter, PendingEnd, PendingTurn
 from perdure.runtime.told import told
 from perdure.runtime.waiting import failures_of, keep_back, postpone
@@ -43,6 +44,8 @@ def fail(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms: int
     """The saga's code raised: keep nothing of the turn, and do what is to be done about it."""
     if not postpone(actor, delivery, error, now_ms):
         _CARRY_OUT[_strategy(actor, delivery, error)](actor, delivery, error, now_ms)
+    if delivery.span is not None:
+        delivery.span.failed(error)
 
 
 def _strategy(actor: SagaActor, delivery: Delivery, error: BaseException) -> Strategy:
@@ -68,13 +71,13 @@ def _restarts_of(actor: SagaActor, delivery: Delivery) -> int:
 
 def _resume(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms: int) -> None:
     problem = told(delivery, error)
-    logger.warning("%s", problem, exc_info=error)
     services, attempts = actor.supervisor.services, failures_of(delivery) + 1
+    logger.warning("%s", problem, exc_info=error, extra=_about(delivery, attempts))
     letter = dead_letter(services, delivery, type(error).__name__, error, attempts)
     if not delivery.deadline_nr:
         actor.write(PendingDeadLetter(actor, delivery, letter, problem))
         return
-    turn = failed(actor.head, delivery.message, now_ms)
+    turn = failed(actor.head, delivery.journaled, now_ms)
     record = actor.record(delivery, turn)
     record.dead_letter = letter
     actor.submit(PendingTurn(actor, delivery, record, turn))
@@ -89,7 +92,7 @@ def _restart(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms:
     logger.warning(
         "%s is restarted, for the %d. time for %s: %s",
         actor.key, restarts, delivery.message.type, in_short(error),
-        exc_info=error,
+        exc_info=error, extra=_about(delivery, failures_of(delivery) + 1),
     )  # fmt: skip
     row = keep_back(actor, delivery, InboxReason.DELAYED, now_ms, due_at_ms, error)
     _leave(actor, Restarting(actor, delivery, row, row))
@@ -97,10 +100,15 @@ def _restart(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms:
 
 def _stop(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms: int) -> None:
     problem = told(delivery, error, ends=True)
-    logger.error("%s ends as failed, as its supervision says: %s", actor.key, problem)
     services, attempts = actor.supervisor.services, failures_of(delivery) + 1
+    logger.error(
+        "%s ends as failed, as its supervision says: %s",
+        actor.key,
+        problem,
+        extra=_about(delivery, attempts),
+    )
     turn = ended_by_failure(
-        actor.definition, actor.head, delivery.message, now_ms, in_short(error), services.encoder
+        actor.definition, actor.head, delivery.journaled, now_ms, in_short(error), services.encoder
     )
     record = actor.record(delivery, turn)
     record.dead_letter = dead_letter(services, delivery, type(error).__name__, error, attempts)
@@ -125,6 +133,10 @@ def _escalate(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms
     escalated.__cause__ = error
     row = keep_back(actor, delivery, InboxReason.DELAYED, now_ms, now_ms, error)
     actor.write(Escalating(actor, delivery, row, escalated))
+
+
+def _about(delivery: Delivery, attempt: int) -> Mapping[str, object]:
+    return about(delivery.key, delivery.message.message_id, attempt)
 
 
 def _leave(actor: SagaActor, last: Leaving) -> None:

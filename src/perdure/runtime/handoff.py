@@ -99,6 +99,7 @@ class Handoff:
             None,
             services.new_id,
             services.clock.now_ms(),
+            headers=None if services.spans is None else services.spans.stored(None),
         )
         definition = self._routing.definition(ref.saga)
         delivery = self._routing.delivery_to(definition, ref.correlation_id, message)

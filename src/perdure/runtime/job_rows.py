@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from perdure.codec.outbox import pack_context, pack_job, unpack_context
+from perdure.codec.outbox import Context, pack_context, pack_job, unpack_context
 from perdure.core.commit import (
     DeadLetterRow,
     InboxReason,
@@ -26,6 +26,7 @@ from perdure.errors import CodecError, InvalidResult, PerdureError, SendError
 from perdure.job import Output
 from perdure.messages import CommandFailed, ExternalEvent, Message
 from perdure.runtime.dead_letters import chain_of
+from perdure.runtime.logs import about
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.services import Services
 
@@ -60,7 +61,7 @@ class JobRows:
         try:
             return self._outputs(row, f"{row.id}.failed", [one for one in outputs if one.anyway])
         except InvalidResult as mistake:
-            logger.error("job %s: %s", row.id, mistake)
+            logger.error("job %s: %s", row.id, mistake, extra=about(row.instance, row.id))
             return []
 
     def failure(
@@ -78,7 +79,12 @@ class JobRows:
         try:
             stored = self._services.codec.encode(failure)
         except CodecError as mistake:
-            logger.error("job %s: its instance is told without the command: %s", row.id, mistake)
+            logger.error(
+                "job %s: its instance is told without the command: %s",
+                row.id,
+                mistake,
+                extra=about(row.instance, row.id, attempts),
+            )
             failure = replace(failure, command=ExternalEvent(row.type, {}, row.version))
             stored = self._services.codec.encode(failure)
         return self._message(row, f"perdure.failed/{row.id}", failure, stored)
@@ -164,7 +170,7 @@ class JobRows:
         self, row: OutboxRow, given_id: str, kind: OutboxKind, target: str, stored: Stored
     ) -> OutboxRow:
         services = self._services
-        origin = unpack_context(row.context)
+        origin = self._origin(row)
         return OutboxRow(
             row.instance,
             0,
@@ -178,8 +184,15 @@ class JobRows:
             pack_context(origin.correlation_id, row.id, origin.headers),
         )
 
+    def _origin(self, row: OutboxRow) -> Context:
+        """What the job's command knew, and what follows from the job knows: it is the cause now."""
+        origin, spans = unpack_context(row.context), self._services.spans
+        return (
+            origin if spans is None else origin._replace(headers=spans.of_job(row, origin.headers))
+        )
+
     def _message(self, row: OutboxRow, message_id: str, content: Any, stored: Stored) -> Message:
-        context = unpack_context(row.context)
+        context = self._origin(row)
         return Message(
             content,
             *stored,

@@ -17,7 +17,7 @@ from perdure.core.commit import InboxRow, QuarantineRow, Settlement
 from perdure.core.outcome import Outcome
 from perdure.errors import Escalated, StoreError
 from perdure.runtime.delivery import Delivery
-from perdure.runtime.pending import Pending, PendingWait
+from perdure.runtime.pending import Pending, PendingWait, tell_retry
 
 if TYPE_CHECKING:
     from perdure.runtime.saga_actor import SagaActor
@@ -50,6 +50,7 @@ class Restarting(Leaving):
     def settle(self) -> None:
         supervisor = self.actor.supervisor
         supervisor.wakeups.waits(self.row)
+        tell_retry(self.actor, self.delivery, self.row)
         self.delivery.answer(Outcome.DELAYED)
         supervisor.relieve(self.actor, self.followers)
 
@@ -70,12 +71,13 @@ class SettingAside(Leaving):
         actor, supervisor = self.actor, self.actor.supervisor
         supervisor.wakeups.taken(actor.key, self.row.message_id)
         supervisor.quarantine.begin(self.quarantine, is_written=True)
+        supervisor.quarantine.tell_begun(self.quarantine)
         supervisor.relieve(actor, self.followers)
         self.delivery.answer(Outcome.HELD)  # last: whom it makes room for must not be before
 
-    def unknown(self, error: StoreError) -> None:
+    def lost(self, error: StoreError) -> None:
         self.actor.supervisor.quarantine.doubt(self.actor.key)
-        super().unknown(error)
+        super().lost(error)
 
 
 class Escalating(PendingWait):

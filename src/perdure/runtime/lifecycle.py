@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
 from perdure.errors import Escalated, RuntimeNotRunning
 from perdure.messages import Message
+from perdure.observer import Observer
 from perdure.queue import WorkQueue
 from perdure.runtime.blueprint import Blueprint, blueprint_of
 from perdure.runtime.clock import Clock, SystemClock
+from perdure.runtime.companions import Companion, accompany, leave, part
 from perdure.runtime.definitions import Saga
 from perdure.runtime.handoff import forked
 from perdure.runtime.ids import unique_ids, unique_random
 from perdure.runtime.running import Running
 from perdure.runtime.threads import SystemThreads, Threads
+from perdure.runtime.tracing import Tracing
+from perdure.runtime.vitals import Phase, Vitals
 from perdure.settings import Settings
 from perdure.store.forks import here
 from perdure.store.protocol import Store
@@ -35,6 +40,8 @@ logger = logging.getLogger("perdure")
 class Lifecycle:
     """The start and the stop of a ``Runtime``."""
 
+    _companions: Sequence[Companion] = ()
+
     def __init__(
         self,
         store: str | Store,
@@ -47,6 +54,8 @@ class Lifecycle:
         new_id: Callable[[], str] | None = None,
         random: Callable[[], float] | None = None,
         threads: Threads | None = None,
+        observers: Iterable[Observer] = (),
+        tracing: Tracing | None = None,
     ) -> None:
         self.store: Store = store_of(store)
         self._blueprint = blueprint_of(
@@ -59,19 +68,28 @@ class Lifecycle:
             new_id or unique_ids(),
             random or unique_random(),
             threads or SystemThreads(),
+            observers,
+            tracing,
         )
         self._running: Running | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
         self._escalated: Escalated | None = None
+        self._is_starting = False
 
     @classmethod
     def of(cls, blueprint: Blueprint) -> Self:
         """A runtime of what was checked already: a simulation makes many that are alike."""
         made = cls.__new__(cls)
         made.store, made._blueprint = blueprint.store, blueprint
-        made._running = made._stopping = None
+        made._running = made._stopping = made._escalated = None
+        made._ending, made._is_starting = asyncio.Event(), False
         return made
+
+    @property
+    def members(self) -> Sequence[Saga | WorkQueue]:
+        """The sagas and work queues, as they were given."""
+        return self._blueprint.members
 
     # Life
 
@@ -98,19 +116,39 @@ class Lifecycle:
         """
         if self._running is not None:
             raise RuntimeNotRunning("the runtime was started before", remedy="start it once")
+        self._is_starting = True
+        try:
+            await self._start()
+        finally:
+            self._is_starting = False
+
+    async def _start(self) -> None:
         epoch = await self.store.open()
         self._ending, self._escalated = asyncio.Event(), None
         try:
             self._running = Running(self._blueprint, epoch, self._stop_soon)
             await self._running.start()
             await self._end_if_escalated()
+            self._companions = await self._accompanied()
         except BaseException as error:
             await self.stop()
             await self.store.close()
             if isinstance(error, Exception) and self._escalated is not None:
                 raise self._escalated from error
             raise
+        self._blueprint.observing.started()
         logger.info("running over %s, epoch %d", self.store.name, epoch)
+
+    async def _accompanied(self) -> Sequence[Companion]:
+        blueprint = self._blueprint
+        if not blueprint.settings.control_socket or not isinstance(blueprint.clock, SystemClock):
+            return ()
+        companions = await accompany(self)
+        if self._stopping is None:
+            return companions
+        leave(companions)
+        await part(companions)
+        return ()
 
     async def _end_if_escalated(self) -> None:
         """A message that waited has stopped the runtime before it was up."""
@@ -144,6 +182,41 @@ class Lifecycle:
         if self._escalated is not None:
             raise self._escalated
 
+    @property
+    def phase(self) -> Phase:
+        """Where the runtime stands between its start and its stop."""
+        if self._is_starting:
+            return Phase.STARTING
+        if self._running is None:
+            return Phase.STOPPED if self._ending.is_set() else Phase.NEW
+        if self._stopping is None:
+            return Phase.RUNNING
+        return Phase.STOPPED if self._stopping.done() else Phase.STOPPING
+
+    def vitals(self) -> Vitals:
+        """How the runtime is: its phase, how full it is, what of it fails. From memory, any time.
+
+        if not runtime.vitals().is_ready: ...
+        """
+        escalated = None if self._escalated is None else str(self._escalated)
+        if self._running is None:
+            at_ms = self._blueprint.clock.now_ms()
+            return Vitals(phase=self.phase, at_ms=at_ms, escalated=escalated)
+        return self._running.vitals(self.phase, escalated)
+
+    async def probe(self, *, timeout_s: float = 1.0) -> Vitals:
+        """``vitals``; if the last write failed, after another one was tried, which says nothing.
+
+        So that it is noticed that an outage of the store is over, also if nobody sends any more.
+        Raises nothing; a write that has not ended after ``timeout_s`` shows in ``writing_s``.
+        """
+        running = self._running
+        if running is not None and self.phase is Phase.RUNNING:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await running.try_writing()
+        return self.vitals()
+
     def _stop_soon(self, escalated: Escalated | None = None) -> None:
         """A saga escalates, the supervisor was stopped, or the store taken by another."""
         self._escalated = self._escalated or escalated
@@ -151,8 +224,35 @@ class Lifecycle:
 
     def _begin_to_stop(self) -> None:
         if self._running is not None and self._stopping is None:
-            self._stopping = asyncio.get_running_loop().create_task(self._running.stop())
+            companions, self._companions = self._companions, ()
+            leave(companions)
+            self._stopping = asyncio.get_running_loop().create_task(
+                _stop(self._running, companions)
+            )
             self._ending.set()
+
+    # Observing
+
+    def observe(self, observer: Observer) -> None:
+        """Tell an observer what happens from now on; on the runtime's loop, or before the start.
+
+        Raises ``DefinitionError`` for what is no observer.
+        """
+        self._blueprint.observing.add(observer)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Tell an observer no more."""
+        self._blueprint.observing.remove(observer)
+
+    @property
+    def sagas(self) -> Sequence[str]:
+        """The names of the sagas it runs."""
+        return list(self._blueprint.routing.definitions)
+
+    @property
+    def running(self) -> Running | None:
+        """The parts of a runtime that runs, for what operates it (``perdure.ops``)."""
+        return self._running
 
     # Within
 
@@ -185,9 +285,11 @@ class Lifecycle:
         headers: Mapping[str, str] | None,
         id_is: str = "message_id",
     ) -> Message:
-        running = self._parts()
+        services = self._parts().services
+        if services.spans is not None:
+            headers = services.spans.stored(headers)
         return self._blueprint.routing.message(
-            running.services.codec,
+            services.codec,
             content,
             message_id,
             self._blueprint.new_id,
@@ -197,3 +299,10 @@ class Lifecycle:
             headers,
             id_is,
         )
+
+
+async def _stop(running: Running, companions: Sequence[Companion]) -> None:
+    try:
+        await running.stop()
+    finally:
+        await part(companions)

@@ -54,6 +54,8 @@ class LoopWatch:
         self._is_stopping = threading.Event()
         self._has_answered = True
         self.blocks = 0
+        self.blocked_at_s: float | None = None
+        """When the last block was reported, by the loop's time."""
 
     def start(self) -> None:
         """Begin to look."""
@@ -98,6 +100,7 @@ class LoopWatch:
         if self._has_answered:
             return
         self.blocks += 1
+        self.blocked_at_s = self._loop.time()
         who, remedy = self._scene(frame) or (
             f"{frame.f_code.co_qualname} in {frame.f_code.co_filename}",
             "await what it waits for, or give it a thread",

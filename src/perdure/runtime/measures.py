@@ -21,6 +21,7 @@ from perdure.core.saga import Definition
 from perdure.core.step_events import Resume
 from perdure.errors import InstanceFinished, InvalidResult, NotRepairable
 from perdure.messages import CommandFailed, ExternalEvent, Message, type_info_of
+from perdure.runtime.history import history
 from perdure.runtime.repairable import Repairable
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
@@ -213,7 +214,7 @@ class Measures:
     async def _sent(self, definition: Definition, key: str) -> list[Any]:
         """The commands that may be made up for and were not, latest first."""
         found: dict[str, Any] = {}
-        async for entry in self._views.history(key, 0):
+        async for entry in history(self._services, key, 0):
             for sent in entry.sent:
                 if type(sent.content) in definition.compensated:
                     found[sent.id] = sent.content
@@ -241,7 +242,7 @@ class Measures:
     async def _given_to(self, repairs: Repairs, key: str, step: str) -> Any:
         """What the step was performed with at last."""
         given = None
-        async for entry in self._views.history(key, 0):
+        async for entry in history(self._services, key, 0):
             for sent in entry.sent:
                 if repairs.step_of(sent.content) == step:
                     given = repairs.input_of(sent.content) or given

@@ -29,6 +29,7 @@ from perdure.errors import InstanceMoved, InstanceNotFound, NotRepairable, Perdu
 from perdure.messages import Message, datetime_of
 from perdure.runtime.delivery import Delivery, Receipt, Repairing
 from perdure.runtime.dispatcher import Dispatcher
+from perdure.runtime.history import Sent
 from perdure.runtime.job_tickets import Awaited
 from perdure.runtime.measures import Measure, Measures
 from perdure.runtime.redrive import DeadLetters
@@ -39,7 +40,7 @@ from perdure.runtime.said import Said
 from perdure.runtime.services import Services
 from perdure.runtime.stepping_in import told_of
 from perdure.runtime.supervisor import Supervisor
-from perdure.runtime.views import Sent, Views
+from perdure.runtime.views import Views
 
 __all__ = ["Decide", "Mending"]
 

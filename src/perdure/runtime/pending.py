@@ -22,10 +22,13 @@ from perdure.core.commit import (
     SnapshotRow,
     TurnRecord,
 )
+from perdure.core.correlation import split_key
 from perdure.core.outcome import Outcome, Turn
 from perdure.errors import Gone, PerdureError, StoreError, StoreUnavailable
 from perdure.failpoints import Point
+from perdure.observer import Retrying
 from perdure.runtime.delivery import Delivery, refusal
+from perdure.runtime.logs import about
 from perdure.runtime.supervised import UNEXPECTED
 
 if TYPE_CHECKING:
@@ -37,10 +40,12 @@ __all__ = [
     "PendingDeadLetter",
     "PendingEnd",
     "PendingExpiry",
+    "PendingRetry",
     "PendingTaken",
     "PendingTurn",
     "PendingWait",
     "Unattended",
+    "tell_retry",
 ]
 
 logger = logging.getLogger("perdure.saga")
@@ -80,14 +85,22 @@ class Pending:
         elif isinstance(self.entry, TurnRecord):
             # The next incarnation answers the message, and nobody else hands out what it sent.
             actor.supervisor.dispatcher.committed(self.entry.outbox)
+            self.known_too_late()
+
+    def known_too_late(self) -> None:
+        """It is durable, and its incarnation is over."""
 
     def _settle(self) -> None:
         try:
             self.settle()
         except UNEXPECTED as error:  # a mistake of ours: memory knows half of it, the journal all
-            logger.exception("%s: what was written could not be told", self.actor.key)
+            logger.exception(
+                "%s: what was written could not be told",
+                self.actor.key,
+                extra=about(self.actor.key, self.delivery.message.message_id),
+            )
             self.actor.in_flight = deque([self, *(self.actor.in_flight or ())])
-            self.unknown(StoreUnavailable(f"what was written could not be told: {error}"))
+            self.lost(StoreUnavailable(f"what was written could not be told: {error}"))
 
     def left_out(self, error: StoreError) -> None:
         settlement = self.delivery.settlement
@@ -100,6 +113,10 @@ class Pending:
         self.written()
 
     def unknown(self, error: StoreError) -> None:
+        self.lost(error)
+
+    def lost(self, error: StoreError) -> None:
+        """Nobody knows here what became of it: the journal is read back."""
         self.actor.supervisor.dispatcher.doubtful(outgoing_of(self.entry))
         self.actor.on_lost(error)
 
@@ -151,12 +168,27 @@ class PendingTurn(Pending):
             self.repeats = []
         self.repeats.append(delivery)
 
+    def unknown(self, error: StoreError) -> None:
+        self.actor.supervisor.announcing.doubtful(self)  # first: the incarnation ends with it
+        self.lost(error)
+
+    def known_too_late(self) -> None:
+        actor = self.actor
+        if actor.committed is not None:
+            actor.supervisor.announcing.committed(self, actor.committed)
+            actor.committed = self.turn.after
+
     def settle(self) -> None:
-        self.actor.on_committed(self.turn)
+        actor = self.actor
+        if actor.committed is not None:
+            actor.supervisor.announcing.committed(self, actor.committed)
+        actor.on_committed(self.turn)
         if failpoints.listener is not None:
             failpoints.reach(Point.VISIBLE)
         if self.delivery.waits:
             self.actor.supervisor.wakeups.taken(self.actor.key, self.turn.message.message_id)
+        if self.delivery.span is not None:
+            self.delivery.span.committed(self.turn)
         self._answer(self.delivery, False)
         for repeat in self.repeats or ():
             self._answer(repeat, True)
@@ -209,6 +241,27 @@ class PendingWait(Pending):
     def settle(self) -> None:
         self.actor.supervisor.wakeups.waits(self.row)
         self.delivery.answer(WAITING[self.row.reason])
+
+
+class PendingRetry(PendingWait):
+    """A message whose turn raised, on its way to the inbox: it is tried again."""
+
+    __slots__ = ()
+
+    def settle(self) -> None:
+        tell_retry(self.actor, self.delivery, self.row)
+        super().settle()
+
+
+def tell_retry(actor: SagaActor, delivery: Delivery, row: InboxRow) -> None:
+    """Tell whoever observes that the message is tried again."""
+    observing = actor.supervisor.services.observing
+    if observing.hooks:
+        name, process_id = split_key(actor.key)
+        message, now_ms = delivery.message, actor.supervisor.services.clock.now_ms()
+        delay_s = max((row.due_at_ms or 0) - now_ms, 0) / 1000
+        attempt, message_id = row.attempts, message.message_id
+        observing.tell(Retrying(name, process_id, "", message.type, message_id, attempt, delay_s))
 
 
 class PendingDeadLetter(Pending):
@@ -264,6 +317,7 @@ class Unattended:
         """Nothing follows."""
 
     def left_out(self, error: StoreError) -> None:
-        logger.warning("a snapshot of %s was not written: %s", self.entry.instance, error)
+        key = self.entry.instance
+        logger.warning("a snapshot of %s was not written: %s", key, error, extra=about(key))
 
     unknown = left_out

@@ -33,8 +33,10 @@ from perdure.errors import (
     RuntimeNotRunning,
 )
 from perdure.messages import datetime_of
+from perdure.observer import Quarantined, Released
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.holding import Aside
+from perdure.runtime.logs import about
 
 if TYPE_CHECKING:
     from perdure.runtime.supervisor import Supervisor
@@ -108,11 +110,18 @@ class Quarantine:
         logger.error(
             "%s is quarantined (%s): %s; its messages are kept until runtime.release(ref)",
             row.instance, row.reason, row.error,
+            extra=about(row.instance),
         )  # fmt: skip
         aside = self.asides[row.instance] = Aside(self._supervisor, row, is_written)
         self._supervisor.restarts.forget(row.instance)
         self._supervisor.endings.stirred(row.instance)
         aside.go_on()
+
+    def tell_begun(self, row: QuarantineRow) -> None:
+        """Tell whoever observes that an instance is set aside that was not, or not for this."""
+        observing = self._services.observing
+        if observing.hooks:
+            observing.tell(Quarantined(*split_key(row.instance), row.reason))
 
     def not_rehydrated(self, key: str, error: Exception) -> bool:
         """An incarnation could not be had; True if its instance is set aside now."""
@@ -124,6 +133,8 @@ class Quarantine:
             before = None if release is None else release[1]
             is_as_before = before is not None and _why(before) == _why(row)
             self.begin(before if before and is_as_before else row, is_written=is_as_before)
+            if not is_as_before:
+                self.tell_begun(row)
         elif release is not None:
             # Nothing has changed: the row is there.
             self.asides[key] = Aside(self._supervisor, release[1], is_written=True)
@@ -211,7 +222,9 @@ class Quarantine:
         self._doubts.discard(key)
         release = self._releases.pop(key, None)
         if release is not None:
-            logger.info("%s is released from its quarantine", key)
+            logger.info("%s is released from its quarantine", key, extra=about(key))
+            if self._services.observing.hooks:
+                self._services.observing.tell(Released(*split_key(key)))
             if not release[0].done():
                 release[0].set_result(None)
 

@@ -14,7 +14,6 @@ from functools import partial
 
 from perdure.core.commit import OutboxRow
 from perdure.runtime.services import Services
-from perdure.runtime.supervised import Background
 
 __all__ = ["ReadBack"]
 
@@ -37,12 +36,9 @@ class ReadBack:
         self._released: set[int] = set()
         self._readers = 0
         self._changed: set[int] = set()
-        clock, pause_s = services.clock, services.settings.retry_pause_s
-        self._reading_doubts = Background(
-            clock, pause_s, "reading jobs in doubt", self._read_doubts, tell
-        )
-        self._reading_followers = Background(
-            clock, pause_s, "reading the jobs that follow", self._read_followers, tell
+        self._reading_doubts = services.background("reading jobs in doubt", self._read_doubts, tell)
+        self._reading_followers = services.background(
+            "reading the jobs that follow", self._read_followers, tell
         )
         self._is_stopped = False
 

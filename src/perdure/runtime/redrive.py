@@ -45,7 +45,6 @@ from perdure.runtime.letters import DeadLetter, Shown, Sought
 from perdure.runtime.rehydration import has_ended_with
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
-from perdure.runtime.supervised import Background
 from perdure.runtime.supervisor import Supervisor
 
 __all__ = ["DeadLetters"]
@@ -73,11 +72,8 @@ class DeadLetters:
         self._shown = Shown(services, routing)
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._in_doubt: dict[tuple[str, str], Delivery | None] = {}
-        self._reading = Background(
-            services.clock,
-            services.settings.retry_pause_s,
-            "reading what became of redriven messages",
-            self._read_back,
+        self._reading = services.background(
+            "reading what became of redriven messages", self._read_back
         )
 
     async def list(

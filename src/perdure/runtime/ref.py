@@ -19,7 +19,17 @@ from perdure.actors import Envelope
 from perdure.errors import DefinitionError
 from perdure.runtime.saga_actor import SagaActor
 
-__all__ = ["SagaRef", "checked_ref"]
+__all__ = ["SagaRef", "Seen", "checked_ref"]
+
+
+class Seen(Protocol):
+    """An instance as it is named in a listing or a receipt; its id is encoded text."""
+
+    @property
+    def saga(self) -> str: ...
+
+    @property
+    def correlation_id(self) -> str: ...
 
 
 class Entrance(Protocol):

@@ -10,20 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import perdure.failpoints as failpoints
 from perdure.core.commit import JournalRow
 from perdure.core.correlation import split_key
+from perdure.core.indexed import fields_known
 from perdure.core.instance import Instance, ProcessedMessages
 from perdure.core.replay import replay
 from perdure.core.saga import Definition
 from perdure.errors import CodecError, CorruptRecord, InstanceQuarantined, PerdureError, StoreError
 from perdure.runtime.delivery import Delivery
+from perdure.runtime.logs import about
+from perdure.runtime.reading import Reading
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import Background
+from perdure.runtime.trails import keep_wanted, noted, trail_of
 from perdure.store.protocol import LoadedInstance
 
 __all__ = [
@@ -42,14 +46,15 @@ PAGE = 1_000
 
 
 class Folded(NamedTuple):
-    """An instance as the store has it."""
+    """An instance as the store has it. ``traced``: see ``trails.py``."""
 
     instance: Instance
     processed: ProcessedMessages
     snapshot_nr: int
+    traced: dict[int, Mapping[str, str]] | None = None
 
 
-async def fold_loaded(services: Services, definition: Definition, loaded: LoadedInstance) -> Folded:
+async def fold_loaded(services: Reading, definition: Definition, loaded: LoadedInstance) -> Folded:
     """The instance that these rows tell of; reads on where there is more.
 
     Raises ``InstanceQuarantined`` if the rows are damaged or cannot be understood by this code.
@@ -74,31 +79,35 @@ async def fold_loaded(services: Services, definition: Definition, loaded: Loaded
         raise
     except Exception as error:
         raise quarantined(definition, loaded.instance, error) from error
+    if definition.indexed:
+        instance.fields = fields_known(definition.indexed, instance.state)
     return folded._replace(instance=instance)
 
 
 def _from_snapshot(
-    services: Services, definition: Definition, loaded: LoadedInstance
+    services: Reading, definition: Definition, loaded: LoadedInstance
 ) -> tuple[Folded, Sequence[JournalRow] | None]:
     window = services.settings.processed_window
     processed = ProcessedMessages(window)
+    traced: dict[int, Mapping[str, str]] | None = None if services.spans is None else {}
     snapshot = loaded.snapshot
     if snapshot is not None:
         try:
             instance = services.journal.decode_snapshot(
                 loaded.instance, snapshot.sequence_nr, snapshot.body, processed
             )
-            return Folded(instance, processed, snapshot.sequence_nr), loaded.turns
+            return Folded(instance, processed, snapshot.sequence_nr, traced), loaded.turns
         except CodecError as error:
-            logger.warning("snapshot of %s is passed over: %s", loaded.instance, error)
+            key = loaded.instance
+            logger.warning("snapshot of %s is passed over: %s", key, error, extra=about(key))
             processed = ProcessedMessages(window)
     _, correlation_id = split_key(loaded.instance)
     instance = Instance(loaded.instance, correlation_id, definition.initial_state())
-    return Folded(instance, processed, 0), loaded.turns if snapshot is None else None
+    return Folded(instance, processed, 0, traced), loaded.turns if snapshot is None else None
 
 
 def fold(
-    services: Services, definition: Definition, folded: Folded, turns: Sequence[JournalRow]
+    services: Reading, definition: Definition, folded: Folded, turns: Sequence[JournalRow]
 ) -> Instance:
     if not turns:
         return folded.instance
@@ -108,11 +117,12 @@ def fold(
         turns = list(failpoints.replayed(turns))
     for row in turns:
         folded.processed.add(row.message_id, row.sequence_nr)
-    return replay(
-        definition,
-        instance,
-        (decode(definition, instance, r.sequence_nr, r.message_id, r.body) for r in turns),
-    )
+    entries = (decode(definition, instance, r.sequence_nr, r.message_id, r.body) for r in turns)
+    if folded.traced is None:
+        return replay(definition, instance, entries)
+    instance = replay(definition, instance, noted(entries, folded.traced))
+    keep_wanted(folded.traced, instance)
+    return instance
 
 
 def quarantined(definition: Definition, key: str, error: Exception) -> InstanceQuarantined:
@@ -142,7 +152,7 @@ async def has_ended_with(
     else:
         try:
             (loaded,) = await services.store.load([delivery.key])
-            instance, processed, _ = await fold_loaded(services, delivery.definition, loaded)
+            instance, processed, *_ = await fold_loaded(services, delivery.definition, loaded)
         except PerdureError:
             return False
     return instance.status.is_over and processed.turn_of(delivery.message.message_id) is not None
@@ -172,9 +182,7 @@ class Rehydration:
         self.services = services
         self.owner = owner
         self._wanted: deque[SagaActor] = deque()
-        self._reading = Background(
-            services.clock, services.settings.retry_pause_s, "rehydration", self._read
-        )
+        self._reading = services.background("rehydration", self._read)
         self._long: dict[str, Background] = {}
 
     def request(self, actor: SagaActor) -> None:
@@ -233,13 +241,15 @@ class Rehydration:
             self._long.pop(actor.key, None)
             self._reading.start()  # others may have waited for room
 
-        what = f"rehydration of {actor.key}"
-        clock, pause_s = self.services.clock, self.services.settings.retry_pause_s
-        reading = self._long[actor.key] = Background(clock, pause_s, what, begin)
+        reading = self.services.background(f"rehydration of {actor.key}", begin)
+        self._long[actor.key] = reading
         reading.start()
 
     async def _begin(self, actor: SagaActor, loaded: LoadedInstance) -> None:
         folded = await fold_loaded(self.services, actor.definition, loaded)
+        if folded.traced is not None:
+            snapshot_nr = folded.snapshot_nr
+            actor.trail = await trail_of(self.services, folded.instance, folded.traced, snapshot_nr)
         actor.rehydrated(folded.instance, folded.processed, loaded.inbox, folded.snapshot_nr)
 
     def _failed(self, group: deque[SagaActor], error: Exception) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from perdure.core.commit import Status
-from perdure.runtime.views import Sent
+from perdure.runtime.history import Sent
 
 __all__ = ["Audited", "Repaired", "Tried"]
 

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from perdure.core.commit import OutboxRow
 from perdure.core.work import QueuePolicy, QueueState
 from perdure.runtime.clock import Wake
+from perdure.runtime.logs import about
 from perdure.runtime.pauses import Pauses
 from perdure.runtime.services import Services
-from perdure.runtime.supervised import UNEXPECTED, Background
+from perdure.runtime.supervised import UNEXPECTED
 
 __all__ = ["Runner"]
 
@@ -46,13 +47,7 @@ class Runner:
         """So many who repair have seized some of its jobs: nothing is started meanwhile."""
         self._services = services
         self._pauses = pauses
-        self._reading = Background(
-            services.clock,
-            services.settings.retry_pause_s,
-            f"reading queue {policy.name!r}",
-            self._read,
-            on_quiet,
-        )
+        self._reading = services.background(f"reading queue {policy.name!r}", self._read, on_quiet)
         self._wake: Wake | None = None
         self._is_running = False
         self._is_pumping = False
@@ -110,7 +105,10 @@ class Runner:
         try:
             self.start(row)
         except UNEXPECTED:  # a mistake of ours: the store has the job, and it is read again
-            logger.exception("job %s of queue %r could not be started", row.id, self.name)
+            extra = about(row.instance, row.id, row.attempts)
+            logger.exception(
+                "job %s of queue %r could not be started", row.id, self.name, extra=extra
+            )
             self.state.done(row.position)
             self._services.pause(f"starting job {row.id}", self.look_into_store)
 

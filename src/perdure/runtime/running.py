@@ -12,38 +12,39 @@ from threading import get_ident
 from typing import Any
 
 import perdure.failpoints as failpoints
-from perdure.codec import Codec
-from perdure.codec.journal import JournalCodec
-from perdure.codec.outbox import context_packer
-from perdure.core.commit import Status
-from perdure.core.family import own_headers
-from perdure.core.outcome import Encoder, Outcome
+from perdure.core.commit import QueueRow, Status
+from perdure.core.outcome import Outcome
+from perdure.core.outgoing import SAGAS
 from perdure.core.saga import Definition
-from perdure.core.sharing import Sharing
-from perdure.errors import Escalated, OutcomeUnknown, PublishFailed, StoreError
+from perdure.errors import (
+    Escalated,
+    OutcomeUnknown,
+    PerdureError,
+    PublishFailed,
+    StoreError,
+)
 from perdure.failpoints import Point
 from perdure.member import Opening
-from perdure.messages import Message, Metadata, datetime_of
+from perdure.messages import Message, datetime_of
 from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.clock import SystemClock
 from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.handoff import Handoff
-from perdure.runtime.ids import positions
+from perdure.runtime.job_tickets import Awaited, nothing
 from perdure.runtime.letters import DeadLetter
 from perdure.runtime.loop_watch import LoopWatch
 from perdure.runtime.mending_letters import repairs_of
-from perdure.runtime.outbound import Outbound
 from perdure.runtime.queues import Queues
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.ref import SagaRef
+from perdure.runtime.reindexing import forget_fields
 from perdure.runtime.scenes import scenes
-from perdure.runtime.services import Services
-from perdure.runtime.supervised import Background
 from perdure.runtime.supervisor import Supervisor
 from perdure.runtime.views import Views
+from perdure.runtime.vitals import Phase, Vitals
+from perdure.runtime.wiring import services_of
 from perdure.store.forks import here
-from perdure.store.group_commit import GroupCommit
 
 __all__ = ["Running"]
 
@@ -62,24 +63,9 @@ class Running:
         self.loop = asyncio.get_running_loop()
         self.thread_id = get_ident()
         self.generation = here.generation
-        store, settings, codec = blueprint.store, blueprint.settings, blueprint.codec
-        routing, outbound = blueprint.routing, blueprint.outbound
-        self.services = services = Services(
-            store,
-            blueprint.clock,
-            settings,
-            codec,
-            JournalCodec(codec),
-            encoder_of(codec, outbound, settings.turn_bytes_max),
-            GroupCommit(store, settings.batch_max),
-            blueprint.new_id,
-            epoch,
-            positions(epoch),
-            blueprint.random,
-        )
-        self._writing = Background(
-            services.clock, settings.retry_pause_s, "writing", services.commit.run
-        )
+        settings, routing, outbound = blueprint.settings, blueprint.routing, blueprint.outbound
+        self.services = services = services_of(blueprint, epoch)
+        self._writing = services.background("writing", services.commit.run)
         self.dispatcher = Dispatcher(
             services, routing, outbound, blueprint.resources, blueprint.threads
         )
@@ -99,6 +85,7 @@ class Running:
             blueprint.threads,
         )
         self._openings, self._routing = blueprint.openings, routing
+        self._trying: Awaited | None = None
         self.is_stopping = False
 
     async def start(self) -> None:
@@ -108,6 +95,7 @@ class Running:
             self._watch.start()
         self.services.clock.attach(self.settled)
         await self.supervisor.quarantine.load()
+        await forget_fields(self.services, self._routing.definitions)
         await self.supervisor.wakeups.start()
         await asyncio.gather(*(self._open(*opening) for opening in self._openings))
         await self.dispatcher.start(self.supervisor.admit)
@@ -155,7 +143,11 @@ class Running:
         )
 
     async def _deliver_later(self, delivery: Delivery) -> Receipt:
-        await self.supervisor.admission.enter_later(delivery)
+        try:
+            await self.supervisor.admission.enter_later(delivery)
+        except PerdureError as error:
+            self.supervisor.announcing.refused(delivery, error)
+            raise
         assert delivery.future is not None
         return await delivery.future
 
@@ -209,6 +201,37 @@ class Running:
             and letter.queue.startswith(f"{ref.saga}.")
         ]
 
+    def vitals(self, phase: Phase, escalated: str | None) -> Vitals:
+        """How it is at this moment."""
+        commit, watch, now_s = self.services.commit, self._watch, self.loop.time()
+        return Vitals(
+            phase=phase,
+            at_ms=self.services.clock.now_ms(),
+            escalated=escalated,
+            residents=len(self.supervisor.active),
+            in_flight=self.supervisor.admission.accepted,
+            in_flight_max=self.services.settings.in_flight_max,
+            write_error=None if commit.error is None else str(commit.error),
+            writing_s=0.0 if commit.began_s is None else now_s - commit.began_s,
+            troubles=self.services.troubles.present(),
+            blocks=watch.blocks,
+            blocked_s=None if watch.blocked_at_s is None else now_s - watch.blocked_at_s,
+            under_way=self.dispatcher.under_way,
+        )
+
+    async def try_writing(self) -> None:
+        """If the last write failed, see whether one succeeds now; one such at a time."""
+        services = self.services
+        if services.commit.error is None:
+            return
+        if self._trying is None or self._trying.outcome.done():
+            # The mail between sagas is a queue that is never paused: its row says nothing new.
+            row = QueueRow(SAGAS, False, "", services.clock.now_ms())
+            self._trying = Awaited(row, nothing)
+            self._trying.outcome.add_done_callback(asyncio.Future.exception)  # nobody else asks
+            services.commit.submit(self._trying)
+        await asyncio.wait([self._trying.outcome])
+
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""
         admission, wakeups = self.supervisor.admission, self.supervisor.wakeups
@@ -259,23 +282,4 @@ class Running:
                 await services.store.close()
         except (StoreError, TimeoutError) as error:
             logger.error("closing the store: %s", error or f"it has not closed for {limit_s:g} s")
-
-
-def encoder_of(codec: Codec, outbound: Outbound, turn_bytes_max: int) -> Encoder:
-    """How the turns of this runtime encode and address what they send."""
-
-    pack = context_packer()  # turns are taken on one loop
-
-    def context(message: Message, metadata: Metadata) -> bytes:
-        headers = own_headers(message.headers)
-        return pack(message.correlation_id, message.message_id, headers)
-
-    return Encoder(
-        codec.encode,
-        codec.encode_value,
-        outbound.address,
-        outbound.audience,
-        context,
-        Sharing().may_share,
-        turn_bytes_max,
-    )
+        services.observing.stopped()

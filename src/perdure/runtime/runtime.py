@@ -23,19 +23,22 @@ from perdure.core.step_events import Resume
 from perdure.errors import PerdureError, SendTimeout
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Receipt
-from perdure.runtime.lifecycle import Lifecycle
+from perdure.runtime.history import HistoryEntry, history
+from perdure.runtime.looking import Looking
 from perdure.runtime.quarantine import QuarantinedInstance
 from perdure.runtime.queues import QueueRef
 from perdure.runtime.redrive import DeadLetters
-from perdure.runtime.ref import SagaRef, checked_ref
+from perdure.runtime.ref import SagaRef, Seen, checked_ref
 from perdure.runtime.repair import Repair
 from perdure.runtime.repaired import Audited
-from perdure.runtime.views import HistoryEntry, InstanceView, status_of
+from perdure.runtime.searching import Searching
+from perdure.runtime.then import At
+from perdure.runtime.views import InstanceView, status_of
 
 __all__ = ["Runtime"]
 
 
-class Runtime(Lifecycle):
+class Runtime(Looking, Searching):
     """Runs sagas and work queues over a store, on the event loop it is started on.
 
         runtime = Runtime("memory://", [OrderFulfilment], Settings(mailbox_max=100))
@@ -43,7 +46,9 @@ class Runtime(Lifecycle):
     ``store``: a URL ("sqlite+aiosqlite:///file", "memory://") or a ``Store``. ``members``: saga
     classes and work queues. ``resources``: what workers are given, by the names of their
     parameters. ``messages``: further classes that rows may hold, where ``@message`` alone is
-    ambiguous. ``clock``, ``new_id``, ``random`` and ``threads`` are for tests and simulations.
+    ambiguous. ``observers`` hear what happens (``perdure.observer``). ``tracing``: a
+    ``perdure.ops.tracing.Tracing``. ``clock``, ``new_id``, ``random`` and ``threads`` are for tests
+    and simulations.
 
     Raises ``DefinitionError`` for sagas and queues that cannot run together.
     """
@@ -64,7 +69,7 @@ class Runtime(Lifecycle):
             running.supervisor.actor_ref,
         )
 
-    def ref_to(self, seen: InstanceView | Receipt | QuarantinedInstance) -> SagaRef:
+    def ref_to(self, seen: Seen) -> SagaRef:
         """The address of an instance seen in a listing or a receipt, whose id is encoded text."""
         running = self._parts()
         definition = self._blueprint.routing.definition(seen.saga)
@@ -277,10 +282,21 @@ class Runtime(Lifecycle):
                 remedy="ask again later; nothing was changed by asking",
             ) from None
 
-    async def state(self, ref: SagaRef) -> InstanceView | None:
-        """The instance as last committed, or None if there is none. Wakes nobody."""
+    async def state(self, ref: SagaRef, *, at: At | None = None) -> InstanceView | None:
+        """The instance as last committed, or None if there is none. Wakes nobody.
+
+            await runtime.state(order, at=3)                             # after its third turn
+            await runtime.state(order, at=datetime(2026, 11, 20, 3, tzinfo=UTC))
+
+        With ``at``, as it was then: by the journal, and by today's ``apply``. None if it did not
+        exist yet. Raises ``DefinitionError`` for a moment that is yet to come, ``Gone`` for one the
+        journal does not keep any more, ``InstanceQuarantined`` if it cannot be read.
+        """
         definition = self._blueprint.routing.definition(checked_ref(ref).saga)
-        return await self._on_loop().views.state(definition, ref.key)
+        views = self._on_loop().views
+        if at is None:
+            return await views.state(definition, ref.key)
+        return await views.then(definition, ref.key, at)
 
     def instances(
         self, saga: Saga | str, *, status: Status | str | None = None, after: str = ""
@@ -294,7 +310,7 @@ class Runtime(Lifecycle):
 
     def history(self, ref: SagaRef, *, after: int = 0) -> AsyncIterator[HistoryEntry]:
         """The turns of an instance above a sequence number, oldest first."""
-        return self._on_loop().views.history(checked_ref(ref).key, after)
+        return history(self._on_loop().services, checked_ref(ref).key, after)
 
     @property
     def residents(self) -> int:

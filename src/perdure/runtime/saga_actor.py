@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import perdure.failpoints as failpoints
 from perdure.actors import Actor, Envelope
-from perdure.core.commit import DeadlineRow, InboxRow, SnapshotRow, Status, TurnRecord
+from perdure.core.commit import DeadlineRow, InboxRow, TurnRecord
 from perdure.core.correlation import VerdictKind
 from perdure.core.instance import Armed, Instance, ProcessedMessages
 from perdure.core.outcome import Outcome, Turn, record_of
@@ -31,10 +31,14 @@ from perdure.failpoints import Point
 from perdure.runtime.delivery import Delivery, refusal
 from perdure.runtime.failing import fail
 from perdure.runtime.leaving import Leaving
+from perdure.runtime.logs import about
 from perdure.runtime.missing import treat_missing
-from perdure.runtime.pending import Pending, PendingTurn, Unattended
+from perdure.runtime.pending import Pending, PendingTurn
+from perdure.runtime.snapshots import snapshot
 from perdure.runtime.stepping_in import step_in
 from perdure.runtime.told import is_asked_for, mistaken, not_written, too_long
+from perdure.runtime.tracing import Trail, traced
+from perdure.runtime.transitions import log_standing
 from perdure.runtime.waiting import Waiting, has_to_wait, look_up
 from perdure.runtime.woken import bury, drain, is_redriven_twice, take_over, wake
 
@@ -66,6 +70,7 @@ class SagaActor(Actor):
         "processed",
         "snapshot_nr",
         "supervisor",
+        "trail",
         "waiting",
     )
 
@@ -83,6 +88,7 @@ class SagaActor(Actor):
         self.flying: dict[str, PendingTurn] | None = None
         self.waiting: Waiting | None = None
         self.snapshot_nr = 0
+        self.trail: Trail | None = None
         self.is_leaving = self.is_over = False
         self.actor_inbox.suspend()
 
@@ -120,7 +126,9 @@ class SagaActor(Actor):
             self._on_mistake(envelope, error)
 
     def _on_mistake(self, delivery: Delivery, error: BaseException) -> None:
-        logger.exception("%s: %s could not be processed", self.key, delivery.message.type)
+        key, message = self.key, delivery.message
+        extra = about(key, message.message_id)
+        logger.exception("%s: %s could not be processed", key, message.type, extra=extra)
         if not any(delivery in pending.deliveries for pending in self.in_flight or ()):
             delivery.refuse(mistaken(delivery, error))
 
@@ -210,8 +218,9 @@ class SagaActor(Actor):
         began_s = services.clock.monotonic_s()
         if failpoints.listener is not None:
             failpoints.reach(Point.HANDLING)
+        take = step if services.spans is None else traced(services.spans, self, delivery)
         try:
-            turn = step(
+            turn = take(
                 self.definition,
                 head,
                 delivery.message,
@@ -230,13 +239,16 @@ class SagaActor(Actor):
             fail(self, delivery, error, now_ms)
             return
         if turn.outcome is Outcome.UNHANDLED and is_asked_for(delivery):
-            logger.warning("%s: nobody handles %s", self.key, delivery.message.content)
+            extra = about(self.key, delivery.message.message_id)
+            logger.warning("%s: nobody handles %s", self.key, delivery.message.content, extra=extra)
         self.submit(PendingTurn(self, delivery, record, turn))
         if not head.sequence_nr and self.waiting is not None:
             drain(self, now_ms)
 
     def _decline(self, delivery: Delivery, turn: Turn) -> None:
         """A message that would have started the instance was not wanted: there is still none."""
+        if delivery.span is not None:
+            delivery.span.declined(turn)
         if delivery.waits:
             bury(self, delivery, "unhandled", refusal(delivery, turn.outcome))
         elif turn.refused:
@@ -251,6 +263,8 @@ class SagaActor(Actor):
             taken = Point.HANDLED if delivery.settlement is None else Point.RESULT_TAKEN
             failpoints.reach(taken)
         self.head = pending.turn.after
+        if delivery.span is not None:
+            self.trail = delivery.span.submitted(pending.turn)
         if self.flying is None:
             self.flying = {}
         self.flying[delivery.message.message_id] = pending
@@ -301,27 +315,11 @@ class SagaActor(Actor):
         if turn.deadlines_set or turn.deadlines_cleared:
             self.supervisor.wakeups.committed(self.key, turn)
         if turn.after.sequence_nr - self.snapshot_nr >= self.supervisor.snapshot_every:
-            self._snapshot(turn.after)
+            snapshot(self, turn.after)
 
     def _status_changed(self, after: Instance) -> None:
-        if after.status is Status.STUCK:
-            logger.warning("%s is stuck: %s", self.key, after.detail)
-        elif after.status is Status.FAILED:
-            logger.info("%s has failed: %s", self.key, after.detail)
+        log_standing(after)
         self.supervisor.endings.heard(self.key, after.status)
-
-    def _snapshot(self, instance: Instance) -> None:
-        services = self.supervisor.services
-        if instance.status is Status.STUCK:
-            return  # perhaps for want of a class, whose values would be kept as plain data for ever
-        self.snapshot_nr = instance.sequence_nr
-        try:
-            body = services.journal.encode_snapshot(instance, self.processed)
-        except PerdureError as error:
-            logger.warning("no snapshot of %s: %s", self.key, error)
-            return
-        row = SnapshotRow(self.key, instance.sequence_nr, body)
-        services.commit.submit(Unattended(row))
 
     def on_lost(self, error: PerdureError) -> None:
         """An entry was not written, or nobody knows: this incarnation ends here."""
@@ -334,6 +332,8 @@ class SagaActor(Actor):
         deliveries: list[Delivery] = []
         for pending in self.in_flight or ():
             deliveries += pending.deliveries
+            if pending.delivery.span is not None:
+                pending.delivery.lose_span()
         for envelope in self.end():
             assert isinstance(envelope, Delivery)
             deliveries.append(envelope)

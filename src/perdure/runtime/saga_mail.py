@@ -27,6 +27,7 @@ from perdure.errors import (
 from perdure.messages import Message
 from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.directed_mail import DirectedMail
+from perdure.runtime.logs import about
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
 from perdure.runtime.settling import Settling
@@ -227,7 +228,10 @@ class Round:
         elif isinstance(error, RuntimeNotRunning):
             self._mail.abandoned(self._row)  # not counted: the row is never closed by this round
         else:
-            logger.warning("%s did not take %s: %s", delivery.key, self._row.type, error)
+            extra = about(delivery.key, delivery.message.message_id)
+            logger.warning(
+                "%s did not take %s: %s", delivery.key, self._row.type, error, extra=extra
+            )
             self.has_it()
 
 

@@ -5,14 +5,18 @@ Next to read: ``supervisor.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
 
 from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.core.outcome import Encoder
 from perdure.runtime.clock import Clock, Wake
-from perdure.runtime.supervised import growing_s, insist
+from perdure.runtime.observing import Observing
+from perdure.runtime.supervised import Background, growing_s, insist
+from perdure.runtime.tracing import Spans
+from perdure.runtime.vitals import Troubles
 from perdure.settings import Settings
 from perdure.store.group_commit import GroupCommit
 from perdure.store.protocol import Store
@@ -22,7 +26,7 @@ __all__ = ["Services"]
 
 @dataclass(slots=True)
 class Services:
-    """Store, time, ids, bytes, limits."""
+    """Store, time, ids, bytes, limits, and who observes. ``spans``: None when nothing is traced."""
 
     store: Store
     clock: Clock
@@ -35,6 +39,19 @@ class Services:
     epoch: int
     next_position: Callable[[], int]
     random: Callable[[], float]
+    observing: Observing
+    spans: Spans | None = None
+    troubles: Troubles = field(default_factory=Troubles)
+
+    def background(
+        self,
+        what: str,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        changed: Callable[[], None] = lambda: None,
+    ) -> Background:
+        """Background work that is taken up again if it fails."""
+        clock, pause_s = self.clock, self.settings.retry_pause_s
+        return Background(clock, pause_s, what, work, changed, self.troubles)
 
     def pause(self, what: str, function: Callable[[], None], failures: int = 1) -> Wake:
         """Call after the pause before a retry, and again if that raises.
@@ -42,5 +59,5 @@ class Services:
         The pause doubles with ``failures``, those in a row so far.
         """
         clock, pause_s = self.clock, self.settings.retry_pause_s
-        call = insist(clock, pause_s, what, function)
+        call = insist(clock, pause_s, what, function, self.troubles)
         return clock.call_later(growing_s(pause_s, failures), call)

@@ -30,6 +30,7 @@ from perdure.runtime.job_tickets import (
     Rewritten,
     Settled,
 )
+from perdure.runtime.logs import about
 from perdure.runtime.outbound import Outbound
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
@@ -90,6 +91,7 @@ class Settling:
         logger.error(
             "job %s of queue %r has failed for good (%s, attempts: %d): %s",
             row.id, row.target, reason, attempts, in_short(error),
+            extra=about(row.instance, row.id, attempts),
         )  # fmt: skip
         settlement = Settlement(
             row.instance,

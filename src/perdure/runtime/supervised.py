@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from perdure.runtime.clock import Clock, Wake
+from perdure.runtime.vitals import Troubles
 
 __all__ = ["DOUBLINGS_MAX", "UNEXPECTED", "Background", "growing_s", "insist"]
 
@@ -38,7 +39,11 @@ def growing_s(pause_s: float, failures: int) -> float:
 
 
 def insist(
-    clock: Clock, pause_s: float, what: str, function: Callable[[], None]
+    clock: Clock,
+    pause_s: float,
+    what: str,
+    function: Callable[[], None],
+    troubles: Troubles | None = None,
 ) -> Callable[[], None]:
     """The function, for a clock to call: if it raises, it is called again after a pause."""
     failures = 0
@@ -47,12 +52,16 @@ def insist(
         nonlocal failures
         try:
             function()
-        except UNEXPECTED:
+        except UNEXPECTED as error:
             failures += 1
             delay_s = growing_s(pause_s, failures)
             logger.exception("%s failed, and is tried again in %g s", what, delay_s)
             clock.call_later(delay_s, call)
+            if troubles is not None:
+                troubles.failed(call, what, failures, error)
         else:
+            if failures and troubles is not None:
+                troubles.over(call)
             failures = 0
 
     return call
@@ -63,7 +72,8 @@ class Background:
 
     ``work`` makes the coroutine; it ends when there is nothing more to do. If it raises, also
     ``CancelledError`` that is not by ``stop``, it is begun again after a pause, which doubles up to
-    64 times ``pause_s``. ``changed`` is called when it has ended or pauses.
+    64 times ``pause_s``. ``changed`` is called when it has ended or pauses. ``troubles`` are told
+    how often in a row it has failed.
     """
 
     def __init__(
@@ -73,12 +83,14 @@ class Background:
         what: str,
         work: Callable[[], Coroutine[Any, Any, None]],
         changed: Callable[[], None] = lambda: None,
+        troubles: Troubles | None = None,
     ) -> None:
         self._clock = clock
         self._pause_s = pause_s
         self._what = what
         self._work = work
         self._changed = changed
+        self._troubles = Troubles() if troubles is None else troubles
         self._task: asyncio.Task[None] | None = None
         self._pause: Wake | None = None
         self._failures = 0
@@ -103,6 +115,7 @@ class Background:
     async def stop(self) -> None:
         """Cancel it, for good."""
         self._is_stopped = True
+        self._troubles.over(self)
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
@@ -127,7 +140,9 @@ class Background:
                 raise
         else:
             self._task = None
-            self._failures = 0
+            if self._failures:
+                self._failures = 0
+                self._troubles.over(self)
             self._changed()
 
     def _over(self, task: asyncio.Task[None]) -> None:
@@ -146,4 +161,5 @@ class Background:
             "%s failed, and is taken up again in %g s", self._what, delay_s, exc_info=error
         )
         self._pause = self._clock.call_later(delay_s, self._begin)
+        self._troubles.failed(self, self._what, self._failures, error)
         self._changed()

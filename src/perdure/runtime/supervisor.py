@@ -28,6 +28,7 @@ from perdure.core.supervision import Restarts
 from perdure.errors import CorruptRecord, Escalated, Fenced
 from perdure.failpoints import Point
 from perdure.runtime.admission import Admission
+from perdure.runtime.announcing import Announcing
 from perdure.runtime.clock import Wake
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.dispatcher import Dispatcher
@@ -64,6 +65,7 @@ class Supervisor(Actor):
         self.services = services
         self.definitions = definitions
         self.dispatcher = dispatcher
+        self.announcing = Announcing(services)
         self.active: dict[str, SagaActor] = {}
         self.admission = Admission(services.clock, services.settings, self.deliver)
         self._told_letters = ToldLetters(services, self.admission)
@@ -137,6 +139,7 @@ class Supervisor(Actor):
         self.residency.forgotten(key)
         actor.is_over = True
         actor.end()
+        self.announcing.passivated(actor)
         return True
 
     def on_quiet(self) -> None:
@@ -214,6 +217,7 @@ class Supervisor(Actor):
             self.wakeups.rearm(actor.head, inbox)
         elif actor.head.deadlines:
             self.wakeups.arm(actor.head)
+        self.announcing.rehydrated(actor)
         if is_lifted:
             actor.write(Lifting(actor))
 
@@ -284,6 +288,7 @@ class Supervisor(Actor):
 
     def refuse(self, delivery: Delivery, error: BaseException) -> None:
         """Tell the sender; a told message, whose sender does not wait, becomes a dead letter."""
+        self.announcing.refused(delivery, error)
         if delivery.is_told:
             self._told_letters.bury(delivery, error)
         else:

@@ -27,6 +27,7 @@ from perdure.errors import (
 from perdure.messages import CommandFailed, Message
 from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.job_rows import JobRows
+from perdure.runtime.logs import about
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
 
@@ -107,7 +108,8 @@ class Telling:
         error: BaseException,
     ) -> None:
         """The instance will not have the message: it becomes a dead letter, the job is done."""
-        logger.error("%s of job %s is a dead letter: %s", message.type, row.id, error)
+        extra = about(key, row.id)
+        logger.error("%s of job %s is a dead letter: %s", message.type, row.id, error, extra=extra)
         letter = self._rows.undelivered(key, message, error)
         letters = (*settlement.dead_letters, letter)
         self._ends.close(row, replace(settlement, dead_letters=letters))
@@ -139,6 +141,7 @@ class _Told:
             logger.info(
                 "the result %s of job %s came after %s had ended, and changes nothing",
                 message.type, self._row.id, self._delivery.key,
+                extra=about(self._delivery.key, self._row.id),
             )  # fmt: skip
         if self._delivery.settlement is not None:  # answered without anything being written
             self._ends.close(self._row, self._settlement)

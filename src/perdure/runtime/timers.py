@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from perdure.core.deadlines import DueQueue, DueRow, Moment
 from perdure.runtime.clock import Clock, Wake
 from perdure.runtime.supervised import Background, insist
+from perdure.runtime.vitals import Troubles
 
 __all__ = ["Timer"]
 
@@ -44,6 +45,7 @@ class Timer(Generic[R]):
         in_flight_max: int,
         pause_s: float,
         start: Moment = FROM_THE_START,
+        troubles: Troubles | None = None,
     ) -> None:
         self._clock = clock
         self._read = read
@@ -58,7 +60,10 @@ class Timer(Generic[R]):
         self._in_flight_count = 0
         self._wake: Wake | None = None
         self._wake_at_ms = 0
-        self._reading = Background(clock, pause_s, "reading what is due next", self._load_next)
+        self._troubles = troubles
+        self._reading = Background(
+            clock, pause_s, "reading what is due next", self._load_next, troubles=troubles
+        )
         # Set (or, None, cleared) during a read, which may not have seen it.
         self._meanwhile: dict[tuple[Any, ...], R | None] | None = None
         self._is_running = False
@@ -175,7 +180,7 @@ class Timer(Generic[R]):
             del self._in_flight[key]
 
     def _insist(self, what: str, function: Callable[[], None]) -> Callable[[], None]:
-        return insist(self._clock, self._pause_s, what, function)
+        return insist(self._clock, self._pause_s, what, function, self._troubles)
 
     async def _load_next(self) -> None:
         while self._queue.is_exhausted and self._is_running:

@@ -15,6 +15,7 @@ from perdure.runtime.admission import Admission
 from perdure.runtime.clock import Wake
 from perdure.runtime.dead_letters import dead_letter
 from perdure.runtime.delivery import Delivery
+from perdure.runtime.logs import about
 from perdure.runtime.services import Services
 
 __all__ = ["ToldLetters"]
@@ -33,7 +34,12 @@ class ToldLetters:
 
     def bury(self, delivery: Delivery, error: BaseException) -> None:
         """Make it a dead letter, then refuse it."""
-        logger.error("%s was told and not applied: %s", delivery.message.type, error)
+        logger.error(
+            "%s was told and not applied: %s",
+            delivery.message.type,
+            error,
+            extra=about(delivery.key, delivery.message.message_id),
+        )
         letter = dead_letter(self.services, delivery, type(error).__name__, error)
         self.services.commit.submit(_Letter(self, delivery, letter, error))
 
@@ -91,6 +97,7 @@ class _Letter:
         logger.error(
             "%s was told to %s, and not even its dead letter could be kept: %s",
             self.delivery.message.type, self.delivery.key, error,
+            extra=about(self.delivery.key, self.delivery.message.message_id),
         )  # fmt: skip
         self.delivery.refuse(self._error)
 

@@ -1,25 +1,21 @@
-"""Looking at instances without touching them: state, status, history. Read-only, resident or not.
+"""Looking at instances without touching them: state and status. Read-only, resident or not.
 
-What is shown is committed. Next to read: ``runtime.py``.
+What is shown is committed. Next to read: ``history.py``, ``then.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from perdure.codec.wire import MISSHAPEN, misshapen
-from perdure.core.commit import HeadRow, JournalRow, OutboxKind, Status
+from perdure.codec import Codec
+from perdure.core.commit import HeadRow, Status
 from perdure.core.correlation import split_key
 from perdure.core.instance import Instance
-from perdure.core.intervention import Intervention
-from perdure.core.outcome import Outcome, Stored
 from perdure.core.saga import Definition
 from perdure.errors import (
-    CodecError,
-    CorruptRecord,
     DefinitionError,
     InstanceQuarantined,
     SagaFailed,
@@ -29,22 +25,22 @@ from perdure.messages import datetime_of
 from perdure.runtime.rehydration import fold_loaded
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
+from perdure.runtime.then import At, checked_at, instance_at
 
-__all__ = ["HistoryEntry", "InstanceView", "Sent", "Views", "status_of"]
+__all__ = ["InstanceView", "Views", "status_of", "unreadable_view", "view_of"]
 
 PAGE = 100
-
-INTERVENTION = "perdure.Intervention"
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceView:
-    """An instance as it was last committed. ``state`` is the looker's own to keep.
+    """An instance as last committed, or at an earlier moment. ``state`` is the looker's to keep.
 
     ``result`` is what it completed with, ``failure`` why it failed or is stuck; ``deadlines`` are
     the armed ones and when they are due (the whole process's is called "perdure.timeout").
     ``quarantined`` says why the instance is set aside, if it is; one that cannot be rehydrated is
-    shown so in a listing, without a state.
+    shown so in a listing, without a state. ``cursor`` is where ``find`` has found it: text to go on
+    from, in a next page.
     """
 
     saga: str
@@ -58,61 +54,7 @@ class InstanceView:
     result: Any = None
     failure: str | None = None
     quarantined: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A command (or published event) a turn sent; ``id`` is its idempotency key."""
-
-    id: str
-    kind: OutboxKind
-    queue: str
-    type: str
-    content: Any
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
-    """One turn. ``events`` are what it folded into the state, singly: the message, if it was
-    applied, and the recorded ones. Content nobody can decode any more is shown as plain data."""
-
-    sequence_nr: int
-    at: datetime
-    message_id: str
-    type: str
-    message: Any
-    outcome: Outcome
-    refused: bool
-    events: list[Any]
-    sent: list[Sent]
-    deadlines_set: dict[str, datetime]
-    deadlines_cleared: list[str]
-    status: Status | None
-    reply: Any
-    correlation_id: str | None
-    causation_id: str | None
-
-    @property
-    def intervention(self) -> Intervention | None:
-        """What somebody has done to the instance in this turn (its ``text``, ``by``, ``why``)."""
-        if isinstance(self.message, Intervention):
-            return self.message
-        if self.type != INTERVENTION or not isinstance(self.message, Mapping):
-            return None
-        # What it was done with, nobody can read any more; who and why stay known.
-        names = ("action", "by", "why", "text", "about")
-        action, by, why, text, about = (str(self.message.get(name, "")) for name in names)
-        return Intervention(action, by, why, text, about)
-
-    @property
-    def by(self) -> str:
-        """Who has stepped in in this turn, "" if nobody has."""
-        return "" if self.intervention is None else self.intervention.by
-
-    @property
-    def why(self) -> str:
-        """Why somebody has."""
-        return "" if self.intervention is None else self.intervention.why
+    cursor: str = field(default="", repr=False, compare=False)
 
 
 def status_of(wanted: Status | str | None) -> Status | None:
@@ -136,6 +78,14 @@ class Views:
         """The instance, or None if there is none. Raises ``InstanceQuarantined``."""
         instance = await self.committed(definition, key)
         return self._view(definition, instance) if instance.exists else None
+
+    async def then(self, definition: Definition, key: str, at: At) -> InstanceView | None:
+        """The instance as it was after a turn, or at a moment; see ``then.py``."""
+        at = checked_at(at, self._services.clock.now_ms())
+        instance = await instance_at(self._services, definition, key, at)
+        if instance is None:
+            return None
+        return view_of(self._services.codec, instance, instance.state)
 
     async def committed(self, definition: Definition, key: str) -> Instance:
         """The instance itself, there or not: for the runtime, which leaves it as it is."""
@@ -161,30 +111,17 @@ class Views:
         last = f"{definition.name}/{after}" if after else ""
         while True:
             heads = await self._services.store.heads(definition.name, status, last, PAGE)
-            async for view in self._page(definition, heads):
+            async for view in self.page(definition, heads):
                 if status is None or view.status is status:
                     yield view
             if len(heads) < PAGE:
                 return
             last = heads[-1].instance
 
-    async def history(self, key: str, after: int) -> AsyncIterator[HistoryEntry]:
-        """The turns of an instance, oldest first, read page by page."""
-        last = after
-        while True:
-            rows = await self._services.store.journal(key, after, PAGE)
-            for row in rows:
-                if row.sequence_nr != last + 1:
-                    raise _missing_turn(key, last + 1)
-                yield self._entry_of(row)
-                last = row.sequence_nr
-            if len(rows) < PAGE:
-                return
-            after = rows[-1].sequence_nr
-
-    async def _page(
+    async def page(
         self, definition: Definition, heads: Sequence[HeadRow]
     ) -> AsyncIterator[InstanceView]:
+        """The instances of some heads, in their order, as they are committed."""
         resident = {head.instance: self._supervisor.committed(head.instance) for head in heads}
         passive = [key for key, instance in resident.items() if instance is None]
         found = await self._services.store.load(passive) if passive else ()
@@ -197,83 +134,35 @@ class Views:
                     instance = (await fold_loaded(self._services, definition, rows)).instance
                 yield self._view(definition, instance)
             except InstanceQuarantined as error:
-                yield _quarantined(head, error)
+                yield unreadable_view(head, error.problem)
 
     def _view(self, definition: Definition, instance: Instance) -> InstanceView:
-        detail = instance.detail
         quarantined = self._supervisor.quarantine.error_of(instance.key)
-        return InstanceView(
-            definition.name,
-            instance.correlation_id,
-            instance.status,
-            definition.private_copy(instance.state),
-            instance.sequence_nr,
-            datetime_of(instance.started_at_ms),
-            datetime_of(instance.updated_at_ms),
-            {name: datetime_of(armed.due_at_ms) for name, armed in instance.deadlines.items()},
-            self._services.codec.decode_value(detail) if isinstance(detail, bytes) else None,
-            detail if isinstance(detail, str) else None,
-            None if quarantined is None else quarantined.problem,
-        )
-
-    def _entry_of(self, row: JournalRow) -> HistoryEntry:
-        try:
-            return self._entry(row)
-        except MISSHAPEN as error:
-            raise misshapen("a journal entry", error).about(*split_key(row.instance)) from error
-
-    def _entry(self, row: JournalRow) -> HistoryEntry:
-        journal = self._services.journal
-        turn = journal.read_turn(row.body)
-        outcome = journal.outcome_of(turn)
-        message = self._content(turn.message)
-        recorded = [self._content(stored) for stored in turn.events]
-        return HistoryEntry(
-            row.sequence_nr,
-            datetime_of(turn.at_ms),
-            row.message_id,
-            turn.message[0],
-            message,
-            outcome,
-            turn.refused,
-            [message, *recorded] if outcome is Outcome.APPLIED else [],
-            [
-                Sent(
-                    f"{row.instance}/{row.sequence_nr}/{index}",
-                    kind,
-                    queue,
-                    stored[0],
-                    self._content(stored),
-                )
-                for index, (kind, queue, stored) in enumerate(journal.outgoing_of(turn))
-            ],
-            {name: datetime_of(due) for name, due in turn.deadlines_set.items()},
-            turn.deadlines_cleared,
-            None if turn.status is None else Status(turn.status),
-            None if turn.reply is None else self._services.codec.decode_value(turn.reply),
-            turn.correlation_id,
-            turn.causation_id,
-        )
-
-    def _content(self, stored: Stored) -> Any:
-        try:
-            return self._services.codec.decode(*stored)
-        except CodecError:
-            return self._services.codec.decode_plain(stored[2])
+        why = None if quarantined is None else quarantined.problem
+        return view_of(self._services.codec, instance, definition.private_copy(instance.state), why)
 
 
-def _missing_turn(key: str, sequence_nr: int) -> CorruptRecord:
-    """The error for a turn that is not where it belongs."""
-    saga, correlation_id = split_key(key)
-    return CorruptRecord(
-        f"journal row {sequence_nr} is missing",
-        saga=saga,
-        correlation_id=correlation_id,
-        remedy="the turns after it are kept: restore the file from a backup",
+def view_of(
+    codec: Codec, instance: Instance, state: Any, quarantined: str | None = None
+) -> InstanceView:
+    """The instance as people see it, with a state that is theirs."""
+    detail = instance.detail
+    return InstanceView(
+        split_key(instance.key)[0],
+        instance.correlation_id,
+        instance.status,
+        state,
+        instance.sequence_nr,
+        datetime_of(instance.started_at_ms),
+        datetime_of(instance.updated_at_ms),
+        {name: datetime_of(armed.due_at_ms) for name, armed in instance.deadlines.items()},
+        codec.decode_value(detail) if isinstance(detail, bytes) else None,
+        detail if isinstance(detail, str) else None,
+        quarantined,
     )
 
 
-def _quarantined(head: HeadRow, error: InstanceQuarantined) -> InstanceView:
+def unreadable_view(head: HeadRow, why: str) -> InstanceView:
     """What is known of an instance without its journal."""
     return InstanceView(
         head.saga,
@@ -283,5 +172,5 @@ def _quarantined(head: HeadRow, error: InstanceQuarantined) -> InstanceView:
         0,
         datetime_of(head.started_at_ms),
         datetime_of(head.updated_at_ms),
-        quarantined=error.problem,
+        quarantined=why,
     )

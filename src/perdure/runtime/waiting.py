@@ -23,7 +23,8 @@ from perdure.core.outcome import Outcome
 from perdure.errors import HandlerFailed, MailboxFull, NonRetryable
 from perdure.messages import datetime_of
 from perdure.runtime.delivery import Delivery
-from perdure.runtime.pending import WAITING, PendingWait
+from perdure.runtime.logs import about
+from perdure.runtime.pending import WAITING, PendingRetry, PendingWait
 
 if TYPE_CHECKING:
     from perdure.runtime.saga_actor import SagaActor
@@ -171,7 +172,8 @@ def keep(
 ) -> None:
     """Put the message into the inbox. It keeps its place if it is there already."""
     row = keep_back(actor, delivery, reason, now_ms, due_at_ms, error)
-    actor.write(PendingWait(actor, delivery, row))
+    kind = PendingRetry if reason is InboxReason.DELAYED else PendingWait
+    actor.write(kind(actor, delivery, row))
 
 
 def keep_back(
@@ -227,7 +229,7 @@ def postpone(actor: SagaActor, delivery: Delivery, error: BaseException, now_ms:
         "next one is at %s",
         actor.key, delivery.message.type, in_short(error), failures,
         policy.max_attempts or "any number", datetime_of(due_at_ms).isoformat(),
-        exc_info=error,
+        exc_info=error, extra=about(actor.key, delivery.message.message_id, failures),
     )  # fmt: skip
     return True
 

@@ -29,7 +29,6 @@ from perdure.failpoints import Point
 from perdure.messages import DeadlineReached, Message, TimeoutReached, datetime_of
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.services import Services
-from perdure.runtime.supervised import Background
 from perdure.runtime.timers import Timer
 
 __all__ = ["Wakeups"]
@@ -67,6 +66,7 @@ class Wakeups:
             self._fire_deadline,
             lambda row: (row.instance, row.name),
             *limits,
+            troubles=services.troubles,
         )
         self._inbox: Timer[InboxRow] = Timer(
             clock,
@@ -74,11 +74,10 @@ class Wakeups:
             self._fire_waiting,
             lambda row: (row.instance, row.message_id),
             *limits,
+            troubles=services.troubles,
         )
         self._unknown: set[str] = set()
-        self._looking = Background(
-            clock, settings.retry_pause_s, "looking over the inbox", self._look_over
-        )
+        self._looking = services.background("looking over the inbox", self._look_over)
         self._looked_at = 0  # the position in the inbox
         self._is_running = False
 

@@ -18,6 +18,7 @@ from perdure.errors import DecodeError, InstanceNotFound, SendError
 from perdure.messages import Message
 from perdure.runtime.dead_letters import chain_of, dead_letter
 from perdure.runtime.delivery import Delivery
+from perdure.runtime.logs import about
 from perdure.runtime.pending import PendingDeadLetter, PendingExpiry, PendingTaken
 from perdure.runtime.waiting import Waiting, failures_of, is_blocked, take_out
 
@@ -163,7 +164,11 @@ def _delivery_of(actor: SagaActor, row: InboxRow) -> Delivery:
 def _bury_unreadable(actor: SagaActor, row: InboxRow, error: DecodeError) -> None:
     services = actor.supervisor.services
     logger.error(
-        "message %s waits for %s and cannot be read: %s", row.message_id, row.instance, error
+        "message %s waits for %s and cannot be read: %s",
+        row.message_id,
+        row.instance,
+        error,
+        extra=about(row.instance, row.message_id, row.attempts),
     )
     type_name = services.journal.type_of_waiting(row.body)
     message = Message(None, type_name, 0, b"", row.message_id, row.created_at_ms)

@@ -37,8 +37,10 @@ from perdure.queue import WorkQueue
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.doubts import Doubts, is_unknown
 from perdure.runtime.ids import POSITIONS_PER_EPOCH
+from perdure.runtime.job_events import JobEvents
 from perdure.runtime.job_tickets import nothing
 from perdure.runtime.leases import Leases
+from perdure.runtime.logs import about
 from perdure.runtime.services import Services
 from perdure.runtime.settling import CANCELLED, Settling
 from perdure.runtime.supervised import UNEXPECTED
@@ -80,6 +82,7 @@ class Workers:
         self._cancelled: set[int] = set()
         self._claiming: set[int] = set()
         self._doubts = Doubts()
+        self._events = JobEvents(services)
         self._is_stopping = False
 
     @property
@@ -225,9 +228,13 @@ class Workers:
             lease_s=self._policy.lease_s,
             extend=attempt.extend,
         )
-        self.attempts[row.position] = attempt
+        self._call(attempt, job, command)
+
+    def _call(self, attempt: Attempt, job: Job, command: Any) -> None:
+        self.attempts[attempt.row.position] = attempt
         failpoints.reach(Point.JOB_BEGINS)
-        attempt.begin(job, command, self._resources)
+        self._events.started(attempt)
+        attempt.begin(job, command, self._resources, self._services.spans)
 
     def _worker(self, kind: OutboxKind, content: type) -> Worker | None:
         worker = self._queue.workers.get(content)
@@ -246,14 +253,17 @@ class Workers:
                 mistake.problem = f"worker {attempt.worker.name}: {mistake.problem}"
                 error = mistake
             except UNEXPECTED as mistake:  # ours, or of user code that the result passes through
-                logger.exception("the result of job %s could not be told", row.id)
+                extra = about(row.instance, row.id, attempt.number)
+                logger.exception("the result of job %s could not be told", row.id, extra=extra)
                 error = InvalidResult(f"its result could not be told: {in_short(mistake)}")
             else:
                 failpoints.reach(Point.RESULT_TOLD)
                 self._doubts.forget(row.position)
+                self._events.succeeded(attempt)
                 self._release(row.position, True)
         if error is not None:
             self._failed(attempt, error)
+        attempt.told(error)
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
         row, attempts = attempt.row, attempt.number
@@ -261,23 +271,22 @@ class Workers:
             self._doubts.add(row.position)  # what a worker returned cannot be told, but it was done
         if self._is_stopping and isinstance(error, LeaseLost):
             self._release(row.position)
+            self._events.abandoned(attempt, error)
             self._abandoned(attempt)
             return
         delay_ms = self._delay_ms(attempts, error)
         reason = self._final(row, attempts, error, delay_ms)
         assert attempt.job is not None
         if reason is not None:
+            self._events.given_up(attempt, error, is_cancelled=reason == CANCELLED)
             if reason == CANCELLED:
                 error = JobError("the job was cancelled while its worker was at it")
             elif reason == "non-retryable" and not isinstance(error, InvalidResult):
                 self._doubts.forget(row.position)  # whoever says so knows
             self._give_up(row, attempts, reason, error, attempt.job)
             return
-        logger.warning(
-            "job %s of queue %r, worker %s: attempt %d failed, the next one in %d ms: %s",
-            row.id, row.target, attempt.worker.name, attempts, delay_ms, in_short(error),
-        )  # fmt: skip
         due_at_ms = self._services.clock.now_ms() + delay_ms
+        self._events.retried(attempt, error, delay_ms)
         self._release(row.position)
         said = self._doubts.said(row.position, in_short(error))
         self._settling.postponed(row, attempts, due_at_ms, said)

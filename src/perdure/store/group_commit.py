@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import perdure.failpoints as failpoints
@@ -26,7 +26,7 @@ from perdure.errors import StoreError, StoreUnavailable
 from perdure.failpoints import Point
 from perdure.store.protocol import Store
 
-__all__ = ["GroupCommit", "Ticket"]
+__all__ = ["GroupCommit", "Ticket", "Watch"]
 
 logger = logging.getLogger("perdure.store")
 
@@ -57,20 +57,42 @@ class Ticket(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """Who hears of each transaction. Must not raise."""
+
+    def begun(self) -> None: ...
+
+    def written(self, entries: Sequence[Entry], outcomes: Sequence[StoreError | None]) -> None: ...
+
+
+class _Unwatched:
+    """Nobody wants to hear of transactions."""
+
+    def begun(self) -> None:
+        """Nobody hears it."""
+
+    def written(self, entries: Sequence[Entry], outcomes: Sequence[StoreError | None]) -> None:
+        """Nobody hears it."""
+
+
 class GroupCommit:
     """The one writer of a store.
 
     ``batch_max`` bounds the entries of one transaction. Only for use on one event loop.
     """
 
-    def __init__(self, store: Store, batch_max: int) -> None:
+    def __init__(self, store: Store, batch_max: int, watch: Watch | None = None) -> None:
         self.store = store
         self.batch_max = batch_max
+        self.watch = watch or _Unwatched()
         self.commits = 0
+        self.error: StoreError | None = None
+        """Why the last write failed; None if it did not."""
+        self.began_s: float | None = None
+        """When the write under way began, by the loop's time; None if there is none."""
         self._waiting: deque[Ticket] = deque()
         self._work: asyncio.Future[None] | None = None
         self._drained: list[asyncio.Future[None]] = []
-        self._is_writing = False
         self._is_stopping = False
 
     def submit(self, ticket: Ticket) -> None:
@@ -89,7 +111,7 @@ class GroupCommit:
     @property
     def is_idle(self) -> bool:
         """Nothing waits and nothing is being written."""
-        return not self._waiting and not self._is_writing
+        return not self._waiting and self.began_s is None
 
     async def drained(self) -> None:
         """Wait until nothing waits and nothing is being written."""
@@ -127,11 +149,11 @@ class GroupCommit:
                     self._work = None
             group = self._take()
             if group and not self._is_stopping:
-                self._is_writing = True
+                self.began_s = loop.time()
                 try:
                     await self._write(group)
                 finally:
-                    self._is_writing = False
+                    self.began_s = None
         self._give_up()
         self._tell_drained()
 
@@ -150,15 +172,17 @@ class GroupCommit:
         return [waiting.popleft() for _ in range(self.batch_max)]
 
     async def _write(self, group: list[Ticket]) -> None:
+        entries = [ticket.entry for ticket in group]
+        self.watch.begun()
         try:
-            outcomes = await self.store.write([ticket.entry for ticket in group])
+            outcomes = await self.store.write(entries)
             if len(outcomes) != len(group):
                 raise StoreUnavailable(f"{len(outcomes)} answers to {len(group)} entries")
             if failpoints.listener is not None:
                 failpoints.reach(Point.COMMITTED)
         except (Exception, asyncio.CancelledError) as error:
             logger.warning("writing a group of %d failed: %s", len(group), error)
-            failure = _as_store_error(error)
+            failure = self.error = _as_store_error(error)
             for ticket in group:
                 self._tell(ticket.unknown, failure)
             self.withdraw_void()
@@ -166,6 +190,8 @@ class GroupCommit:
                 raise  # the task itself, not the driver's call
             return
         self.commits += 1
+        self.error = None
+        self.watch.written(entries, outcomes)
         for ticket, outcome in zip(group, outcomes, strict=True):
             if outcome is None:
                 self._tell(ticket.written)

@@ -2,7 +2,8 @@
 
 The lock falls with its process, however that dies, and nothing stored is compared with a clock.
 The text in the file tells people who holds it, and the next owner which epoch the last one had:
-a database that knows only an earlier one was restored, or lost its log. Knows nothing of SQLite.
+a database that knows only an earlier one was restored, or lost its log. It also tells operators
+where the holder can be reached (``ops/control``). Knows nothing of SQLite.
 Next to read: ``sql.py``, which takes the lock before it touches the database.
 """
 
@@ -10,13 +11,65 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
+from urllib.parse import quote, unquote_to_bytes
 
 from perdure.errors import StoreLocked, StoreNotWritable
 
-__all__ = ["FileLock"]
+__all__ = ["FileLock", "Holder", "holder_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whom the lock file of a database names; it may have been killed since.
+
+    ``control`` is the path of the socket it listens on for operators, None if it has none.
+    """
+
+    text: str
+    pid: int | None
+    host: str
+    control: str | None
+
+    @property
+    def is_gone(self) -> bool:
+        """It ran on this machine, and there is no process of its number any more."""
+        if self.pid is None or self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:  # it is somebody else's
+            return False
+        return False
+
+
+def holder_of(database: str | os.PathLike[str]) -> Holder | None:
+    """Whom the lock file beside this database names, None if nobody. Takes no lock.
+
+    >>> holder_of("orders.db").pid
+    4711
+    """
+    try:
+        descriptor = os.open(f"{os.path.realpath(database)}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        told = _told(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    found = _HOLDER.match(told.holder)
+    if found is None:
+        return None
+    return Holder(told.holder, int(found[1]), found[2], told.control or None)
 
 
 class FileLock:
@@ -35,6 +88,7 @@ class FileLock:
         self.path = f"{self._database}.lock"
         self.last_epoch = 0
         """The last owner's, as far as the file tells; known while the lock is held."""
+        self._control = self._since = ""
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
@@ -53,7 +107,7 @@ class FileLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder, _ = _told(descriptor)
+            holder = _told(descriptor).holder
             os.close(descriptor)
             raise StoreLocked(
                 f"{self.path!r} is held by {holder or 'another runtime'}",
@@ -64,16 +118,29 @@ class FileLock:
             raise
         self._descriptor = descriptor
         _held.add(self)
-        _, self.last_epoch = _told(descriptor)
+        self.last_epoch = _told(descriptor).epoch
+        self._control = ""
+        self._since = datetime.now(UTC).isoformat(timespec="seconds")
         self.tell(self.last_epoch)
 
     def tell(self, epoch: int) -> None:
         """Write down who holds the lock, and under which epoch."""
         if self._descriptor is not None:
-            started = datetime.now(UTC).isoformat(timespec="seconds")
-            holder = f"pid {os.getpid()} on {socket.gethostname()} since {started}\n"
             self.last_epoch = epoch
-            _write(self._descriptor, f"{holder}{_EPOCH}{epoch}\n")
+            self._tell()
+
+    def record(self, control: str) -> None:
+        """Write down on which socket the holder listens for operators; "" for none any more."""
+        self._control = control
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._descriptor is not None:
+            text = f"pid {os.getpid()} on {socket.gethostname()} since {self._since}\n"
+            text += f"{_EPOCH}{self.last_epoch}\n"
+            if self._control:
+                text += f"{_CONTROL}{quote(os.fsencode(self._control))}\n"
+            _write(self._descriptor, text)
 
     def release(self) -> None:
         """Give the lock up, if it is held. The file stays: removing it would race with a taker."""
@@ -102,18 +169,31 @@ class FileLock:
 
 
 _EPOCH = "epoch "
+_CONTROL = "control "
+_HOLDER = re.compile(r"pid (\d{1,10}) on (\S+) since ", re.ASCII)
+_BYTES_MAX = 2_000
 
 
-def _told(descriptor: int) -> tuple[str, int]:
-    """The holder and the epoch that the text in the file names; "" and 0 where it does not."""
-    holder, epoch = "", 0
-    for line in os.pread(descriptor, 500, 0).decode("utf-8", "replace").splitlines():
+class _Told(NamedTuple):
+    """What the text in the file names; "" and 0 where it does not."""
+
+    holder: str
+    epoch: int
+    control: str
+
+
+def _told(descriptor: int) -> _Told:
+    holder, epoch, control = "", 0, ""
+    for line in os.pread(descriptor, _BYTES_MAX, 0).decode("utf-8", "replace").splitlines():
         number = line.removeprefix(_EPOCH)
-        if number == line:
+        if number != line:
+            if number.isascii() and number.isdigit():
+                epoch = int(number)
+        elif line.startswith(_CONTROL):
+            control = os.fsdecode(unquote_to_bytes(line.removeprefix(_CONTROL)))
+        else:
             holder = holder or line.strip()
-        elif number.isascii() and number.isdigit():
-            epoch = int(number)
-    return holder, epoch
+    return _Told(holder, epoch, control)
 
 
 def _write(descriptor: int, text: str) -> None:

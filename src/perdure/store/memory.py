@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from itertools import count, islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from perdure.core.commit import (
     DeadLetterRow,
@@ -28,8 +28,14 @@ from perdure.core.commit import (
     SnapshotRow,
     Status,
 )
+from perdure.core.head_query import HeadQuery
+from perdure.core.tally import TallyRow
 from perdure.errors import StoreError, StoreLocked, StoreUnavailable
+from perdure.store.backlog import Backlog, backlog_of
 from perdure.store.changes import Changes, Present
+from perdure.store.memory_heads import Heads
+from perdure.store.memory_jobs import Jobs
+from perdure.store.memory_looks import MemoryLooks
 from perdure.store.protocol import LoadedInstance
 from perdure.store.write_plan import asked_of, first_numbers, net_changes, refusals
 
@@ -37,11 +43,16 @@ __all__ = ["MemoryStore"]
 
 Row = TypeVar("Row", OutboxRow, InboxRow, DeadLetterRow)
 
+
+class _HasBody(Protocol):
+    body: bytes
+
+
 PAGE_TURNS_MAX = 1_000
 SNAPSHOTS_KEPT = 2
 
 
-class MemoryStore:
+class MemoryStore(MemoryLooks):
     """Keeps everything in this object, over ``close`` and ``open``, and nothing beyond it.
 
     >>> store = MemoryStore()
@@ -54,11 +65,10 @@ class MemoryStore:
         self._is_open = False
         self._journal: dict[str, list[JournalRow]] = {}
         self._snapshots: dict[str, dict[int, SnapshotRow]] = {}
-        self._heads: dict[str, HeadRow] = {}
+        self._heads = Heads()
         self._deadlines: dict[tuple[str, str], DeadlineRow] = {}
         self._inbox: dict[tuple[str, str], InboxRow] = {}
-        self._outbox: dict[int, OutboxRow] = {}
-        self._given_ids: dict[str, int] = {}
+        self._jobs = Jobs()
         self._dead_letters: dict[int, DeadLetterRow] = {}
         self._queues: dict[str, QueueRow] = {}
         self._quarantines: dict[str, QuarantineRow] = {}
@@ -88,7 +98,7 @@ class MemoryStore:
         answers = refusals(entries, self._epoch, self._epoch, losers)
         try:
             changes = net_changes(entries, answers, self._present(entries))
-            self._check_positions(changes)
+            self._jobs.check_positions(changes)
         except ValueError as mistake:
             raise StoreError(
                 f"the store cannot keep this group: {mistake}",
@@ -98,19 +108,12 @@ class MemoryStore:
         return answers
 
     def _present(self, entries: Sequence[Entry]) -> Present:
-        asked = asked_of(entries)
-        given_ids = self._given_ids
+        asked, given_ids = asked_of(entries), self._jobs.given_ids
         return Present(
-            {position for position in asked.jobs if position in self._outbox},
+            {row.position for row in self._jobs.at(asked.jobs)},
             {position for position in asked.letters if position in self._dead_letters},
             {given: given_ids[given] for given in asked.given_ids if given in given_ids},
         )
-
-    def _check_positions(self, changes: Changes) -> None:
-        for position in changes.outbox:
-            is_free = position not in self._outbox or position in changes.jobs_removed
-            if position <= 0 or not is_free:
-                raise ValueError(f"an outbox row cannot have position {position}")
 
     def _stands_at(self, instance: str) -> int:
         if instance in self._journal:
@@ -120,14 +123,13 @@ class MemoryStore:
     def _apply(self, changes: Changes) -> None:
         for turn in changes.journal:
             self._journal.setdefault(turn.instance, []).append(copy(turn))
-        self._apply_jobs(changes)
+        self._jobs.apply(changes)
         for deadline_key, deadline in changes.deadlines.items():
             if deadline is None:
                 self._deadlines.pop(deadline_key, None)
             else:
                 self._deadlines[deadline_key] = copy(deadline)
-        for instance, head in changes.heads.items():
-            self._heads[instance] = copy(head)
+        self._heads.apply(changes)
         self._apply_waiting(changes)
         for snapshot in changes.snapshots.values():
             self._keep_snapshot(snapshot)
@@ -138,16 +140,6 @@ class MemoryStore:
                 self._quarantines.pop(instance, None)
             else:
                 self._quarantines[instance] = copy(quarantine)
-
-    def _apply_jobs(self, changes: Changes) -> None:
-        for position in changes.jobs_removed:
-            removed = self._outbox.pop(position, None)
-            if removed is not None and removed.given_id:
-                del self._given_ids[removed.given_id]
-        for job in changes.outbox.values():
-            self._outbox[job.position] = copy(job)
-            if job.given_id:
-                self._given_ids[job.given_id] = job.position
 
     def _apply_waiting(self, changes: Changes) -> None:
         for key in changes.consumed:
@@ -213,13 +205,34 @@ class MemoryStore:
     ) -> list[HeadRow]:
         """Instances in order of their key; see ``Store.heads``."""
         self._check_open()
-        found = [
-            head
-            for head in self._heads.values()
-            if head.instance > after and saga in (None, head.saga) and status in (None, head.status)
+        return self._heads.page(saga, status, after, limit)
+
+    async def find(self, query: HeadQuery) -> list[HeadRow]:
+        """Instances by status, moment or field; see ``Store.find``."""
+        self._check_open()
+        return self._heads.find(query)
+
+    async def count(self, query: HeadQuery) -> int:
+        """How many ``find`` would give; see ``Store.count``."""
+        self._check_open()
+        return len(self._heads.find(query))
+
+    async def tallies(self) -> list[TallyRow]:
+        """How many instances there are and were; see ``Store.tallies``."""
+        self._check_open()
+        return self._heads.tallies()
+
+    async def size(self) -> int:
+        """The bytes of all bodies; see ``Store.size``."""
+        self._check_open()
+        kept: list[Iterable[_HasBody]] = [
+            *self._journal.values(),
+            *(snapshots.values() for snapshots in self._snapshots.values()),
+            self._inbox.values(),
+            self._jobs.of(None),
+            self._dead_letters.values(),
         ]
-        found.sort(key=lambda head: head.instance)
-        return [copy(head) for head in found[:limit]]
+        return sum(len(row.body) for rows in kept for row in rows)
 
     async def deadlines(
         self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
@@ -253,40 +266,28 @@ class MemoryStore:
     ) -> list[OutboxRow]:
         """Commands and events that wait; see ``Store.outbox``."""
         self._check_open()
-        return _page(self._jobs(queue), after, limit)
+        return _page(self._jobs.of(queue), after, limit)
 
     async def jobs_ready(self, queue: str, now_ms: int, limit: int = 1000) -> list[OutboxRow]:
         """Jobs of a queue that may start; see ``Store.jobs_ready``."""
         self._check_open()
         dead = {letter.job for letter in self._dead_letters.values()}
-        ready = [
-            row
-            for row in self._jobs(queue)
-            if row.due_at_ms <= now_ms
-            and not (row.after and (row.after in self._outbox or row.after in dead))
-        ]
-        return _by_moment(ready, limit)
+        return self._jobs.ready(queue, now_ms, dead)[:limit]
 
     async def jobs_due(self, after: tuple[int, int] = (0, 0), limit: int = 1000) -> list[OutboxRow]:
         """Jobs in order of their moment; see ``Store.jobs_due``."""
         self._check_open()
-        timed = [
-            row
-            for row in self._outbox.values()
-            if row.due_at_ms > 0 and (row.due_at_ms, row.position) > after
-        ]
-        return _by_moment(timed, limit)
+        return self._jobs.due(after)[:limit]
 
     async def jobs_at(self, positions: Sequence[int]) -> list[OutboxRow]:
         """The jobs at these positions; see ``Store.jobs_at``."""
         self._check_open()
-        found = (self._outbox.get(position) for position in sorted(set(positions)))
-        return [copy(row) for row in found if row is not None]
+        return self._jobs.at(positions)
 
     async def jobs_after(self, position: int) -> list[OutboxRow]:
         """The jobs that follow one; see ``Store.jobs_after``."""
         self._check_open()
-        return [copy(row) for row in self._jobs() if row.after == position > 0]
+        return self._jobs.after(position)
 
     async def queues(self) -> list[QueueRow]:
         """What was written of work queues; see ``Store.queues``."""
@@ -296,7 +297,13 @@ class MemoryStore:
     async def queue_depths(self) -> dict[str, int]:
         """Jobs per queue; see ``Store.queue_depths``."""
         self._check_open()
-        return dict(Counter(row.target for row in self._outbox.values()))
+        return dict(Counter(row.target for row in self._jobs.of(None)))
+
+    async def backlog(self) -> Backlog:
+        """How much waits; see ``Store.backlog``."""
+        self._check_open()
+        letters = [letter.job for letter in self._dead_letters.values()]
+        return backlog_of(self._jobs.of(None), letters, self._inbox)
 
     async def quarantines(self) -> list[QuarantineRow]:
         """Instances that are set aside; see ``Store.quarantines``."""
@@ -309,12 +316,6 @@ class MemoryStore:
         asked = set(instances)
         return dict(Counter(key for key, _ in self._inbox if key in asked))
 
-    def _jobs(self, queue: str | None = None) -> list[OutboxRow]:
-        """Those of a queue, or all, by position: a row put back comes before later ones."""
-        rows = [row for row in self._outbox.values() if queue in (None, row.target)]
-        rows.sort(key=_position)
-        return rows
-
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         """Dead letters in order of arrival; see ``Store.dead_letters``."""
         self._check_open()
@@ -323,15 +324,6 @@ class MemoryStore:
     def _check_open(self) -> None:
         if not self._is_open:
             raise StoreUnavailable("the memory store is not open", remedy="open the store first")
-
-
-def _position(row: OutboxRow) -> int:
-    return row.position
-
-
-def _by_moment(rows: list[OutboxRow], limit: int) -> list[OutboxRow]:
-    rows.sort(key=lambda row: (row.due_at_ms, row.position))
-    return [copy(row) for row in rows[:limit]]
 
 
 def _page(rows: Iterable[Row], after: int, limit: int) -> list[Row]:

@@ -24,9 +24,12 @@ from perdure.core.commit import (
     SnapshotRow,
     Status,
 )
+from perdure.core.head_query import HeadQuery
+from perdure.core.tally import TallyRow
 from perdure.errors import CorruptRecord, StoreError
+from perdure.store.backlog import Backlog
 
-__all__ = ["LoadedInstance", "Store"]
+__all__ = ["InstanceRows", "LoadedInstance", "QueueFigures", "Store"]
 
 
 @dataclass(slots=True)
@@ -44,6 +47,40 @@ class LoadedInstance:
     inbox: list[InboxRow] = field(default_factory=list)
     has_more: bool = False
     corrupt: CorruptRecord | None = None
+
+
+@dataclass(slots=True)
+class InstanceRows:
+    """What concerns one instance beside its turns, all of one moment; for whoever looks.
+
+    ``newest_nr`` is the number of its newest turn, 0 if there is none. ``snapshots`` are the sound
+    ones, newest first. ``waiting`` messages are in the inbox; ``inbox``, ``jobs`` and
+    ``dead_letters`` hold the oldest ones, up to the limit.
+    """
+
+    instance: str
+    head: HeadRow | None = None
+    newest_nr: int = 0
+    snapshots: list[SnapshotRow] = field(default_factory=list)
+    deadlines: list[DeadlineRow] = field(default_factory=list)
+    inbox: list[InboxRow] = field(default_factory=list)
+    waiting: int = 0
+    jobs: list[OutboxRow] = field(default_factory=list)
+    dead_letters: list[DeadLetterRow] = field(default_factory=list)
+    quarantine: QuarantineRow | None = None
+
+
+@dataclass(slots=True)
+class QueueFigures:
+    """The jobs of one queue in figures.
+
+    ``depth`` of them wait or run, the oldest since ``oldest_ms``; ``retrying`` have failed before.
+    """
+
+    name: str
+    depth: int
+    oldest_ms: int
+    retrying: int
 
 
 class Store(Protocol):
@@ -97,6 +134,10 @@ class Store(Protocol):
         """
         ...
 
+    async def snapshots(self, instance: str) -> list[SnapshotRow]:
+        """The sound snapshots of an instance, newest first."""
+        ...
+
     async def heads(
         self,
         saga: str | None = None,
@@ -105,6 +146,28 @@ class Store(Protocol):
         limit: int = 1000,
     ) -> list[HeadRow]:
         """Instances in order of their key, above ``after``; all sagas if ``saga`` is None."""
+        ...
+
+    async def find(self, query: HeadQuery) -> list[HeadRow]:
+        """Instances of a saga by status, moment or indexed field; see ``HeadQuery``.
+
+        As the heads are stored: their moments are right to the minute.
+        """
+        ...
+
+    async def count(self, query: HeadQuery) -> int:
+        """How many heads ``find`` would give, without reading them."""
+        ...
+
+    async def tallies(self) -> list[TallyRow]:
+        """How many instances of each saga there are and were, by saga.
+
+        One that is damaged is named in the log, and counted anew from the heads.
+        """
+        ...
+
+    async def size(self) -> int:
+        """The bytes that the store takes where it is kept."""
         ...
 
     async def deadlines(
@@ -156,6 +219,10 @@ class Store(Protocol):
         """How many jobs each queue holds, by name; queues without any are left out."""
         ...
 
+    async def backlog(self) -> Backlog:
+        """How much waits: jobs by queue, dead letters, messages. Damaged rows count, too."""
+        ...
+
     async def quarantines(self) -> list[QuarantineRow]:
         """Instances that are set aside, by key.
 
@@ -170,4 +237,12 @@ class Store(Protocol):
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         """Dead letters in order of position, above ``after``."""
+        ...
+
+    async def rows_of(self, instance: str, limit: int = 1000) -> InstanceRows:
+        """What concerns an instance beside its turns. May go through the whole outbox."""
+        ...
+
+    async def queue_figures(self) -> list[QueueFigures]:
+        """The figures of each queue that holds jobs, by name. Goes through the whole outbox."""
         ...

@@ -24,10 +24,10 @@ from sqlalchemy import (
 )
 
 from perdure.store import schema
+from perdure.store.head_rows import HEADS, SAGAS
 from perdure.store.rows import (
     DEAD_LETTERS,
     DEADLINES,
-    HEADS,
     INBOX,
     JOURNAL,
     OUTBOX,
@@ -43,6 +43,7 @@ __all__ = [
     "DEADLINES_PAGE",
     "DEAD_LETTERS_PAGE",
     "FIND_HEADS",
+    "HEADS_AT",
     "INBOX_DUE",
     "INBOX_OF",
     "INBOX_PAGE",
@@ -60,6 +61,8 @@ __all__ = [
     "QUEUE_DEPTHS",
     "QUEUE_PAGE",
     "SNAPSHOTS_OF",
+    "TALLIES_ALL",
+    "TALLIES_AT",
     "Query",
     "heads_page",
 ]
@@ -135,12 +138,6 @@ def _jobs_ready() -> Query:
     return Query(OUTBOX, rows.order_by(outbox.c.due_at_ms, outbox.c.position).limit(PARAMETER))
 
 
-def _jobs_at() -> Query:
-    outbox = schema.outbox
-    rows = select(outbox).select_from(given_rows).where(outbox.c.position == given(1))
-    return Query(OUTBOX, rows, width=2)
-
-
 def _jobs_after() -> Query:
     outbox = schema.outbox
     rows = select(outbox).where(outbox.c.follows == PARAMETER, outbox.c.follows > 0)
@@ -210,6 +207,12 @@ def heads_page(by_saga: bool, by_status: bool) -> Query:
     return Query(HEADS, rows.order_by(instances.c.instance).limit(PARAMETER))
 
 
+def _at(kind: RowKind[Any], column: str) -> Query:
+    """The rows with given values in a column that tells them apart."""
+    rows = select(kind.table).select_from(given_rows)
+    return Query(kind, rows.where(kind.table.c[column] == given(1)), width=2)
+
+
 NEWEST_SNAPSHOTS = _newest_snapshots()
 SNAPSHOTS_OF = _snapshots_of()
 JOURNAL_RANGES = _journal_ranges()
@@ -224,8 +227,11 @@ OUTBOX_PAGE = _page(OUTBOX, "position")
 QUEUE_PAGE = _queue_page()
 JOBS_READY = _jobs_ready()
 JOBS_DUE = _page(OUTBOX, "due_at_ms", "position", where=schema.outbox.c.due_at_ms > 0)
-JOBS_AT = _jobs_at()
+JOBS_AT = _at(OUTBOX, "position")
 JOBS_AFTER = _jobs_after()
+HEADS_AT = _at(HEADS, "instance")
+TALLIES_AT = _at(SAGAS, "saga")
+TALLIES_ALL = Query(SAGAS, select(schema.sagas).order_by(schema.sagas.c.saga))
 QUEUES_ALL = Query(QUEUES, select(schema.queues).order_by(schema.queues.c.name))
 QUARANTINES_ALL = Query(
     QUARANTINES, select(schema.quarantines).order_by(schema.quarantines.c.instance)

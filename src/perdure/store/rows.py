@@ -2,7 +2,8 @@
 
 One ``RowKind`` per table is all that writing and reading need to know; neither names a column
 again. Knows no statements and no connections.
-Next to read: ``statements.py``, the SQL made from these kinds.
+Next to read: ``head_rows.py``, those about whole instances; ``statements.py``, the SQL made from
+these kinds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from perdure.codec.checksum import checksum, sealer
 from perdure.core.commit import (
     DeadLetterRow,
     DeadlineRow,
-    HeadRow,
     InboxReason,
     InboxRow,
     JournalRow,
@@ -27,7 +27,6 @@ from perdure.core.commit import (
     QuarantineRow,
     QueueRow,
     SnapshotRow,
-    Status,
 )
 from perdure.errors import CorruptRecord
 from perdure.store import schema
@@ -35,7 +34,6 @@ from perdure.store import schema
 __all__ = [
     "DEADLINES",
     "DEAD_LETTERS",
-    "HEADS",
     "INBOX",
     "JOURNAL",
     "OUTBOX",
@@ -47,6 +45,7 @@ __all__ = [
     "RowKind",
     "StoredRow",
     "corrupt_record",
+    "kind_of",
     "seal_jobs",
 ]
 
@@ -211,44 +210,40 @@ def _dead_letter_row(position: int, key: tuple[Any, ...], body: bytes) -> DeadLe
     )
 
 
-def _kind(
+def kind_of(
     table: Table,
-    attributes: str,
+    attributes: str | Callable[[Row], tuple[Any, ...]],
     build: Callable[[int, tuple[Any, ...], bytes], Row],
     label: str,
 ) -> RowKind[Row]:
+    """The rows of a table; ``attributes`` of one are its key columns, in the table's order."""
     unsealed = {"body", "checksum"}
     if table.autoincrement_column is not None:
         unsealed.add("position")
     columns = tuple(column.name for column in table.columns if column.name not in unsealed)
-    return RowKind(table, columns, attrgetter(*attributes.split()), build, label)
+    key_of = attrgetter(*attributes.split()) if isinstance(attributes, str) else attributes
+    return RowKind(table, columns, key_of, build, label)
 
 
-JOURNAL = _kind(
+JOURNAL = kind_of(
     schema.journal,
     "instance sequence_nr epoch message_id",
     lambda _, key, body: JournalRow(key[0], key[1], key[2], key[3], body),
     "sequence_nr",
 )
-SNAPSHOTS = _kind(
+SNAPSHOTS = kind_of(
     schema.snapshots,
     "instance sequence_nr",
     lambda _, key, body: SnapshotRow(key[0], key[1], body),
     "sequence_nr",
 )
-HEADS = _kind(
-    schema.instances,
-    "instance saga correlation_id status.value started_at_ms updated_at_ms",
-    lambda _, key, __: HeadRow(key[0], key[1], key[2], Status(key[3]), key[4], key[5]),
-    "status",
-)
-INBOX = _kind(
+INBOX = kind_of(
     schema.inbox,
     "instance message_id reason.value created_at_ms attempts due_at_ms error",
     _inbox_row,
     "message_id",
 )
-OUTBOX = _kind(
+OUTBOX = kind_of(
     schema.outbox,
     "position instance sequence_nr index kind.real target type version created_at_ms context"
     " given_id attempts due_at_ms error after leads.real expires_at_ms",
@@ -264,25 +259,25 @@ yet, due at once, in no chain, for ever. Nearly all rows are so, and binding the
 third of the cost of inserting one: they stand in a statement of their own."""
 
 
-DEADLINES = _kind(
+DEADLINES = kind_of(
     schema.deadlines,
     "instance name sequence_nr due_at_ms",
     lambda _, key, __: DeadlineRow(*key),
     "name",
 )
-DEAD_LETTERS = _kind(
+DEAD_LETTERS = kind_of(
     schema.dead_letters,
     "instance message_id type reason error attempts created_at_ms queue job",
     _dead_letter_row,
     "message_id",
 )
-QUEUES = _kind(
+QUEUES = kind_of(
     schema.queues,
     "name is_paused.real reason changed_at_ms",
     lambda _, key, __: QueueRow(key[0], bool(key[1]), key[2], key[3]),
     "name",
 )
-QUARANTINES = _kind(
+QUARANTINES = kind_of(
     schema.quarantines,
     "instance reason error since_ms",
     lambda _, key, __: QuarantineRow(*key),

@@ -32,16 +32,20 @@ __all__ = [
     "inbox",
     "instances",
     "journal",
+    "lookups",
     "meta",
     "metadata",
     "outbox",
     "quarantines",
     "queues",
+    "sagas",
     "snapshots",
+    "tombstones",
 ]
 
-SCHEMA_VERSION = 3
-"""Version 2 had no ``quarantines``; 1 was never released."""
+SCHEMA_VERSION = 4
+"""Version 3 had no ``sagas``, ``lookups`` and ``tombstones``, and no fields in its heads; version 2
+had no ``quarantines`` either; 1 was never released."""
 
 APPLICATION_ID = 0x70657264
 """Marks the file as ours ("perd"), in SQLite's header; other people's databases are refused."""
@@ -115,8 +119,52 @@ instances = Table(
     _text("status"),
     _integer("started_at_ms"),
     _integer("updated_at_ms"),
+    _text("fields"),
     _integer("checksum"),
     Index("instances_by_status", "saga", "status", "instance"),
+    Index("instances_by_start", "saga", "status", "started_at_ms", "instance"),
+    Index("instances_by_update", "saga", "status", "updated_at_ms", "instance"),
+    sqlite_with_rowid=False,
+)
+
+# One row per saga, kept in the commit of the heads that it counts.
+sagas = Table(
+    "sagas",
+    metadata,
+    _text("saga", primary_key=True),
+    _integer("started"),
+    _integer("completed"),
+    _integer("failed"),
+    _integer("running"),
+    _integer("stuck"),
+    _integer("kept_completed"),
+    _integer("kept_failed"),
+    _integer("duration_ms"),
+    _text("indexed"),
+    _integer("checksum"),
+    sqlite_with_rowid=False,
+)
+
+# One row per instance and indexed field: what a head has in ``fields``, the other way round.
+lookups = Table(
+    "lookups",
+    metadata,
+    _text("saga", primary_key=True),
+    _text("field", primary_key=True),
+    _text("value", primary_key=True),
+    _text("instance", primary_key=True),
+    _integer("checksum"),
+    sqlite_with_rowid=False,
+)
+
+# What is remembered of an instance whose rows were purged.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    _text("instance", primary_key=True),
+    _integer("until_ms"),
+    _integer("checksum"),
+    Index("tombstones_by_end", "until_ms", "instance"),
     sqlite_with_rowid=False,
 )
 
@@ -207,6 +255,7 @@ dead_letters = Table(
     _body(),
     _integer("checksum"),
     Index("dead_letters_by_job", "job", sqlite_where=_where("job > 0")),
+    Index("dead_letters_by_instance", "instance"),
     sqlite_autoincrement=True,
 )
 

@@ -24,8 +24,11 @@ from perdure.core.commit import (
     OutboxRow,
     QuarantineRow,
     QueueRow,
+    SnapshotRow,
     Status,
 )
+from perdure.core.head_query import HeadQuery
+from perdure.core.tally import TallyRow
 from perdure.errors import (
     CorruptRecord,
     DefinitionError,
@@ -33,8 +36,9 @@ from perdure.errors import (
     StoreLocked,
     StoreUnavailable,
 )
+from perdure.store.backlog import Backlog, read_backlog
 from perdure.store.lock import FileLock
-from perdure.store.protocol import LoadedInstance
+from perdure.store.protocol import InstanceRows, LoadedInstance, QueueFigures
 from perdure.store.read_statements import (
     DEAD_LETTERS_PAGE,
     DEADLINES_PAGE,
@@ -48,10 +52,12 @@ from perdure.store.read_statements import (
     QUEUE_PAGE,
 )
 from perdure.store.sql_connections import Connections
-from perdure.store.sql_errors import store_error
+from perdure.store.sql_errors import store_error, unreadable
+from perdure.store.sql_find import read_count, read_found, read_size, read_tallies
 from perdure.store.sql_load import load_instances
+from perdure.store.sql_looks import read_figures, read_rows_of, read_snapshots
 from perdure.store.sql_open import open_schema, read_epoch
-from perdure.store.sql_path import path_of
+from perdure.store.sql_path import path_of, size_of
 from perdure.store.sql_read import (
     read_depths,
     read_heads,
@@ -69,12 +75,13 @@ from perdure.store.sqlite_connection import (
     ThreadedDriver,
 )
 
-__all__ = ["SqlStore"]
+__all__ = ["SQLITE_VERSION", "SqlStore"]
 
 logger = logging.getLogger("perdure.store")
 
 Result = TypeVar("Result")
 
+SQLITE_VERSION = sqlite3.sqlite_version
 _NO_LIMIT = 2**62
 
 _WAL_RESET_FIXED = (3, 51, 3)
@@ -128,8 +135,10 @@ class SqlStore:
         self._connections = Connections(self.path, driver, synchronous)
         try:
             self._epoch = await self._connect(self._connections)
-        except BaseException:
+        except BaseException as error:
             await self.close()
+            if self._read_only and isinstance(error, StoreUnavailable):
+                raise unreadable(error, self.path) from error.__cause__
             raise
         if sqlite3.sqlite_version_info < _WAL_RESET_FIXED:
             logger.info(
@@ -168,6 +177,10 @@ class SqlStore:
         finally:
             self._lock.release()
 
+    def record_control(self, path: str) -> None:
+        """Write beside the lock on which socket the owner listens for operators; "": on none."""
+        self._lock.record(path)
+
     async def write(self, entries: Sequence[Entry]) -> Sequence[StoreError | None]:
         """Write a group in one transaction; see ``Store.write``.
 
@@ -183,6 +196,10 @@ class SqlStore:
         """Turns of an instance; see ``Store.journal``."""
         return await self._open.read(read_page, JOURNAL_PAGE, [instance, after, limit])
 
+    async def snapshots(self, instance: str) -> list[SnapshotRow]:
+        """The sound snapshots of an instance; see ``Store.snapshots``."""
+        return await self._open.read(read_snapshots, instance)
+
     async def heads(
         self,
         saga: str | None = None,
@@ -192,6 +209,22 @@ class SqlStore:
     ) -> list[HeadRow]:
         """Instances in order of their key; see ``Store.heads``."""
         return await self._sound(read_heads, saga, status, after, limit)
+
+    async def find(self, query: HeadQuery) -> list[HeadRow]:
+        """Instances by status, moment or field; see ``Store.find``."""
+        return await self._sound(read_found, query)
+
+    async def count(self, query: HeadQuery) -> int:
+        """How many ``find`` would give; see ``Store.count``."""
+        return await self._open.read(read_count, query)
+
+    async def tallies(self) -> list[TallyRow]:
+        """How many instances there are and were; see ``Store.tallies``."""
+        return await self._sound(read_tallies)
+
+    async def size(self) -> int:
+        """The bytes of the file and of its log; see ``Store.size``."""
+        return await self._open.read(read_size) + size_of(f"{self.path}-wal")
 
     async def deadlines(
         self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
@@ -241,6 +274,10 @@ class SqlStore:
         """Jobs per queue; see ``Store.queue_depths``."""
         return await self._open.read(read_depths)
 
+    async def backlog(self) -> Backlog:
+        """How much waits; see ``Store.backlog``."""
+        return await self._open.read(read_backlog)
+
     async def quarantines(self) -> list[QuarantineRow]:
         """Instances that are set aside; see ``Store.quarantines``."""
         return await self._sound(read_quarantines)
@@ -253,9 +290,17 @@ class SqlStore:
         """Dead letters in order of arrival; see ``Store.dead_letters``."""
         return await self._sound(read_sound, DEAD_LETTERS_PAGE, [after, limit])
 
+    async def rows_of(self, instance: str, limit: int = 1000) -> InstanceRows:
+        """What concerns an instance beside its turns; see ``Store.rows_of``."""
+        return await self._sound(read_rows_of, instance, limit)
+
+    async def queue_figures(self) -> list[QueueFigures]:
+        """The figures of each queue; see ``Store.queue_figures``."""
+        return await self._open.read(read_figures)
+
     async def _sound(
-        self, read: Callable[..., tuple[list[Any], list[CorruptRecord]]], *arguments: Any
-    ) -> list[Any]:
+        self, read: Callable[..., tuple[Result, list[CorruptRecord]]], *arguments: Any
+    ) -> Result:
         """The sound rows that a read finds; each damaged one is named in the log, once."""
         rows, damaged = await self._open.read(read, *arguments)
         for damage in damaged:

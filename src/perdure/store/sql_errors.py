@@ -5,11 +5,12 @@ Knows result codes, no statements. Next to read: ``sql.py``, where every error p
 
 from __future__ import annotations
 
+import os
 import sqlite3
 
 from perdure.errors import NotADatabase, StoreError, StoreFull, StoreNotWritable, StoreUnavailable
 
-__all__ = ["is_failed_sync", "store_error"]
+__all__ = ["is_failed_sync", "store_error", "unreadable"]
 
 _UNWRITABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -45,4 +46,27 @@ def is_failed_sync(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) in (
         sqlite3.SQLITE_IOERR_FSYNC,
         sqlite3.SQLITE_IOERR_DIR_FSYNC,
+    )
+
+
+def unreadable(error: StoreUnavailable, path: str) -> StoreUnavailable:
+    """Why a file could not be opened for reading, and what to do; the error if that says it."""
+    if os.path.isdir(path):
+        return StoreNotWritable(f"{path!r} is a directory", remedy="give the path of a file in it")
+    if not isinstance(error, StoreNotWritable):
+        return error
+    if not os.path.exists(path):
+        return StoreNotWritable(
+            f"there is no file {path!r} that this user could see",
+            remedy="give the path of a perdure database",
+        )
+    if not os.access(path, os.R_OK):
+        return StoreNotWritable(
+            f"{path!r} may not be read by this user", remedy="look as the user of its runtime"
+        )
+    return StoreNotWritable(
+        f"{path!r} cannot be read: SQLite needs the files {path}-wal and {path}-shm beside it, "
+        "which this user may not create or use",
+        remedy="look as the user of its runtime; or copy the file, and its -wal if there is one, "
+        "to a directory of your own, and look at the copy",
     )

@@ -22,9 +22,9 @@ from perdure.store.schema import (
     journal,
     meta,
     metadata,
-    quarantines,
 )
 from perdure.store.sql_positions import mend_positions
+from perdure.store.sql_upgrade import OLDEST, upgrade
 from perdure.store.sql_write import roll_back
 from perdure.store.statements import PARAMETER, compiled
 
@@ -38,8 +38,6 @@ _CREATE = [
 ]
 _FIRST_META = compiled(insert(meta).values(id=1, schema_version=SCHEMA_VERSION, epoch=0))
 _NEXT_EPOCH = compiled(update(meta).values(epoch=PARAMETER))
-_CREATE_QUARANTINES = compiled(CreateTable(quarantines))
-_SET_VERSION = compiled(update(meta).values(schema_version=SCHEMA_VERSION))
 _READ_META = compiled(select(meta.c.schema_version, meta.c.epoch))
 _NEWEST_TURN = compiled(
     select(*(journal.c[name] for name in JOURNAL.columns), journal.c.body, journal.c.checksum)
@@ -127,10 +125,10 @@ def _epoch_of_newest_turn(connection: sqlite3.Connection) -> int:
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """Bring a file of version 2 up to this one: what it has not is created, the rest stays."""
-    if [version for version, _ in _meta_of(connection)] == [2]:
-        connection.execute(_CREATE_QUARANTINES)
-        connection.execute(_SET_VERSION)
+    """Bring an older file up to this version, if it is one that can be."""
+    versions = [version for version, _ in _meta_of(connection)]
+    if len(versions) == 1 and versions[0] in range(OLDEST, SCHEMA_VERSION):
+        upgrade(connection, versions[0])
 
 
 def read_epoch(connection: sqlite3.Connection) -> int:
@@ -154,9 +152,9 @@ def read_epoch(connection: sqlite3.Connection) -> int:
     if version < SCHEMA_VERSION:
         raise SchemaTooOld(
             f"the store has schema version {version}, this perdure reads {SCHEMA_VERSION}",
-            remedy="of version 2: open it for writing once, which upgrades it; of version 1, which "
-            "was never released: finish its work with the perdure that wrote it, or start with a "
-            "new file",
+            remedy=f"of version {OLDEST} or above: open it for writing once, which upgrades it; of "
+            "version 1, which was never released: finish its work with the perdure that wrote it, "
+            "or start with a new file",
         )
     if type(epoch) is not int or not 0 <= epoch < EPOCH_MAX:
         logger.error("the stored epoch is damaged: %r; it is taken from the journal", epoch)

@@ -1,4 +1,4 @@
-"""The file that a URL names. Knows no database. Next to read: ``sql.py``."""
+"""The file that a URL names, and how large one is. Knows no database. Next to read: ``sql.py``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy.exc import ArgumentError
 
 from perdure.errors import DefinitionError
 
-__all__ = ["path_of"]
+__all__ = ["path_of", "size_of"]
 
 
 def path_of(url: str) -> str:
@@ -26,6 +26,14 @@ def path_of(url: str) -> str:
             f"{url!r} names no file that would outlive its connection", remedy=_SUPPORTED
         )
     return os.path.abspath(path)
+
+
+def size_of(path: str) -> int:
+    """The bytes of a file, 0 if there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 _SUPPORTED = 'use "sqlite+aiosqlite:///path/to/file.db", or "memory://" to keep nothing'

@@ -21,7 +21,6 @@ from perdure.store.changes import Changes, Present
 from perdure.store.rows import (
     DEAD_LETTERS,
     DEADLINES,
-    HEADS,
     INBOX,
     JOURNAL,
     QUARANTINES,
@@ -29,6 +28,7 @@ from perdure.store.rows import (
     SNAPSHOTS,
     seal_jobs,
 )
+from perdure.store.sql_heads import put_heads
 from perdure.store.statements import ManyRows
 from perdure.store.write_plan import asked_of, first_numbers, key_of, net_changes, refusals
 from perdure.store.write_statements import (
@@ -45,7 +45,6 @@ from perdure.store.write_statements import (
     INSERT_UNTOUCHED,
     PRUNE_SNAPSHOTS,
     PUT_DEADLINES,
-    PUT_HEADS,
     PUT_INBOX,
     PUT_QUARANTINES,
     PUT_QUEUES,
@@ -159,8 +158,8 @@ def _apply(connection: sqlite3.Connection, changes: Changes) -> None:
         cleared = [key for key, row in changes.deadlines.items() if row is None]
         _run(connection, PUT_DEADLINES, DEADLINES.seal(set_))
         _run(connection, CLEAR_DEADLINES, _flat(cleared))
-    if changes.heads:
-        _run(connection, PUT_HEADS, HEADS.seal(changes.heads.values()))
+    if changes.heads or changes.indexed:
+        put_heads(connection, changes)
     if changes.consumed:
         _run(connection, CONSUME_INBOX, _flat(changes.consumed))
     if changes.inbox:

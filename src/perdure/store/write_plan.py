@@ -20,9 +20,11 @@ from perdure.core.commit import (
     DeadLetterRow,
     Entry,
     InboxRow,
+    IndexedFields,
     JournalRow,
     OutboxRow,
     QueueRow,
+    Reindexed,
     Settlement,
     SnapshotRow,
     TurnRecord,
@@ -32,7 +34,16 @@ from perdure.store.changes import Changes, Present
 
 __all__ = ["Asked", "asked_of", "first_numbers", "key_of", "net_changes", "refusals"]
 
-_NoTurn: TypeAlias = SnapshotRow | InboxRow | DeadLetterRow | Settlement | OutboxRow | QueueRow
+_NoTurn: TypeAlias = (
+    SnapshotRow
+    | InboxRow
+    | DeadLetterRow
+    | Settlement
+    | OutboxRow
+    | QueueRow
+    | Reindexed
+    | IndexedFields
+)
 
 _NEVER = -1
 
@@ -41,15 +52,18 @@ def key_of(entry: Entry) -> str:
     """The key of the instance an entry is about; "" if it is about none."""
     if isinstance(entry, TurnRecord):
         return entry.row.instance
-    return "" if isinstance(entry, QueueRow) else entry.instance
+    return "" if isinstance(entry, QueueRow | IndexedFields) else entry.instance
 
 
 def first_numbers(entries: Iterable[Entry], epoch: int) -> dict[str, int]:
     """Per instance, the sequence number its first turn under this epoch expects to take."""
     first: dict[str, int] = {}
     for entry in entries:
-        if isinstance(entry, TurnRecord) and entry.row.epoch == epoch:
-            first.setdefault(entry.row.instance, entry.row.sequence_nr)
+        if isinstance(entry, TurnRecord):
+            if entry.row.epoch == epoch:
+                first.setdefault(entry.row.instance, entry.row.sequence_nr)
+        elif isinstance(entry, Reindexed):
+            first.setdefault(entry.instance, entry.sequence_nr + 1)
     return first
 
 
@@ -78,8 +92,24 @@ def refusals(
             else:
                 following[instance] = _NEVER
                 answer = _conflict(row, losers.get(instance))
+        elif isinstance(entry, Reindexed):
+            answer = _outdated(entry, following, losers)
         answers.append(answer)
     return answers
+
+
+def _outdated(
+    entry: Reindexed, following: Mapping[str, int], losers: Mapping[str, object]
+) -> StoreError | None:
+    instance, next_number = entry.instance, entry.sequence_nr + 1
+    if instance not in losers and following.get(instance, next_number) == next_number:
+        return None
+    return SequenceConflict(
+        f"the head was made of turn {entry.sequence_nr}, which is not the last one",
+        saga=entry.head.saga,
+        correlation_id=entry.head.correlation_id,
+        remedy="load the instance again",
+    )
 
 
 def _fenced(entry: Entry, epoch: int, stored_epoch: int) -> Fenced:
@@ -176,6 +206,10 @@ def _add(changes: Changes, entry: _NoTurn) -> StoreError | None:
             changes.put(entry)
         case SnapshotRow():
             changes.snapshots[entry.instance, entry.sequence_nr] = entry
+        case Reindexed():
+            changes.reindex(entry)
+        case IndexedFields():
+            changes.indexed[entry.saga] = entry
         case QueueRow():
             changes.queues[entry.name] = entry
         case DeadLetterRow():

@@ -13,10 +13,10 @@ from sqlalchemy import delete, func, literal, null, select, tuple_, union_all
 from sqlalchemy.dialects.sqlite import insert
 
 from perdure.store import schema
+from perdure.store.head_rows import HEADS, LOOKUPS, SAGAS
 from perdure.store.rows import (
     DEAD_LETTERS,
     DEADLINES,
-    HEADS,
     INBOX,
     JOURNAL,
     OUTBOX,
@@ -31,6 +31,7 @@ from perdure.store.statements import PARAMETER, ManyRows, given, given_rows
 
 __all__ = [
     "CLEAR_DEADLINES",
+    "CLEAR_LOOKUPS",
     "CLEAR_QUARANTINES",
     "CONSUME_INBOX",
     "FIND_GIVEN_IDS",
@@ -45,9 +46,11 @@ __all__ = [
     "PUT_DEADLINES",
     "PUT_HEADS",
     "PUT_INBOX",
+    "PUT_LOOKUPS",
     "PUT_QUARANTINES",
     "PUT_QUEUES",
     "PUT_SNAPSHOTS",
+    "PUT_TALLIES",
     "REMOVE_JOBS",
     "REMOVE_LETTERS",
     "REPLACE_INBOX",
@@ -165,6 +168,9 @@ REMOVE_LETTERS = _delete(DEAD_LETTERS, "position")
 PUT_DEADLINES = _upsert(DEADLINES)
 CLEAR_DEADLINES = _delete(DEADLINES, "instance", "name")
 PUT_HEADS = _upsert(HEADS)
+PUT_TALLIES = _upsert(SAGAS)
+PUT_LOOKUPS = _upsert(LOOKUPS)
+CLEAR_LOOKUPS = _delete(LOOKUPS, "saga", "field", "value", "instance")
 PUT_INBOX = _put_if_absent(INBOX)
 REPLACE_INBOX = _upsert(INBOX, "instance", "message_id")
 CONSUME_INBOX = _delete(INBOX, "instance", "message_id")

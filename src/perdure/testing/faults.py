@@ -33,34 +33,26 @@ from perdure.core.commit import (
     OutboxRow,
     QuarantineRow,
     QueueRow,
+    SnapshotRow,
     Status,
     TurnRecord,
 )
+from perdure.core.head_query import HeadQuery
+from perdure.core.tally import TallyRow
 from perdure.errors import SequenceConflict, StoreError, StoreUnavailable
-from perdure.store.protocol import LoadedInstance, Store
+from perdure.store.backlog import Backlog
+from perdure.store.protocol import InstanceRows, LoadedInstance, QueueFigures, Store
 from perdure.store.write_plan import key_of
 from perdure.testing.gates import Fault, Gate
 
 __all__ = ["FaultyStore", "Read"]
 
 Read: TypeAlias = Literal[
-    "load",
-    "journal",
-    "heads",
-    "deadlines",
-    "inbox",
-    "inbox_due",
-    "outbox",
-    "jobs_ready",
-    "jobs_due",
-    "jobs_at",
-    "jobs_after",
-    "queues",
-    "queue_depths",
-    "quarantines",
-    "inbox_sizes",
-    "dead_letters",
-]
+    "load", "journal", "snapshots", "heads", "find", "count", "tallies", "size", "deadlines",
+    "inbox", "inbox_due", "outbox", "jobs_ready", "jobs_due", "jobs_at", "jobs_after", "queues",
+    "queue_depths", "queue_figures", "backlog", "quarantines", "inbox_sizes", "dead_letters",
+    "rows_of",
+]  # fmt: skip
 """A reading operation of a store."""
 
 Result = TypeVar("Result")
@@ -214,6 +206,10 @@ class FaultyStore:
             "journal", lambda: self.inner.journal(instance, after, limit), instance
         )
 
+    async def snapshots(self, instance: str) -> list[SnapshotRow]:
+        """See ``Store.snapshots``."""
+        return await self._read("snapshots", lambda: self.inner.snapshots(instance), instance)
+
     async def heads(
         self,
         saga: str | None = None,
@@ -223,6 +219,22 @@ class FaultyStore:
     ) -> list[HeadRow]:
         """See ``Store.heads``."""
         return await self._read("heads", lambda: self.inner.heads(saga, status, after, limit))
+
+    async def find(self, query: HeadQuery) -> list[HeadRow]:
+        """See ``Store.find``."""
+        return await self._read("find", lambda: self.inner.find(query))
+
+    async def count(self, query: HeadQuery) -> int:
+        """See ``Store.count``."""
+        return await self._read("count", lambda: self.inner.count(query))
+
+    async def tallies(self) -> list[TallyRow]:
+        """See ``Store.tallies``."""
+        return await self._read("tallies", self.inner.tallies)
+
+    async def size(self) -> int:
+        """See ``Store.size``."""
+        return await self._read("size", self.inner.size)
 
     async def deadlines(
         self, after: tuple[int, str, str] = (-1, "", ""), limit: int = 1000
@@ -270,6 +282,10 @@ class FaultyStore:
         """See ``Store.queue_depths``."""
         return await self._read("queue_depths", self.inner.queue_depths)
 
+    async def backlog(self) -> Backlog:
+        """See ``Store.backlog``."""
+        return await self._read("backlog", self.inner.backlog)
+
     async def quarantines(self) -> list[QuarantineRow]:
         """See ``Store.quarantines``."""
         return await self._read("quarantines", self.inner.quarantines)
@@ -281,6 +297,14 @@ class FaultyStore:
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetterRow]:
         """See ``Store.dead_letters``."""
         return await self._read("dead_letters", lambda: self.inner.dead_letters(after, limit))
+
+    async def rows_of(self, instance: str, limit: int = 1000) -> InstanceRows:
+        """See ``Store.rows_of``."""
+        return await self._read("rows_of", lambda: self.inner.rows_of(instance, limit), instance)
+
+    async def queue_figures(self) -> list[QueueFigures]:
+        """See ``Store.queue_figures``."""
+        return await self._read("queue_figures", self.inner.queue_figures)
 
     async def _read(
         self, operation: Read, read: Callable[[], Awaitable[Result]], *instances: str

@@ -26,10 +26,10 @@ from sqlalchemy import literal_column, select
 from perdure.codec.outbox import unpack_job
 from perdure.core.commit import JournalRow, OutboxRow
 from perdure.errors import CodecError, CorruptRecord
+from perdure.store.head_rows import HEADS, LOOKUPS, SAGAS, TOMBSTONES
 from perdure.store.rows import (
     DEAD_LETTERS,
     DEADLINES,
-    HEADS,
     INBOX,
     JOURNAL,
     OUTBOX,
@@ -41,6 +41,7 @@ from perdure.store.rows import (
 )
 from perdure.store.sql_open import read_epoch
 from perdure.store.statements import compiled
+from perdure.testing.head_facts import lookups_agree, tallies_agree
 from perdure.testing.journal_facts import Finding, JournalFacts, Rule
 
 __all__ = ["Rule", "Violation", "violations"]
@@ -108,6 +109,8 @@ class _Inspection:
                 self._say(Rule.FILE, "", problem)
         list(self._sound(QUEUES))  # nothing else depends on them
         self._heads = self._by_instance(self._sound(HEADS))
+        list(self._sound(TOMBSTONES))
+        self._found += [Violation(*found) for found in self._counted()]
         self._deadlines = self._by_instance(self._sound(DEADLINES))
         self._inbox = self._by_instance(self._sound(INBOX))
         self._quarantines = self._by_instance(self._sound(QUARANTINES))
@@ -176,6 +179,15 @@ class _Inspection:
                 f"job {id} is in the outbox {outbox} times, among the dead letters "
                 f"{times[id] - outbox} times",
             )
+
+    def _counted(self) -> Iterator[tuple[Rule, str, str]]:
+        """Hold tallies and lookups against the heads, which are held against the journals."""
+        heads = [head for rows in self._heads.values() for head in rows]
+        tallies, lookups = list(self._sound(SAGAS)), list(self._sound(LOOKUPS))
+        damaged = {found.instance for found in self._found if found.rule is Rule.CHECKSUM}
+        if not damaged:
+            yield from tallies_agree(tallies, heads)
+        yield from lookups_agree(lookups, (head for head in heads if head.instance not in damaged))
 
     def _journals(self) -> set[str]:
         """Fold each journal, row by row, and judge by it; whose they were."""

@@ -26,6 +26,7 @@ from perdure.core.commit import (
     SnapshotRow,
 )
 from perdure.core.correlation import split_key
+from perdure.core.outcome import MINUTE_MS, Outcome
 from perdure.core.turn import deadline_id
 from perdure.errors import CodecError
 
@@ -54,7 +55,11 @@ class Rule(StrEnum):
     MESSAGE = "message"
     """No message id is processed twice by an instance, within the window."""
     HEAD = "head"
-    """Who has a journal has a head, with the status that the last turns gave it."""
+    """Who has a journal has a head, with the status and the moments that the turns gave it."""
+    LOOKUP = "lookup"
+    """The lookups of an instance are the fields of its head, and every lookup has a head."""
+    TALLY = "tally"
+    """What is counted of a saga is what there is; what was counted ever is not less."""
     DEADLINE = "deadline"
     """The deadlines of an instance are those its turns have armed, with their moments."""
     OUTBOX = "outbox"
@@ -87,6 +92,7 @@ class JournalFacts:
         self._status_at: dict[int, str] = {}
         self._armed_at: dict[int, dict[str, tuple[int, int]]] = {}
         self._kept_at: frozenset[int] = frozenset()
+        self._started_at_ms = self._updated_at_ms = 0
 
     def remember_at(self, numbers: Iterable[int]) -> None:
         """Snapshots are of these turns: what is armed then will be asked for."""
@@ -119,6 +125,9 @@ class JournalFacts:
             self._armed[name] = due_at_ms, number
         if turn.status is not None:
             self._status_at[number] = turn.status
+        if _journal.outcome_of(turn) is not Outcome.FINISHED:
+            self._updated_at_ms = turn.at_ms
+        self._started_at_ms = self._started_at_ms or turn.at_ms
         if number in self._kept_at:
             self._armed_at[number] = dict(self._armed)
 
@@ -135,6 +144,18 @@ class JournalFacts:
         status = self._status_after(self.last_nr)
         if head.status.value != status:
             yield Rule.HEAD, f"the head says {head.status}, the journal {status}"
+        yield from self._check_moments(head)
+
+    def _check_moments(self, head: HeadRow) -> Iterator[Finding]:
+        if not self.last_nr:
+            return
+        if head.started_at_ms != self._started_at_ms:
+            yield Rule.HEAD, f"it was started at {self._started_at_ms}, not {head.started_at_ms}"
+        last_ms, is_over = self._updated_at_ms, head.status.is_over
+        if head.updated_at_ms // MINUTE_MS != last_ms // MINUTE_MS or (
+            is_over and head.updated_at_ms != last_ms
+        ):
+            yield Rule.HEAD, f"its last turn was at {last_ms}, the head says {head.updated_at_ms}"
 
     def check_deadlines(self, rows: Iterable[DeadlineRow]) -> Iterator[Finding]:
         """Its rows in ``deadlines``."""

@@ -7,7 +7,8 @@
 What is checked is what ``store/protocol.py`` promises; how a store keeps it is its own business.
 This part is about turns and owning. Next to read: ``store_contract_settlements.py``, jobs done and
 given up, ``store_contract_jobs.py``, what waits, ``store_contract_quarantines.py``, who is set
-aside, and ``store_contract_reads.py``, what comes back.
+aside, ``store_contract_looks.py``, one instance whole, ``store_contract_reads.py``, what comes
+back, and ``store_contract_heads.py``, what is found.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from perdure.testing.sample_rows import (
     turns,
 )
 from perdure.testing.store_contract_frame import StoreSource, all_or_none, refusal, with_store
+from perdure.testing.store_contract_heads import HeadContract
 from perdure.testing.store_contract_jobs import JobContract
+from perdure.testing.store_contract_looks import LookContract
 from perdure.testing.store_contract_quarantines import QuarantineContract
 from perdure.testing.store_contract_reads import ReadContract
 from perdure.testing.store_contract_settlements import SettlementContract
@@ -37,7 +40,9 @@ from perdure.testing.store_contract_settlements import SettlementContract
 __all__ = ["StoreContract"]
 
 
-class StoreContract(SettlementContract, JobContract, QuarantineContract, ReadContract):
+class StoreContract(
+    SettlementContract, JobContract, QuarantineContract, LookContract, ReadContract, HeadContract
+):
     """Every store must pass these; ``make_store`` is the only thing to supply."""
 
     # -- all or nothing

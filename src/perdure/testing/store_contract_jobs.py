@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from perdure.core.commit import InboxReason
+from perdure.store.backlog import Backlog, QueueBacklog
 from perdure.store.protocol import Store
 from perdure.testing.sample_rows import (
     dead_letter,
@@ -114,6 +115,17 @@ class JobContract(ContractFrame):
     @with_store
     async def test_no_jobs_no_depths(self, store: Store, epoch: int) -> None:
         assert await store.queue_depths() == {}
+        assert await store.backlog() == Backlog()
+
+    @with_store
+    async def test_how_much_waits_and_since_when(self, store: Store, epoch: int) -> None:
+        rows = [
+            outbox_row("Order/1", 1, n, target="ab"[n % 2], created_at_ms=100 + n) for n in range(5)
+        ]
+        letters = (dead_letter("Order/1", "m", job=0), dead_letter("Order/1", "n", job=9))
+        await store.write([settlement(outbox=tuple(rows)), *letters, inbox_row("Order/2", "m")])
+        queues = {"a": QueueBacklog(3, 100), "b": QueueBacklog(2, 101)}
+        assert await store.backlog() == Backlog(queues, 2, 1, 1)
 
     @with_store
     async def test_the_last_word_on_a_queue_counts(self, store: Store, epoch: int) -> None:

@@ -1,0 +1,128 @@
+"""What a command is about: the store that ``--store`` or ``--app`` names, and the way to change it.
+
+    async with Target.of(store, app).asking() as ask:
+        await ask("release", saga="Order", id="o-1", by="ann", why="fixed")
+
+A runtime that holds the store is asked through its control socket. Where none holds it, ``--app``
+starts one in this process, and stops it when the command is done.
+Next to read: ``ops/control/client.py``; ``loading.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from perdure.errors import DefinitionError, StoreError
+from perdure.ops.cli.loading import load_runtime
+from perdure.ops.control import Control, NoAnswer, perform
+from perdure.queue import WorkQueue
+from perdure.runtime.definitions import Saga
+from perdure.runtime.runtime import Runtime
+from perdure.store.sql import SqlStore
+from perdure.store.urls import store_from_url
+
+__all__ = ["Ask", "NotInUse", "Target", "path_named"]
+
+
+class NotInUse(StoreError):
+    """No runtime holds the store, so that there is none to ask."""
+
+
+class Ask(Protocol):
+    """Has a runtime do something; see ``ops/control/requests.py``."""
+
+    async def __call__(self, do: str, *, within_s: float = 60.0, **arguments: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A store in a file, by its URL, and perhaps the user's runtime over it."""
+
+    url: str
+    path: str
+    app: str | None
+
+    @classmethod
+    async def of(cls, store: str | None, app: str | None) -> Target:
+        """What the options name. Raises ``DefinitionError``, and ``StoreError`` for no file."""
+        if store is None:
+            if app is None:
+                raise DefinitionError(
+                    "no store is named",
+                    remedy="give --store, or set PERDURE_STORE in the environment",
+                )
+            path = _path_of((await load_runtime(app)).store, app)
+        else:
+            path = path_named(store)
+        if not _is_file(path):
+            raise StoreError(f"there is no file {path!r}", remedy="give the store's own path")
+        return cls(f"sqlite+aiosqlite:///{path}", path, app)
+
+    async def members(self) -> Sequence[Saga | WorkQueue]:
+        """The sagas of ``--app``, none without it."""
+        return () if self.app is None else (await load_runtime(self.app)).members
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[Ask]:
+        """Whoever can change the store. Raises ``NotInUse``, ``NoAnswer``, ``StoreLocked``."""
+        try:
+            control = await Control.over(self.path)
+        except NoAnswer:
+            if self.app is None:
+                raise
+            control = None  # its start says whether the store is really held
+        if control is not None:
+            async with control:
+                yield control.ask
+        elif self.app is None:
+            raise NotInUse(
+                f"no runtime holds {self.path!r}",
+                remedy="start yours (perdure run module:runtime) and repeat this, or give --app "
+                "module:runtime: it is started here for this and stopped again",
+            )
+        else:
+            runtime = await load_runtime(self.app)
+            own = _path_of(runtime.store, self.app)
+            if not _is_same(own, self.path):
+                raise DefinitionError(
+                    f"--store names {self.path!r}, but the runtime of --app is over {own!r}",
+                    remedy="give one of them",
+                )
+            async with runtime:
+                yield _Here(runtime).ask
+
+
+class _Here:
+    """A runtime in this process, asked as one elsewhere is."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def ask(self, do: str, *, within_s: float = 60.0, **arguments: Any) -> Any:
+        return await perform(self._runtime, do, arguments)
+
+
+def path_named(store: str) -> str:
+    """The absolute path of the file that a URL, or a path, names. Raises ``DefinitionError``."""
+    is_url = ":" in store.partition("/")[0]
+    return _path_of(store_from_url(store if is_url else f"sqlite+aiosqlite:///{store}"), store)
+
+
+def _path_of(store: object, named: str) -> str:
+    if isinstance(store, SqlStore):
+        return os.path.abspath(store.path)
+    raise DefinitionError(
+        f"{named!r} is no store in a file", remedy="give one such as sqlite+aiosqlite:///orders.db"
+    )
+
+
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path)
+
+
+def _is_same(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)

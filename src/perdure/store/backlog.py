@@ -1,0 +1,84 @@
+"""How much waits in a store: jobs by queue, dead letters, messages. For whoever looks on.
+
+Three counts over indexes, in one crossing to the database; no row is opened. Next to read:
+``protocol.py``, ``Store.backlog``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import func, select
+
+from perdure.core.commit import OutboxRow
+from perdure.store import schema
+from perdure.store.statements import compiled
+
+__all__ = ["Backlog", "QueueBacklog", "backlog_of", "read_backlog"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueBacklog:
+    """How many jobs a queue holds, those at work included, and since when its oldest is there."""
+
+    jobs: int
+    oldest_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits. ``queues`` by name, without the empty ones; ``dead_jobs`` are dead letters, too.
+
+    ``messages`` wait in the inbox: parked, delayed, behind another, or held.
+    """
+
+    queues: Mapping[str, QueueBacklog] = field(default_factory=dict)
+    dead_letters: int = 0
+    dead_jobs: int = 0
+    messages: int = 0
+
+
+_outbox, _letters, _inbox = schema.outbox.c, schema.dead_letters.c, schema.inbox
+_first = (
+    select(_outbox.target, func.count().label("jobs"), func.min(_outbox.position).label("first"))
+    .group_by(_outbox.target)
+    .subquery()
+)
+_QUEUES = compiled(
+    select(_first.c.target, _first.c.jobs, _outbox.created_at_ms).join(
+        schema.outbox, _outbox.position == _first.c.first
+    )
+)
+_LETTERS = compiled(select(func.count()).select_from(schema.dead_letters))
+_DEAD_JOBS = compiled(select(func.count()).select_from(schema.dead_letters).where(_letters.job > 0))
+_MESSAGES = compiled(select(func.count()).select_from(_inbox))
+
+
+def read_backlog(connection: sqlite3.Connection) -> Backlog:
+    """As ``Store.backlog`` gives it; of a damaged name, what is left counts."""
+    before = connection.text_factory
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    try:
+        queues = {
+            target: QueueBacklog(jobs, oldest)
+            for target, jobs, oldest in connection.execute(_QUEUES).fetchall()
+        }
+    finally:
+        connection.text_factory = before
+    letters, dead_jobs, messages = (
+        connection.execute(sql).fetchone()[0] for sql in (_LETTERS, _DEAD_JOBS, _MESSAGES)
+    )
+    return Backlog(queues, letters, dead_jobs, messages)
+
+
+def backlog_of(
+    jobs: Iterable[OutboxRow], letters: Collection[int], messages: Collection[object]
+) -> Backlog:
+    """The same of rows by position; ``letters`` are those of their jobs, 0 for a message."""
+    queues: dict[str, QueueBacklog] = {}
+    for row in jobs:
+        found = queues.get(row.target) or QueueBacklog(0, row.created_at_ms)
+        queues[row.target] = QueueBacklog(found.jobs + 1, found.oldest_at_ms)
+    return Backlog(queues, len(letters), sum(job > 0 for job in letters), len(messages))

@@ -1,0 +1,166 @@
+"""Writing heads, and what is kept of them beside: the tally of each saga, the lookups by field.
+
+Runs inside the transaction of ``sql_write.py``. What changes is found by comparing with the heads
+that are stored, so tallies and lookups cannot drift from them, whoever wrote the entries. A damaged
+row stands in nobody's way: what it should have said is counted or looked up anew.
+Next to read: ``core/tally.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Collection, Iterable
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import case, delete, func, select
+
+from perdure.core.commit import HeadRow, LookupRow, Status
+from perdure.core.tally import TallyRow, count_head
+from perdure.errors import CorruptRecord
+from perdure.store.changes import Changes
+from perdure.store.head_rows import HEADS, LOOKUPS, SAGAS
+from perdure.store.read_statements import HEADS_AT, TALLIES_AT
+from perdure.store.schema import instances, lookups
+from perdure.store.sql_read import read_stored
+from perdure.store.statements import PARAMETER, ManyRows, compiled
+from perdure.store.write_statements import CLEAR_LOOKUPS, PUT_HEADS, PUT_LOOKUPS, PUT_TALLIES
+
+__all__ = ["put_heads", "read_tally"]
+
+logger = logging.getLogger("perdure.store")
+
+ASKED_MAX = 1_000
+"""So many rows are looked up by one query."""
+
+_COUNT = compiled(
+    select(
+        instances.c.status,
+        func.count(),
+        func.sum(
+            case(
+                (
+                    instances.c.status == Status.COMPLETED.value,
+                    func.max(0, instances.c.updated_at_ms - instances.c.started_at_ms),
+                ),
+                else_=0,
+            )
+        ),
+    )
+    .where(instances.c.saga == PARAMETER)
+    .group_by(instances.c.status)
+)
+_FORGET_LOOKUPS = compiled(
+    delete(lookups).where(lookups.c.saga == PARAMETER, lookups.c.instance == PARAMETER)
+)
+
+
+def put_heads(connection: sqlite3.Connection, changes: Changes) -> None:
+    """Write the heads of the changes, and with them tallies and lookups."""
+    heads = changes.heads
+    before = _before(connection, heads)
+    lost = [key for key in heads if key not in before and key not in changes.begun]
+    names = dict.fromkeys([*(head.saga for head in heads.values()), *changes.indexed])
+    tallies = _tallies(connection, names)
+    for instance, head in heads.items():
+        count_head(tallies[head.saga], before.get(instance), head)
+    _run(connection, PUT_HEADS, HEADS.seal(heads.values()))
+    _put_lookups(connection, changes, before, lost)
+    for saga in {heads[instance].saga for instance in lost}:  # nobody knows how they were counted
+        tallies[saga] = _mended(tallies[saga], read_tally(connection, saga), len(lost))
+    for entry in changes.indexed.values():
+        tallies[entry.saga].indexed = entry.names
+    _run(connection, PUT_TALLIES, SAGAS.seal(tallies.values()))
+
+
+def _before(connection: sqlite3.Connection, wanted: Collection[str]) -> dict[str, HeadRow]:
+    """The heads as they are stored, but for those that are damaged."""
+    keys, found = list(wanted), {}
+    for start in range(0, len(keys), ASKED_MAX):
+        asked = keys[start : start + ASKED_MAX]
+        values = [value for number, key in enumerate(asked) for value in (key, number)]
+        for stored in read_stored(connection, HEADS_AT, values):
+            instance = asked[stored.asked]
+            try:
+                found[instance] = HEADS.open(stored)
+            except CorruptRecord:
+                logger.error("written anew: a head that fails its checksum, of %r", instance)
+    return found
+
+
+def _tallies(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str, TallyRow]:
+    """The tally of each of these sagas; one that is damaged or missing is counted anew."""
+    found: dict[str, TallyRow] = {}
+    wanted = list(names)
+    values = [value for number, name in enumerate(wanted) for value in (name, number)]
+    for stored in read_stored(connection, TALLIES_AT, values) if values else ():
+        try:
+            found[wanted[stored.asked]] = SAGAS.open(stored)
+        except CorruptRecord as damage:
+            logger.error("counted anew: %s", damage)
+    return {name: found[name] if name in found else read_tally(connection, name) for name in wanted}
+
+
+def read_tally(connection: sqlite3.Connection, saga: str) -> TallyRow:
+    """A tally counted from the heads there are; no field counts as indexed."""
+    tally = TallyRow(saga)
+    for status, count, duration_ms in connection.execute(_COUNT, [saga]).fetchall():
+        match status:
+            case Status.RUNNING.value:
+                tally.running = count
+            case Status.STUCK.value:
+                tally.stuck = count
+            case Status.COMPLETED.value:
+                tally.completed = tally.kept_completed = count
+                tally.duration_ms = int(duration_ms)
+            case Status.FAILED.value:
+                tally.failed = tally.kept_failed = count
+    tally.started = tally.kept
+    return tally
+
+
+def _mended(tally: TallyRow, counted: TallyRow, lost: int) -> TallyRow:
+    """What there is now, as it was counted; what there was, as far as it is known.
+
+    The heads in place of lost ones were counted in as if there had been none before them.
+    """
+    counted.started = max(tally.started - lost, counted.started)
+    counted.completed = max(tally.completed, counted.completed)
+    counted.failed = max(tally.failed, counted.failed)
+    counted.duration_ms = max(tally.duration_ms, counted.duration_ms)
+    counted.indexed = tally.indexed
+    return counted
+
+
+def _put_lookups(
+    connection: sqlite3.Connection,
+    changes: Changes,
+    before: dict[str, HeadRow],
+    lost: Iterable[str],
+) -> None:
+    gone: list[LookupRow] = []
+    new: list[LookupRow] = []
+    for instance, head in changes.heads.items():
+        was = before.get(instance)
+        if was is None and not head.fields:
+            continue
+        old = () if was is None else was.fields
+        if old == head.fields and instance not in changes.reindexed:
+            continue
+        gone += _lookups(head, [field for field in old if field not in head.fields])
+        is_new = was is None or instance in changes.reindexed
+        new += _lookups(head, [f for f in head.fields if is_new or f not in old])
+    for instance in lost:
+        connection.execute(_FORGET_LOOKUPS, [changes.heads[instance].saga, instance])
+    _run(connection, CLEAR_LOOKUPS, list(chain.from_iterable(map(LOOKUPS.key_of, gone))))
+    _run(connection, PUT_LOOKUPS, LOOKUPS.seal(new))
+
+
+def _lookups(head: HeadRow, fields: Iterable[tuple[str, str]]) -> list[LookupRow]:
+    return [LookupRow(head.saga, name, value, head.instance) for name, value in fields]
+
+
+def _run(connection: sqlite3.Connection, statement: ManyRows, values: list[Any]) -> None:
+    for sql, filled in statement.rounds(values):
+        connection.execute(sql, filled)

@@ -1,0 +1,5 @@
+"""Fixtures of the command line's tests."""
+
+from tests.ops.cli.support import perdure
+
+__all__ = ["perdure"]

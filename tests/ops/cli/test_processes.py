@@ -1,0 +1,128 @@
+"""The command line as real processes: run, stopped, killed; and the incident from start to end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent.parent
+
+SERVICE = """
+import asyncio, os
+from perdure import Runtime
+from tests.sagas import Ledger
+
+def runtime():
+    return Runtime("sqlite+aiosqlite:///store.db", [Ledger])
+"""
+
+
+def typed(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "perdure.ops.cli", *words],
+        cwd=directory,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def environment() -> dict[str, str]:
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    return {**os.environ, "PYTHONPATH": path, "PERDURE_STORE": "store.db"}
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """``perdure run``, up."""
+    (directory / "service.py").write_text(SERVICE)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "perdure.ops.cli", "run", "service:runtime"],
+        cwd=directory,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        try:
+            assert child.stderr is not None
+            for line in child.stderr:
+                if "running over" in line:
+                    break
+            yield child
+        finally:
+            child.kill()
+
+
+def test_a_service_is_run_killed_looked_at_and_repaired_without_it(tmp_path):
+    opened = ("runtime-test.opened", '{"id": "x"}')
+    with running(tmp_path) as child:
+        sent = typed(tmp_path, "send", "Ledger/x", *opened)
+        assert (sent.returncode, sent.stdout) == (0, "Ledger/x: applied in turn 1\n")
+        second = typed(tmp_path, "run", "service:runtime")
+        assert second.returncode == 5
+        assert f"is held by pid {child.pid}" in second.stderr
+        child.kill()
+    refused = typed(tmp_path, "cancel", "Ledger/x", "--why", "it is gone")
+    assert refused.returncode == 5
+    assert "no runtime holds" in refused.stderr
+    words = ("cancel", "Ledger/x", "--why", "it is gone", "--app", "service:runtime")
+    assert typed(tmp_path, *words).returncode == 0
+    assert sorted(path.name for path in tmp_path.glob("store.db*")) == ["store.db", "store.db.lock"]
+
+
+def test_a_service_that_is_told_to_stop_stops_in_order(tmp_path):
+    with running(tmp_path) as child:
+        child.send_signal(signal.SIGTERM)
+        _, said = child.communicate(timeout=30)
+    assert child.returncode == 0, said
+    assert "stopping" in said
+    assert not (tmp_path / "store.db.control").exists()
+
+
+def test_the_incident_is_found_understood_mended_and_audited():
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "incident.py"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    printed = done.stdout
+    assert "50 dead letters" in printed
+    assert re.search(r"^Order +50 +10$", printed, re.MULTILINE)
+    assert "50 of 50 done" in printed
+    assert re.search(r"^Order +60$", printed, re.MULTILINE)
+    assert "perdure.Intervention  applied  ann (bug 4711: the rate of CHF was missing)" in printed
+    assert printed.rstrip().endswith("kill %1")
+
+
+def test_without_its_extra_the_command_line_says_what_to_install():
+    program = (
+        "import sys; sys.modules['typer'] = None\n"
+        "from importlib import util\n"
+        "found = util.find_spec\n"
+        "import perdure.ops.cli as cli\n"
+        "cli.find_spec = lambda name: None if name == 'typer' else found(name)\n"
+        "sys.exit(cli.main(['version']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "pip install 'perdure[cli]'" in done.stderr

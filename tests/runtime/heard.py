@@ -1,0 +1,31 @@
+"""An observer that keeps what it hears, for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perdure.observer import HOOKS, Observer
+
+
+class Heard(Observer):
+    """Keeps every event, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def of(self, *kinds: type) -> list[Any]:
+        """The events of these kinds."""
+        return [event for event in self.events if type(event) in kinds]
+
+    def one(self, kind: type) -> Any:
+        """The only event of a kind."""
+        [event] = self.of(kind)
+        return event
+
+
+for _methods in HOOKS.values():
+
+    def _keep(self: Heard, event: Any) -> None:
+        self.events.append(event)
+
+    setattr(Heard, _methods[0], _keep)
