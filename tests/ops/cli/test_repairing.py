@@ -329,3 +329,13 @@ def test_quarantined_instances_are_found_and_released_together(perdure):
         assert perdure.rows("instances", "list", "--quarantined") == []
         assert audit(perdure, "Quarantined/b/c") == [("ann", "release", "bug 4711")]
         perdure("release", "Quarantined/a", *WHY, exits=4)
+
+
+def test_a_runtime_that_stops_by_itself_is_a_failure(perdure, capsys, caplog):
+    assert main(["run", "tests.ops.cli.apps:stopping"]) == 1
+    assert "the runtime has stopped by itself" in caplog.text
+    with Live(perdure.path):
+        assert main(["run", "tests.ops.cli.apps:ledgers"]) == 5
+    assert "is held by pid" in capsys.readouterr().err
+    assert main(["run", "tests.ops.cli.apps:ledgers", "--log-level", "loud"]) == 2
+    assert main(["run", "nowhere:runtime"]) == 2
