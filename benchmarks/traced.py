@@ -37,7 +37,7 @@ class Sizes:
     instances: int = 1_000
     turns: int = 30
     orders: int = 2_000
-    shares: tuple[float, ...] = (1.0, 0.1, SHARE)
+    shares: tuple[float, ...] = (1.0, 0.1, 0.01, SHARE)
 
 
 QUICK = Sizes(turns=10, orders=500)

@@ -17,6 +17,7 @@ from typing import Any
 
 from perdure import (
     Effects,
+    Indexed,
     Job,
     ProcessManager,
     Runtime,
@@ -83,7 +84,7 @@ class Drop:
 @dataclass(frozen=True)
 class ParcelState:
     carried: tuple[int, ...] = ()
-    status: str = "new"
+    status: Indexed[str] = "new"
 
 
 class Parcel(ProcessManager[ParcelState]):

@@ -58,6 +58,7 @@ _STATED = {
     ("dead_letters", "duplicate"): "a dead letter twice",
     ("queues", "delete"): "a queue's pause",
     ("instances", "delete"): "a head row",
+    ("lookups", "delete"): "a lookup",
     ("inbox", "swap position"): "the order of waiting messages",
     ("dead_letters", "swap position"): "the order of dead letters",
 }
@@ -67,6 +68,10 @@ _STATED_COLUMNS = {
     "journal.instance": "the last row of a journal",
     "journal.sequence_nr": "the last row of a journal",
     "instances.instance": "a head row",
+    "lookups.saga": "a lookup",
+    "lookups.field": "a lookup",
+    "lookups.value": "a lookup",
+    "lookups.instance": "a lookup",
     "dead_letters.position": "the order of dead letters",
     "inbox.position": "the order of waiting messages",
 }

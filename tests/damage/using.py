@@ -25,6 +25,7 @@ from perdure.testing import SimulatedClock
 from tests.damage.filled import (
     FILLED_AT,
     INSTANCES,
+    Parcel,
     Performed,
     members,
     settings,
@@ -191,6 +192,8 @@ async def _look_at_instances(runtime: Runtime, seen: Seen, when: str) -> None:
         view = await _tried(seen, ref.key, f"state {when}", runtime.state(ref))
         if view is not _FAILED:
             seen.put(ref.key, f"state {when}", _of_view(view))
+    if when == "before":
+        await _find(runtime, seen)
     for saga in dict.fromkeys(saga for saga, _ in INSTANCES):
         listed = _all(partial(runtime.instances, saga))
         views = await _tried(seen, "*", f"listing {saga.name} {when}", listed)
@@ -199,6 +202,16 @@ async def _look_at_instances(runtime: Runtime, seen: Seen, when: str) -> None:
             if view.quarantined is not None:
                 found = Refused(f"InstanceQuarantined: {view.quarantined}", True)
             seen.put(key, f"listed {when}", found)
+
+
+async def _find(runtime: Runtime, seen: Seen) -> None:
+    found = _all(partial(runtime.find, Parcel, where={"status": "new"}))
+    views = await _tried(seen, "*", "found", found)
+    for view in views if views is not _FAILED else ():
+        seen.put(f"Parcel/{view.correlation_id}", "found", _of_view(view))
+    counts = await _tried(seen, "*", "counts", runtime.counts())
+    if counts is not _FAILED:
+        seen.put("*", "counts", {name: one.active for name, one in counts.items()})
 
 
 def _of_view(view: Any) -> Any:

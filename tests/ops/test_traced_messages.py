@@ -17,8 +17,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Trace
 from perdure import MemoryStore, Runtime
 from perdure.errors import CorrelationFailed
 from perdure.ops.otel import context_of, text_of
+from perdure.ops.tracing import Tracing
 from perdure.testing import SimulatedClock
-from tests.ops.parcels import CURRENT, Ordered, Parcel, Weighed, depot
+from tests.ops.parcels import CURRENT, Ordered, Pack, Parcel, Weighed, depot
 from tests.ops.spans import Traces, attribute, ids
 from tests.runtime.support import parts, quickly
 
@@ -95,6 +96,24 @@ async def test_a_sampled_cause_is_stored_and_honoured():
     assert graph["parcel/a #1"] == {("cause", "outside")}
     [link] = traces.named()["parcel/a #1"].links
     assert link.context == outside()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@quickly
+async def test_the_share_alone_decides_if_causes_are_not_honoured(share):
+    traces = Traces()
+    traces.tracing = Tracing(traces.provider, share, honours_causes=False)
+    async with parcels(traces) as runtime:
+        async with ambient(outside()):
+            await runtime.publish(Ordered("a"))
+            await runtime.enqueue(Pack("b"), job_id="j-1")
+        await runtime.settled()
+    graph = traces.graph()
+    if share:
+        assert graph["parcel/a #1"] == graph["j-1 !1"] == {("cause", "outside")}
+        assert graph["parcel/a #2"] >= {("previous", "parcel/a #1")}
+    else:
+        assert graph == {}
 
 
 @pytest.mark.parametrize("way", ["send", "tell", "ask", "thread"])

@@ -7,7 +7,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from perdure import MemoryStore, Runtime, SqlStore, Status
+from perdure import (
+    HistoryEntry,
+    Job,
+    MemoryStore,
+    Outcome,
+    Runtime,
+    SqlStore,
+    Status,
+    WorkQueue,
+)
 from perdure.errors import (
     DefinitionError,
     EncodeError,
@@ -21,6 +30,7 @@ from perdure.errors import (
 from perdure.testing import FaultyStore
 from tests.runtime.broken import (
     BAD,
+    RARELY,
     Charge,
     Charged,
     Noted,
@@ -29,6 +39,7 @@ from tests.runtime.broken import (
     Refund,
     Sale,
     Scene,
+    Shop,
     audited,
     papers,
 )
@@ -123,6 +134,35 @@ async def test_a_command_that_somebody_has_carried_out_gives_its_result(scene):
         assert (await view_of(runtime, runtime.ref(Sale, "s-1"))).state.charged == 90
         assert await runtime.queue("repair.till").depth() == 0
     assert scene.shop.did == []
+
+
+@quickly
+async def test_a_sequential_queue_keeps_its_order_while_its_first_job_is_repaired(scene):
+    row = WorkQueue("repair.row", sequential=True, retry=RARELY)
+
+    @row.worker
+    async def charge_in_a_row(command: Charge, job: Job, shop: Shop) -> Charged:
+        shop.do(f"charge {command.id}", job)
+        return Charged(command.id)
+
+    scene.members = [Sale, row]
+    scene.shop.breaks("charge s-1")
+    async with scene.runtime(queue_window=1) as runtime:
+        ref = await begun(runtime, "s-1")
+        for number in range(2, 6):
+            await begun(runtime, f"s-{number}")
+        assert scene.shop.did == []
+        await by_ann(runtime).set_deadline(ref, "remind", scene.clock.now + timedelta(days=9))
+        with pytest.raises(NotRepairable):
+            await by_ann(runtime).mark_done(ref, "other")
+        await by_ann(runtime).mark_done(runtime.ref(Sale, "s-3"), "repair.sale/s-3/1/0")
+        await runtime.settled()
+        assert scene.shop.did == []
+        scene.shop.mend()
+        await by_ann(runtime).retry(ref)
+        await scene.clock.advance(timedelta(0))
+        await runtime.settled()
+    assert scene.shop.did == ["charge s-1", "charge s-2", "charge s-4", "charge s-5"]
 
 
 @quickly
@@ -310,6 +350,34 @@ async def test_of_a_message_that_found_no_instance_too(scene, caplog):
         assert "belongs to no instance here" in caplog.text
         ref = await begun(runtime, "late")
         assert (await view_of(runtime, ref)).state.notes == ("early",)
+
+
+@quickly
+async def test_many_letters_are_redriven_by_filter(scene):
+    scene.shop.breaks("charge 100", for_good=True)
+    async with scene.runtime() as runtime:
+        for number in range(5):
+            await begun(runtime, f"s-{number}")
+        scene.shop.mend()
+        repair, found = by_ann(runtime), runtime.dead_letters.list(queue="repair.till")
+        tried = await repair.each(found, "redrive")
+        assert [one.is_done for one in tried] == [True] * 5
+        await runtime.settled()
+        assert await letters(runtime) == []
+        for number in range(5):
+            ref = runtime.ref(Sale, f"s-{number}")
+            assert (await view_of(runtime, ref)).state.charged == 100
+            assert await audited(runtime, ref) == ["redrive by ann"]
+
+
+def test_who_and_why_are_shown_also_when_nobody_can_read_the_rest():
+    plain = {"action": "send", "by": "ann", "why": "so", "text": "sent x", "content": object()}
+    at, kind = datetime.now(UTC), "perdure.Intervention"
+    entry = HistoryEntry(
+        1, at, "m", kind, plain, Outcome.APPLIED, False, [], [], {}, [], None, None, None, None
+    )
+    assert (entry.by, entry.why) == ("ann", "so")
+    assert str(entry.intervention) == "send by ann (so): sent x"
 
 
 # Deadlines

@@ -315,6 +315,11 @@ async def test_what_is_no_instance_or_letter_is_refused(scene):
             if target != 7:
                 with pytest.raises(DefinitionError, match="is no id of a dead letter"):
                     await repair.redrive(target)
+        for name in (None, 5, "", print):
+            ref = runtime.ref(scene.trip, "o-1")
+            for do in (repair.skip, repair.mark_done, repair.restart_from, repair.cancel_deadline):
+                with pytest.raises(DefinitionError, match="give its name"):
+                    await do(ref, name)
         with pytest.raises(NotRepairable, match="no dead letter 7"):
             await repair.redrive(7)
         with pytest.raises(InstanceNotFound, match="nothing to repair"):

@@ -335,6 +335,9 @@ async def test_a_step_of_a_workflow_is_done_by_hand_with_what_its_function_retur
         ref = await begun(runtime, joining)
         with pytest.raises(InvalidResult, match="returns Account, and not 5"):
             await by_ann(runtime).mark_done(ref, "open_account", 5)
+        named = {"type": "repair-test.account", "data": {"number": 9}}
+        dry = await by_ann(runtime).mark_done(ref, "open_account", named, dry_run=True)
+        assert Account(9) in [getattr(event, "message", None) for event in dry.events]
         await by_ann(runtime).mark_done(ref, "open_account", Account(9))
         await scene.clock.advance(timedelta(hours=2))
         assert (await ended(runtime, ref)).result == 100

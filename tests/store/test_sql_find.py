@@ -126,10 +126,17 @@ def test_a_damaged_tally_is_counted_anew(tmp_path, damage, caplog):
         assert tallies["Order"] == TallyRow("Order", 3, 1, 0, 2, 0, 1, 0, 5)
 
 
-def test_a_damaged_tally_is_counted_for_whoever_only_reads(tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("UPDATE sagas SET running = 77", "sagas row with saga 'Order' fails its checksum"),
+        ("DELETE FROM sagas", "its tally is damaged or missing (saga 'Order')"),
+    ],
+)
+def test_a_damaged_tally_is_counted_for_whoever_only_reads(tmp_path, caplog, damage, said):
     async def scenario() -> None:
         connection, _, _ = filled(tmp_path / "store.db")
-        connection.execute("UPDATE sagas SET running = 77")
+        connection.execute(damage)
         connection.close()
         store = file_store(tmp_path)
         await store.open()
@@ -137,4 +144,16 @@ def test_a_damaged_tally_is_counted_for_whoever_only_reads(tmp_path, caplog):
         await store.close()
 
     asyncio.run(scenario())
-    assert "sagas row with saga 'Order' fails its checksum" in caplog.text
+    assert said in caplog.text
+
+
+def test_a_head_that_is_gone_is_written_and_counted_by_the_next(tmp_path):
+    connection, epoch, heads = filled(tmp_path / "store.db")
+    with closing(connection):
+        connection.execute("DELETE FROM instances WHERE instance = 'Order/1'")
+        write_all(connection, [turn("Order/1", 2, epoch, head=heads[1])], epoch)
+        assert read_tallies(connection) == (
+            [TallyRow("Order", 3, running=3, indexed=("customer",))],
+            [],
+        )
+        assert read_found(connection, ALL) == (heads, [])

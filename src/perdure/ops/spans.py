@@ -41,10 +41,11 @@ _ALL = 2**64
 class OtelSpans:
     """Begins the spans of a runtime. ``guard.count``: how many were lost to a provider's error."""
 
-    def __init__(self, tracer: Tracer, share: float, clock: Clock) -> None:
+    def __init__(self, tracer: Tracer, share: float, honours_causes: bool, clock: Clock) -> None:
         self.guard = Guard()
         self._origin = Origin(tracer, clock, isinstance(clock, SystemClock), self.guard)
         self._below = round(share * _ALL)
+        self._honours_causes = honours_causes
         self._jobs: dict[int, OtelJobSpan] = {}
 
     def follows(self, key: str) -> bool:
@@ -99,7 +100,8 @@ class OtelSpans:
             return None
         with self.guard:
             cause = self._cause(delivery, headers, trail)
-            if (trail is None or not trail.is_chosen) and not is_sampled(cause):
+            is_chosen = trail is not None and trail.is_chosen
+            if not is_chosen and not (self._honours_causes and is_sampled(cause)):
                 return None
             span = OtelTurnSpan(self._origin, delivery, head, trail or Footprints(False), cause)
             return span if span.is_sampled else None
@@ -123,11 +125,16 @@ class OtelSpans:
             return None
         with self.guard:
             cause = cause_in(headers)
-            if not is_sampled(cause) and (row.instance or not self.follows(row.id)):
+            if not self._wants_job(row, cause):
                 return None
             span = OtelJobSpan(self._origin, row, worker, number, cause, self._jobs)
             return span if span.is_sampled else None
         return None
+
+    def _wants_job(self, row: OutboxRow, cause: SpanContext | None) -> bool:
+        if not is_sampled(cause):
+            return not row.instance and self.follows(row.id)
+        return self._honours_causes or self.follows(row.instance or row.id)
 
     def of_job(self, row: OutboxRow, headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
         """The job is the cause of what follows from it."""

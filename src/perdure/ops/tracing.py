@@ -1,7 +1,7 @@
 """Traces through OpenTelemetry, for processes that last for weeks. Needs ``perdure[otel]``.
 
     provider = TracerProvider()                        # the SDK's, or none: the global one counts
-    async with Runtime(url, [Order, payments], tracing=Tracing(provider, share=0.05)) as runtime:
+    async with Runtime(url, [Order, payments], tracing=Tracing(provider, share=0.1)) as runtime:
         ...
 
 Every attempt at a turn and at a job is a short trace of its own, *linked* to its cause and to the
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SHARE", "Tracing"]
 
-SHARE = 0.01
-"""One instance in a hundred, unless told otherwise: what a span costs is in docs/tracing.md."""
+SHARE = 0.005
+"""One instance in 200, unless told otherwise: what a span costs is in docs/tracing.md."""
 
 
 class Tracing:
@@ -35,12 +35,19 @@ class Tracing:
     Without ``tracer_provider`` the global one counts. ``share`` of all instances is traced, 0 to 1,
     chosen by a hash of their keys: each whole or not at all, over restarts and in every process.
     Besides, whatever follows from something sampled is traced: a request with the sampled flag, a
-    traced turn or job. The provider's own sampler has the last word for each span.
+    traced turn or job; with ``honours_causes=False`` the share alone decides, which is for services
+    that sample every request. The provider's own sampler has the last word for each span.
 
     Raises ``DefinitionError`` for a ``share`` or a provider that is none.
     """
 
-    def __init__(self, tracer_provider: TracerProvider | None = None, share: float = SHARE) -> None:
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None = None,
+        share: float = SHARE,
+        *,
+        honours_causes: bool = True,
+    ) -> None:
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
             raise DefinitionError(
                 f"the share {share!r} of instances is none", remedy="give a number from 0 to 1"
@@ -52,6 +59,7 @@ class Tracing:
             )
         self.tracer_provider = tracer_provider
         self.share = float(share)
+        self.honours_causes = honours_causes
 
     def start(self, clock: Clock) -> OtelSpans | None:
         """The spans of a runtime that starts; None if the provider has no tracer for it."""
@@ -61,4 +69,4 @@ class Tracing:
         except Exception:
             logger.warning("nothing is traced: the provider has no tracer", exc_info=True)
             return None
-        return OtelSpans(tracer, self.share, clock)
+        return OtelSpans(tracer, self.share, self.honours_causes, clock)

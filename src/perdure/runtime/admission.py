@@ -42,10 +42,7 @@ class Admission:
     """Counts deliveries in, and out again when they are answered."""
 
     def __init__(
-        self,
-        clock: Clock,
-        settings: Settings,
-        deliver: Callable[[Delivery], None],
+        self, clock: Clock, settings: Settings, deliver: Callable[[Delivery], None]
     ) -> None:
         self._deliver = deliver
         self._clock = clock
@@ -216,10 +213,11 @@ class Admission:
         if waiting.admitted.done():
             return
         self.give_up(waiting)
-        error = MailboxFull(
-            f"no room for {delivery.message.type} within {self._settings.accept_timeout_s} s",
-            saga=delivery.definition.name,
-            correlation_id=delivery.correlation_id,
-            remedy="send more slowly, or raise mailbox_max or in_flight_max",
+        waiting.admitted.set_exception(
+            MailboxFull(
+                f"no room for {delivery.message.type} within {self._settings.accept_timeout_s} s",
+                saga=delivery.definition.name,
+                correlation_id=delivery.correlation_id,
+                remedy="send more slowly, or raise mailbox_max or in_flight_max",
+            )
         )
-        waiting.admitted.set_exception(error)

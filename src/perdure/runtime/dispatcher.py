@@ -273,8 +273,8 @@ class Dispatcher:
         """Somebody has repaired the job, or has only looked: it goes on as its row says."""
         runner = self.runners.get(row.target)
         self._timer.clear(row.position)
-        if runner is not None and row.due_at_ms > self._services.clock.now_ms():
-            runner.state.postponed(row)
+        if runner is not None and row.attempts:
+            runner.state.postponed(row)  # the head of a sequential queue holds up the others still
         self._hand_out(row)
 
     def _handed_back(self, row: OutboxRow) -> None:

@@ -5,7 +5,7 @@ Next to read: ``views.py``, the instance as it is; ``then.py``, as it was.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,6 +22,8 @@ from perdure.runtime.reading import Reading
 __all__ = ["HistoryEntry", "Sent", "Undecodable", "content_of", "history", "plain_of"]
 
 PAGE = 100
+
+INTERVENTION = "perdure.Intervention"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,14 @@ class HistoryEntry:
     @property
     def intervention(self) -> Intervention | None:
         """What somebody has done to the instance in this turn (its ``text``, ``by``, ``why``)."""
-        return self.message if isinstance(self.message, Intervention) else None
+        if isinstance(self.message, Intervention):
+            return self.message
+        if self.type != INTERVENTION or not isinstance(self.message, Mapping):
+            return None
+        # What it was done with, nobody can read any more; who and why stay known.
+        names = ("action", "by", "why", "text", "about")
+        action, by, why, text, about = (str(self.message.get(name, "")) for name in names)
+        return Intervention(action, by, why, text, about)
 
     @property
     def by(self) -> str:

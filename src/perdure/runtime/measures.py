@@ -16,10 +16,10 @@ from perdure.core.commit import DeadLetterRow, InboxRow, OutboxRow, Settlement, 
 from perdure.core.correlation import VerdictKind
 from perdure.core.instance import Instance
 from perdure.core.intervention import Action
-from perdure.core.repairs import Repairs
+from perdure.core.repairs import Meant, Repairs
 from perdure.core.saga import Definition
 from perdure.core.step_events import Resume
-from perdure.errors import InstanceFinished, NotRepairable
+from perdure.errors import InstanceFinished, InvalidResult, NotRepairable
 from perdure.messages import CommandFailed, ExternalEvent, Message, type_info_of
 from perdure.runtime.history import history
 from perdure.runtime.repairable import Repairable
@@ -125,10 +125,20 @@ class Measures:
         if repairs is None:
             return await self._command_done(definition, instance, about, result)
         step = await self._step_named(repairs, instance, about)
-        meant = repairs.mark_done(instance.state, step, result, instance.status.is_over)
+        meant = self._by_hand(repairs, instance, step, result)
         measure = Measure(Action.MARK_DONE, meant.text, step, meant.content)
         await self._take_away(measure, repairs, instance.key, meant.steps)
         return measure
+
+    def _by_hand(self, repairs: Repairs, instance: Instance, step: str, result: Any) -> Meant:
+        state, is_over = instance.state, instance.status.is_over
+        try:
+            return repairs.mark_done(state, step, result, is_over)
+        except InvalidResult:
+            # Whoever has no classes, such as a command line, names the message it returns.
+            if not isinstance(result, Mapping) or "type" not in result:
+                raise
+            return repairs.mark_done(state, step, self.message_of(result), is_over)
 
     async def _step_named(self, repairs: Repairs, instance: Instance, about: str) -> str:
         """By its name, or by the id of its command."""

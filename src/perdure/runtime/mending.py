@@ -49,6 +49,9 @@ logger = logging.getLogger("perdure.repair")
 TRIES = 20
 """So often a repair is decided anew because its instance has moved; then it is told so."""
 
+TEXT_CHARS_MAX = 2_000
+"""So much of what was done is journaled in words."""
+
 Decide = Callable[..., Awaitable[Measure]]
 """From (definition, instance, …) to what is to be done."""
 
@@ -248,7 +251,7 @@ class Mending:
             str(measure.action),
             said.by,
             said.why,
-            measure.text,
+            _cut(measure.text),
             measure.about,
             measure.content,
             measure.commands,
@@ -294,6 +297,10 @@ class Mending:
             ),
             tuple(letter.position for letter, _ in measure.letters),
         )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_CHARS_MAX else f"{text[:TEXT_CHARS_MAX]}…"
 
 
 def _shown(codec: Codec, row: Any) -> Any:

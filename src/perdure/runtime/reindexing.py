@@ -38,7 +38,7 @@ async def reindex(services: Services, supervisor: Supervisor, definition: Defini
     count, after = 0, ""
     while True:
         heads = await services.store.heads(definition.name, None, after, PAGE)
-        waiting = [head.instance for head in heads]
+        waiting = {head.instance: head for head in heads}
         while waiting:  # some have taken a turn, or have left or entered memory
             written, waiting = await _put(services, supervisor, definition, waiting)
             count += written
@@ -63,18 +63,19 @@ async def forget_fields(services: Services, definitions: Mapping[str, Definition
 
 
 async def _put(
-    services: Services, supervisor: Supervisor, definition: Definition, keys: list[str]
-) -> tuple[int, list[str]]:
-    """How many heads were put, and whose turn was faster."""
-    passive = [key for key in keys if _resident(supervisor, key) is None]
+    services: Services, supervisor: Supervisor, definition: Definition, heads: dict[str, HeadRow]
+) -> tuple[int, dict[str, HeadRow]]:
+    """How many heads were put, and those whose instances have taken a turn meanwhile."""
+    passive = [key for key in heads if _resident(supervisor, key) is None]
     read = await _read(services, definition, passive)
     entries: list[Entry] = []
-    for key in keys:  # from here to the writer, nobody takes a turn
+    for key, head in heads.items():  # from here to the writer, nobody takes a turn
         instance = _resident(supervisor, key) or read.get(key)
-        if instance is not None and (entry := _entry(definition, instance)) is not None:
+        if instance is not None and (entry := _entry(definition, instance, head)) is not None:
             entries.append(entry)
     outcomes = await _write(services, entries)
-    again = [key_of(entry) for entry, done in zip(entries, outcomes, strict=True) if not done]
+    missed = [key_of(entry) for entry, done in zip(entries, outcomes, strict=True) if not done]
+    again = {key: heads[key] for key in missed}
     return len(entries) - len(again), again
 
 
@@ -96,19 +97,21 @@ async def _read(services: Services, definition: Definition, keys: list[str]) -> 
     return found
 
 
-def _entry(definition: Definition, instance: Instance) -> Reindexed | None:
+def _entry(definition: Definition, instance: Instance, before: HeadRow) -> Reindexed | None:
     fields = fields_known(definition.indexed, instance.state)
     if fields is None:
         logger.warning("%s is not indexed: its state holds other types", instance.key)
     if fields is None or not instance.exists:
         return None
+    is_as_it_ended = instance.status.is_over and before.status is instance.status
     head = HeadRow(
         instance.key,
         definition.name,
         instance.correlation_id,
         instance.status,
         instance.started_at_ms,
-        instance.updated_at_ms,
+        # A snapshot of schema version 3 may tell of a message that came after the end.
+        before.updated_at_ms if is_as_it_ended else instance.updated_at_ms,
         fields,
     )
     return Reindexed(head, instance.sequence_nr)

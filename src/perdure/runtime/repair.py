@@ -91,7 +91,7 @@ class Repair:
         be undone stays as it is, and counts as a residue.
         """
         measures, said = self._mending.measures, self._said.how(dry_run, expected, message_id)
-        return await self._on(target, said, measures.skip, step)
+        return await self._on(target, said, measures.skip, _named("step", step))
 
     async def mark_done(
         self,
@@ -112,7 +112,7 @@ class Repair:
         Its job, or dead letter, goes. Raises ``InvalidResult``, ``EncodeError``.
         """
         measures, said = self._mending.measures, self._said.how(dry_run, expected, message_id)
-        about = step_or_command_id
+        about = _named("step_or_command_id", step_or_command_id)
         return await self._on(target, said, measures.mark_done, about, result)
 
     async def send(
@@ -171,7 +171,7 @@ class Repair:
         what it did before. One that was not keeps its key.
         """
         measures, said = self._mending.measures, self._said.how(dry_run, expected, message_id)
-        return await self._on(target, said, measures.restart_from, step)
+        return await self._on(target, said, measures.restart_from, _named("step", step))
 
     async def set_deadline(
         self,
@@ -185,7 +185,7 @@ class Repair:
     ) -> Repaired:
         """Let a deadline be reached at another moment; "timeout" is the whole process's."""
         said = self._said.how(dry_run, expected, message_id)
-        return await self._on(target, said, set_deadline, name, at)
+        return await self._on(target, said, set_deadline, _named("name", name), at)
 
     async def cancel_deadline(
         self,
@@ -198,7 +198,7 @@ class Repair:
     ) -> Repaired:
         """Let a deadline not be reached at all."""
         said = self._said.how(dry_run, expected, message_id)
-        return await self._on(target, said, cancel_deadline, name)
+        return await self._on(target, said, cancel_deadline, _named("name", name))
 
     async def release(
         self, target: Target, *, dry_run: bool = False, message_id: str | None = None
@@ -290,3 +290,9 @@ def _address(target: Target) -> tuple[str, str]:
     raise DefinitionError(
         f"{target!r} is no instance", remedy="give runtime.ref(saga, id), or one that was listed"
     )
+
+
+def _named(what: str, name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise DefinitionError(f"{what} is {name!r:.80}", remedy="give its name, a text")
+    return name

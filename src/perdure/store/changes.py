@@ -46,8 +46,8 @@ class Changes:
     """The net effect of some entries, per table. What is removed goes before what is put.
 
     ``outbox`` are rows to insert, also in place of a removed one; ``jobs_removed`` may name
-    positions at which there is nothing. Of ``reindexed`` instances all lookups are put, whatever
-    their heads have said before.
+    positions at which there is nothing. Of ``begun`` instances there is no head yet; of
+    ``reindexed`` ones all lookups are put, whatever their heads have said before.
     """
 
     present: Present = field(default_factory=Present)
@@ -56,6 +56,7 @@ class Changes:
     outbox: dict[int, OutboxRow] = field(default_factory=dict)
     deadlines: dict[tuple[str, str], DeadlineRow | None] = field(default_factory=dict)
     heads: dict[str, HeadRow] = field(default_factory=dict)
+    begun: dict[str, None] = field(default_factory=dict)
     reindexed: dict[str, None] = field(default_factory=dict)
     indexed: dict[str, IndexedFields] = field(default_factory=dict)
     consumed: dict[tuple[str, str], None] = field(default_factory=dict)
@@ -80,7 +81,7 @@ class Changes:
         for deadline in turn.deadlines_set:
             self.deadlines[deadline.instance, deadline.name] = deadline
         if turn.head is not None:
-            self.heads[turn.head.instance] = turn.head
+            self._put_head(turn.head, row.sequence_nr)
         if turn.consumes_inbox:
             self.consume(row.instance, row.message_id)
         if turn.dead_letter is not None:
@@ -91,6 +92,11 @@ class Changes:
             self._settle(repair)
             if repair.inbox is not None:
                 self.put(repair.inbox)
+
+    def _put_head(self, head: HeadRow, sequence_nr: int) -> None:
+        self.heads[head.instance] = head
+        if sequence_nr == 1:
+            self.begun[head.instance] = None
 
     def reindex(self, entry: Reindexed) -> None:
         """The head is put as the instance says it is."""

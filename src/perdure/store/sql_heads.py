@@ -59,26 +59,24 @@ _FORGET_LOOKUPS = compiled(
 def put_heads(connection: sqlite3.Connection, changes: Changes) -> None:
     """Write the heads of the changes, and with them tallies and lookups."""
     heads = changes.heads
-    before, damaged = _before(connection, heads)
+    before = _before(connection, heads)
+    lost = [key for key in heads if key not in before and key not in changes.begun]
     names = dict.fromkeys([*(head.saga for head in heads.values()), *changes.indexed])
     tallies = _tallies(connection, names)
     for instance, head in heads.items():
         count_head(tallies[head.saga], before.get(instance), head)
     _run(connection, PUT_HEADS, HEADS.seal(heads.values()))
-    _put_lookups(connection, changes, before, damaged)
-    for instance in damaged:  # nobody knows what it was counted as
-        saga = heads[instance].saga
-        tallies[saga] = _mended(tallies[saga], read_tally(connection, saga), heads[instance])
+    _put_lookups(connection, changes, before, lost)
+    for saga in {heads[instance].saga for instance in lost}:  # nobody knows how they were counted
+        tallies[saga] = _mended(tallies[saga], read_tally(connection, saga), len(lost))
     for entry in changes.indexed.values():
         tallies[entry.saga].indexed = entry.names
     _run(connection, PUT_TALLIES, SAGAS.seal(tallies.values()))
 
 
-def _before(
-    connection: sqlite3.Connection, wanted: Collection[str]
-) -> tuple[dict[str, HeadRow], list[str]]:
-    """The heads as they are stored, and the keys of those that are damaged."""
-    keys, found, damaged = list(wanted), {}, []
+def _before(connection: sqlite3.Connection, wanted: Collection[str]) -> dict[str, HeadRow]:
+    """The heads as they are stored, but for those that are damaged."""
+    keys, found = list(wanted), {}
     for start in range(0, len(keys), ASKED_MAX):
         asked = keys[start : start + ASKED_MAX]
         values = [value for number, key in enumerate(asked) for value in (key, number)]
@@ -87,8 +85,8 @@ def _before(
             try:
                 found[instance] = HEADS.open(stored)
             except CorruptRecord:
-                damaged.append(instance)
-    return found, damaged
+                logger.error("written anew: a head that fails its checksum, of %r", instance)
+    return found
 
 
 def _tallies(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str, TallyRow]:
@@ -122,12 +120,12 @@ def read_tally(connection: sqlite3.Connection, saga: str) -> TallyRow:
     return tally
 
 
-def _mended(tally: TallyRow, counted: TallyRow, head: HeadRow) -> TallyRow:
+def _mended(tally: TallyRow, counted: TallyRow, lost: int) -> TallyRow:
     """What there is now, as it was counted; what there was, as far as it is known.
 
-    The head in place of the damaged one was counted in as if there had been none before it.
+    The heads in place of lost ones were counted in as if there had been none before them.
     """
-    counted.started = max(tally.started - 1, counted.started)
+    counted.started = max(tally.started - lost, counted.started)
     counted.completed = max(tally.completed, counted.completed)
     counted.failed = max(tally.failed, counted.failed)
     counted.duration_ms = max(tally.duration_ms, counted.duration_ms)
@@ -139,7 +137,7 @@ def _put_lookups(
     connection: sqlite3.Connection,
     changes: Changes,
     before: dict[str, HeadRow],
-    damaged: Iterable[str],
+    lost: Iterable[str],
 ) -> None:
     gone: list[LookupRow] = []
     new: list[LookupRow] = []
@@ -153,7 +151,7 @@ def _put_lookups(
         gone += _lookups(head, [field for field in old if field not in head.fields])
         is_new = was is None or instance in changes.reindexed
         new += _lookups(head, [f for f in head.fields if is_new or f not in old])
-    for instance in damaged:
+    for instance in lost:
         connection.execute(_FORGET_LOOKUPS, [changes.heads[instance].saga, instance])
     _run(connection, CLEAR_LOOKUPS, list(chain.from_iterable(map(LOOKUPS.key_of, gone))))
     _run(connection, PUT_LOOKUPS, LOOKUPS.seal(new))

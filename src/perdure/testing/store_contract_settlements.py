@@ -175,6 +175,31 @@ class SettlementContract(ContractFrame):
         assert await all_or_none(store, group) == [SequenceConflict, None, None]
         assert not await store.outbox()
 
+    # -- what people repair, in turns
+
+    @with_store
+    async def test_a_turn_takes_all_that_is_repaired_with_it(
+        self, store: Store, epoch: int
+    ) -> None:
+        hurried, done, redriven = jobs(3)
+        await store.write([settlement(outbox=(hurried, done)), dead_letter("Order/1", "old")])
+        [letter] = await store.dead_letters()
+        now = replace(hurried, due_at_ms=7)
+        repairs = (
+            settlement("Order/1", job=hurried.position, outbox=(now,)),
+            settlement("Order/1", job=done.position),
+            settlement("Order/1", letter=letter.position, outbox=(redriven,)),
+            settlement("Order/1", inbox=inbox_row("Order/1", "waits")),
+        )
+        lost = turn("Order/1", 2, epoch, repairs=repairs)
+        assert await all_or_none(store, [lost]) == [SequenceConflict]
+        assert await store.outbox() == [hurried, done]
+        assert await store.dead_letters() == [letter]
+        assert await all_or_none(store, [turn("Order/1", 1, epoch, repairs=repairs)]) == [None]
+        assert await store.outbox() == [now, redriven]
+        assert not await store.dead_letters()
+        assert [row.message_id for row in await store.inbox()] == ["waits"]
+
     # -- rows that change
 
     @with_store

@@ -148,7 +148,7 @@ FOUND = {
     "a start fails with the store's error if an opening message is in doubt": (
         "schedule",
         37,
-        ["answer lost#1", "open fails#10"],
+        ["answer lost#1", "open fails#11"],
     ),
     "a resume whose process ends has its dead letters discarded when it is repeated": (
         "repair",
