@@ -16,6 +16,7 @@ from perdure.core.commit import (
     QuarantineRow,
     QueueRow,
     Status,
+    TombstoneRow,
 )
 from perdure.core.head_query import HeadQuery
 from perdure.core.tally import TallyRow
@@ -76,6 +77,11 @@ class CountingStore:
 
     async def tallies(self) -> list[TallyRow]:
         return await self._counted.tallies()
+
+    async def tombstones(
+        self, after: tuple[int, str] = (-1, ""), limit: int = 1000
+    ) -> list[TombstoneRow]:
+        return await self._counted.tombstones(after, limit)
 
     async def size(self) -> int:
         return await self._counted.size()

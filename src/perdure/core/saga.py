@@ -20,6 +20,7 @@ from uuid import UUID
 
 from perdure.core.correlation import VerdictKind, Verdicts
 from perdure.core.indexed import IndexedField
+from perdure.core.retention import KEEP, Retention
 from perdure.core.retry import RetryPolicy
 from perdure.core.supervision import Supervision
 from perdure.effects import Effect
@@ -106,7 +107,7 @@ class Definition:
     any.
     ``salvage(state, event, metadata, error)`` gives the effects of a turn in place of those that
     could not be had, or not be carried out (None: the turn fails). ``indexed`` are the fields by
-    which its instances are found, by name.
+    which its instances are found, by name. ``retention`` is how long they are kept after their end.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Definition:
     is_told: bool = True
     salvage: Callable[[Any, Any, Metadata, Exception], Iterable[Effect]] | None = None
     indexed: tuple[IndexedField, ...] = ()
+    retention: Retention = KEEP
 
     _frozen: dict[type, bool] = field(default_factory=dict, repr=False, compare=False)
 

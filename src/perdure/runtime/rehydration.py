@@ -55,6 +55,8 @@ async def fold_loaded(services: Services, definition: Definition, loaded: Loaded
         if turns is None:  # the snapshot could not be decoded: fold everything
             turns = await services.store.journal(loaded.instance, 0, PAGE)
             has_more = len(turns) == PAGE
+            if not turns:
+                raise CorruptRecord("there is nothing but a snapshot, and nobody can read it")
         instance = fold(services, definition, folded, turns)
         while has_more:
             await asyncio.sleep(0)
@@ -67,7 +69,7 @@ async def fold_loaded(services: Services, definition: Definition, loaded: Loaded
         raise
     except Exception as error:
         raise quarantined(definition, loaded.instance, error) from error
-    if definition.indexed:
+    if definition.indexed and not instance.is_purged:
         instance.fields = fields_known(definition.indexed, instance.state)
     return folded._replace(instance=instance)
 
@@ -131,7 +133,10 @@ class Owner(Protocol):
 async def has_ended_with(
     services: Services, resident: SagaActor | None, delivery: Delivery
 ) -> bool:
-    """The instance has processed the message, and is over; False if that cannot be said."""
+    """The instance is over, and has processed the message, or is not known any more but for that.
+
+    False if that cannot be said.
+    """
     if resident is not None and resident.committed is not None:
         instance, processed = resident.committed, resident.processed
     else:
@@ -140,7 +145,8 @@ async def has_ended_with(
             instance, processed, _ = await fold_loaded(services, delivery.definition, loaded)
         except PerdureError:
             return False
-    return instance.status.is_over and processed.turn_of(delivery.message.message_id) is not None
+    is_known = processed.turn_of(delivery.message.message_id) is not None
+    return instance.status.is_over and (is_known or instance.is_purged)
 
 
 class Rehydration:

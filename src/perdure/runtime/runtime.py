@@ -231,7 +231,8 @@ class Runtime(Lifecycle):
 
             print(await runtime.result(runtime.ref(trip, "t-1"), timeout_s=60))
 
-        Raises ``SagaFailed`` with the error that led to it, ``SagaStuck``, ``SendTimeout``.
+        Raises ``SagaFailed`` with the error that led to it, ``SagaStuck``, ``SendTimeout``;
+        ``InstancePurged`` if that is not kept any more.
         """
         definition = self._blueprint.routing.definition(checked_ref(ref).saga)
         try:
@@ -246,7 +247,11 @@ class Runtime(Lifecycle):
             ) from None
 
     async def state(self, ref: SagaRef) -> InstanceView | None:
-        """The instance as last committed, or None if there is none. Wakes nobody."""
+        """The instance as last committed, or None if there is none. Wakes nobody.
+
+        One that was purged is shown without its state (``InstanceView.purged``), for as long as its
+        tombstone stays.
+        """
         definition = self._blueprint.routing.definition(checked_ref(ref).saga)
         return await self._on_loop().views.state(definition, ref.key)
 
@@ -261,7 +266,10 @@ class Runtime(Lifecycle):
         return self._on_loop().views.instances(definition, status_of(status), after)
 
     def history(self, ref: SagaRef, *, after: int = 0) -> AsyncIterator[HistoryEntry]:
-        """The turns of an instance above a sequence number, oldest first."""
+        """The turns of an instance above a sequence number, oldest first.
+
+        Raises ``InstancePurged`` if they are not kept any more.
+        """
         return self._on_loop().views.history(checked_ref(ref).key, after)
 
     @property

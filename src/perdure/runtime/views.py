@@ -20,11 +20,13 @@ from perdure.errors import (
     CodecError,
     CorruptRecord,
     DefinitionError,
+    InstancePurged,
     InstanceQuarantined,
     SagaFailed,
     SagaStuck,
 )
 from perdure.messages import datetime_of
+from perdure.runtime.recorded import is_purged
 from perdure.runtime.rehydration import fold_loaded
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
@@ -41,7 +43,8 @@ class InstanceView:
     ``result`` is what it completed with, ``failure`` why it failed or is stuck; ``deadlines`` are
     the armed ones and when they are due (the whole process's is called "perdure.timeout").
     ``quarantined`` says why the instance is set aside, if it is; one that cannot be rehydrated is
-    shown so in a listing, without a state.
+    shown so in a listing, without a state. ``purged``: it has ended, and its state, its result and
+    its turns are not kept any more, as its saga's retention says.
     """
 
     saga: str
@@ -55,6 +58,7 @@ class InstanceView:
     result: Any = None
     failure: str | None = None
     quarantined: str | None = None
+    purged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +125,13 @@ class Views:
         return (await fold_loaded(self._services, definition, loaded)).instance
 
     def result(self, definition: Definition, instance: Instance) -> Any:
-        """What the instance completed with. Raises ``SagaFailed``, ``SagaStuck``."""
+        """What the instance completed with.
+
+        Raises ``SagaFailed``, ``SagaStuck``, ``InstancePurged``.
+        """
         detail, about = instance.detail, (definition.name, instance.correlation_id)
+        if instance.is_purged:
+            raise _purged(f"the result (it has ended as {instance.status})").about(*about)
         if instance.status is Status.COMPLETED:
             return self._services.codec.decode_value(detail) if isinstance(detail, bytes) else None
         if instance.status is Status.STUCK:
@@ -144,18 +153,30 @@ class Views:
             last = heads[-1].instance
 
     async def history(self, key: str, after: int) -> AsyncIterator[HistoryEntry]:
-        """The turns of an instance, oldest first, read page by page."""
+        """The turns of an instance, oldest first, read page by page.
+
+        Raises ``InstancePurged`` if they are not kept any more, ``CorruptRecord``.
+        """
         last = after
         while True:
             rows = await self._services.store.journal(key, after, PAGE)
+            if not rows and not after:
+                await self._check_kept(key)
             for row in rows:
                 if row.sequence_nr != last + 1:
+                    await self._check_kept(key)
                     raise _missing_turn(key, last + 1)
                 yield self._entry_of(row)
                 last = row.sequence_nr
             if len(rows) < PAGE:
                 return
             after = rows[-1].sequence_nr
+
+    async def _check_kept(self, key: str) -> None:
+        (loaded,) = await self._services.store.load([key])
+        is_there = loaded.snapshot is not None or loaded.turns
+        if is_there and loaded.corrupt is None and await is_purged(self._services, key):
+            raise _purged("its history").about(*split_key(key))
 
     async def _page(
         self, definition: Definition, heads: Sequence[HeadRow]
@@ -189,6 +210,7 @@ class Views:
             self._services.codec.decode_value(detail) if isinstance(detail, bytes) else None,
             detail if isinstance(detail, str) else None,
             None if quarantined is None else quarantined.problem,
+            instance.is_purged,
         )
 
     def _entry_of(self, row: JournalRow) -> HistoryEntry:
@@ -235,6 +257,11 @@ class Views:
             return self._services.codec.decode(*stored)
         except CodecError:
             return self._services.codec.decode_plain(stored[2])
+
+
+def _purged(what: str) -> InstancePurged:
+    remedy = "keep its instances longer, by the saga's retention, or copy what you need at the end"
+    return InstancePurged(f"{what} is not kept any more", remedy=remedy)
 
 
 def _missing_turn(key: str, sequence_nr: int) -> CorruptRecord:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -25,7 +25,13 @@ from perdure.store.read_statements import HEADS_AT, TALLIES_AT
 from perdure.store.schema import instances, lookups
 from perdure.store.sql_read import read_stored
 from perdure.store.statements import PARAMETER, ManyRows, compiled
-from perdure.store.write_statements import CLEAR_LOOKUPS, PUT_HEADS, PUT_LOOKUPS, PUT_TALLIES
+from perdure.store.write_statements import (
+    CLEAR_LOOKUPS,
+    PUT_HEADS,
+    PUT_LOOKUPS,
+    PUT_TALLIES,
+    REMOVE_HEADS,
+)
 
 __all__ = ["put_heads", "read_tally"]
 
@@ -59,26 +65,34 @@ _FORGET_LOOKUPS = compiled(
 def put_heads(connection: sqlite3.Connection, changes: Changes) -> None:
     """Write the heads of the changes, and with them tallies and lookups."""
     heads = changes.heads
-    before, damaged = _before(connection, heads)
-    names = dict.fromkeys([*(head.saga for head in heads.values()), *changes.indexed])
-    tallies = _tallies(connection, names)
-    for instance, head in heads.items():
-        count_head(tallies[head.saga], before.get(instance), head)
+    before, damaged = _before(connection, [*heads, *changes.purged])
+    sagas = {instance: _saga_of(instance, heads.get(instance)) for instance in changes.purged}
+    sagas |= {instance: head.saga for instance, head in heads.items()}
+    tallies = _tallies(connection, dict.fromkeys([*sagas.values(), *changes.indexed]))
+    for instance, saga in sagas.items():
+        count_head(tallies[saga], before.get(instance), heads.get(instance))
     _run(connection, PUT_HEADS, HEADS.seal(heads.values()))
-    _put_lookups(connection, changes, before, damaged)
+    _run(connection, REMOVE_HEADS, list(changes.purged))
+    _put_lookups(connection, changes, before, sagas, damaged)
     for instance in damaged:  # nobody knows what it was counted as
-        saga = heads[instance].saga
-        tallies[saga] = _mended(tallies[saga], read_tally(connection, saga), heads[instance])
+        tally = tallies[sagas[instance]]
+        counted = read_tally(connection, tally.saga)
+        tallies[tally.saga] = _mended(tally, counted, was_started=instance in heads)
     for entry in changes.indexed.values():
         tallies[entry.saga].indexed = entry.names
     _run(connection, PUT_TALLIES, SAGAS.seal(tallies.values()))
 
 
+def _saga_of(instance: str, head: HeadRow | None) -> str:
+    return instance.partition("/")[0] if head is None else head.saga
+
+
 def _before(
-    connection: sqlite3.Connection, wanted: Collection[str]
+    connection: sqlite3.Connection, keys: Sequence[str]
 ) -> tuple[dict[str, HeadRow], list[str]]:
     """The heads as they are stored, and the keys of those that are damaged."""
-    keys, found, damaged = list(wanted), {}, []
+    found: dict[str, HeadRow] = {}
+    damaged: list[str] = []
     for start in range(0, len(keys), ASKED_MAX):
         asked = keys[start : start + ASKED_MAX]
         values = [value for number, key in enumerate(asked) for value in (key, number)]
@@ -122,12 +136,13 @@ def read_tally(connection: sqlite3.Connection, saga: str) -> TallyRow:
     return tally
 
 
-def _mended(tally: TallyRow, counted: TallyRow, head: HeadRow) -> TallyRow:
+def _mended(tally: TallyRow, counted: TallyRow, was_started: bool) -> TallyRow:
     """What there is now, as it was counted; what there was, as far as it is known.
 
-    The head in place of the damaged one was counted in as if there had been none before it.
+    The head in place of the damaged one, if there is one, was counted in as if there had been none
+    before it.
     """
-    counted.started = max(tally.started - 1, counted.started)
+    counted.started = max(tally.started - was_started, counted.started)
     counted.completed = max(tally.completed, counted.completed)
     counted.failed = max(tally.failed, counted.failed)
     counted.duration_ms = max(tally.duration_ms, counted.duration_ms)
@@ -139,10 +154,14 @@ def _put_lookups(
     connection: sqlite3.Connection,
     changes: Changes,
     before: dict[str, HeadRow],
+    sagas: Mapping[str, str],
     damaged: Iterable[str],
 ) -> None:
     gone: list[LookupRow] = []
     new: list[LookupRow] = []
+    for instance in changes.purged:
+        if (last := before.get(instance)) is not None:
+            gone += _lookups(last, last.fields)
     for instance, head in changes.heads.items():
         was = before.get(instance)
         if was is None and not head.fields:
@@ -154,7 +173,7 @@ def _put_lookups(
         is_new = was is None or instance in changes.reindexed
         new += _lookups(head, [f for f in head.fields if is_new or f not in old])
     for instance in damaged:
-        connection.execute(_FORGET_LOOKUPS, [changes.heads[instance].saga, instance])
+        connection.execute(_FORGET_LOOKUPS, [sagas[instance], instance])
     _run(connection, CLEAR_LOOKUPS, list(chain.from_iterable(map(LOOKUPS.key_of, gone))))
     _run(connection, PUT_LOOKUPS, LOOKUPS.seal(new))
 

@@ -34,6 +34,7 @@ from perdure.core.commit import (
     QuarantineRow,
     QueueRow,
     Status,
+    TombstoneRow,
     TurnRecord,
 )
 from perdure.core.head_query import HeadQuery
@@ -52,6 +53,7 @@ Read: TypeAlias = Literal[
     "find",
     "count",
     "tallies",
+    "tombstones",
     "size",
     "deadlines",
     "inbox",
@@ -241,6 +243,12 @@ class FaultyStore:
     async def tallies(self) -> list[TallyRow]:
         """See ``Store.tallies``."""
         return await self._read("tallies", self.inner.tallies)
+
+    async def tombstones(
+        self, after: tuple[int, str] = (-1, ""), limit: int = 1000
+    ) -> list[TombstoneRow]:
+        """See ``Store.tombstones``."""
+        return await self._read("tombstones", lambda: self.inner.tombstones(after, limit))
 
     async def size(self) -> int:
         """See ``Store.size``."""
