@@ -86,18 +86,9 @@ from perdure.workflow_errors import UnknownStep as UnknownStep
 from perdure.workflow_errors import WorkflowCancelled as WorkflowCancelled
 from perdure.workflow_errors import WorkflowMistake as WorkflowMistake
 
-for _error in (
-    PerdureError,
-    DefinitionError,
-    WorkflowMistake,
-    UnknownStep,
-    AskedTwice,
-    ForeignAwait,
-    StepFailed,
-    ChildFailed,
-    WorkflowCancelled,
-):
-    _error.__module__ = __name__  # where users find them, and what tracebacks say
+for _error in [*vars().values()]:
+    if isinstance(_error, type) and issubclass(_error, BaseException):
+        _error.__module__ = __name__  # where users find them, and what tracebacks say
 
 
 class DuplicateHandler(DefinitionError):

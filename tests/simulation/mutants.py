@@ -11,11 +11,16 @@ from contextlib import contextmanager
 from typing import NamedTuple
 from unittest import mock
 
+from perdure.core.retention import Retention
 from perdure.core.work import QueueState
+from perdure.runtime import purge_entries
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.holding import Aside
 from perdure.runtime.pending import Pending
+from perdure.runtime.purge_entries import Mail
+from perdure.runtime.purge_writing import PurgeWriting
+from perdure.runtime.purging import Purging
 from perdure.runtime.quarantine import Quarantine
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.settling import Settling
@@ -24,7 +29,7 @@ from perdure.runtime.telling import Telling
 from perdure.runtime.timers import Timer
 from perdure.runtime.wakeups import Wakeups
 from perdure.runtime.workers import Workers
-from perdure.store import sql_write
+from perdure.store import sql_write, write_plan
 from perdure.store.changes import Changes
 from perdure.testing import Simulation
 from perdure.testing.simulation import machine, rest
@@ -290,6 +295,36 @@ MUTANTS = {
         ),
         "quarantine",
         15,
+    ),
+    "a purge forgets which messages it knows": Planted(
+        Mutant(purge_entries, "purge_of", "processed.items(number)", "[]"), "purged", 0
+    ),
+    "who has not ended is purged": Planted(
+        Mutant(Retention, "kept_ms", "after is None or not status.is_over", "after is None"),
+        "purged",
+        0,
+    ),
+    "a journal that is half swept is left so at the start": Planted(
+        Mutant(Purging, "start", "self._tombstones_at_ms = 0", "pass"), "purged", 0
+    ),
+    "a purge under an incarnation": Planted(
+        Mutant(PurgeWriting, "write", "self._owner.passivate(key)", "True"), "purged", 0
+    ),
+    "who is being purged is loaded meanwhile": Planted(
+        Mutant(PurgeWriting, "holds", "if not self._under_way:", "if True:"), "purged", 0
+    ),
+    "a purge does not look where the journal stands": Planted(
+        Mutant(
+            write_plan,
+            "_made_of",
+            "return entry.tombstone.sequence_nr",
+            "return None",
+        ),
+        "purged",
+        0,
+    ),
+    "a purge does not wait for the jobs of its instance": Planted(
+        Mutant(Mail, "concerned", "found.add(row.instance)", "pass"), "purged", 0
     ),
 }
 """By what is wrong then."""

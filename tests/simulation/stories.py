@@ -35,6 +35,7 @@ from perdure import (
 from perdure.errors import HandlerFailed, PerdureError
 from perdure.testing import Faults, Ledger, Simulation, World, simulate
 from perdure.testing.simulation.calls import Call
+from tests.simulation.purges import PURGES
 from tests.simulation.repairs import REPAIRS
 from tests.simulation.sagas import BROKEN, FAILURES, AskFor, Begin, Count, Counting, CountState
 from tests.testing.simulation.more_stories import more_stories
@@ -406,7 +407,7 @@ def every(faults: Faults | None = None) -> dict[str, Simulation]:
         "kept": (kept_for_good, [Stubborn], SMALL),
         "discarded": (thrown_away, [Brief], SMALL),
     }
-    mine |= {name: (*repair, SMALL) for name, repair in REPAIRS.items()}
+    mine |= {name: (*repair, SMALL) for name, repair in {**REPAIRS, **PURGES}.items()}
     made = {
         name: simulate(scenario, members, settings=settings, faults=faults)
         for name, (scenario, members, settings) in mine.items()

@@ -36,7 +36,7 @@ FIRST_PAGE = 16
 async def purge_of(
     services: Services, loaded: LoadedInstance, head: HeadRow, until_ms: int
 ) -> Purge | None:
-    """The entry that purges an instance; None if its rows do not say that it has ended."""
+    """The entry that purges an instance; None if its rows do not say that it has ended so."""
     if loaded.corrupt is not None:
         return None
     try:
@@ -45,7 +45,7 @@ async def purge_of(
         logger.warning("%s is kept, since its rows cannot be read: %s", loaded.instance, error)
         return None
     status, number, processed = found
-    if status != head.status.value or not head.status.is_over:
+    if status != head.status.value:
         return None
     body = services.journal.encode_tombstone(
         head.status.value, head.started_at_ms, head.updated_at_ms, processed.items(number)
