@@ -13,7 +13,7 @@ from unittest import mock
 
 from perdure.core.retention import Retention
 from perdure.core.work import QueueState
-from perdure.runtime import purge_entries
+from perdure.runtime import purge_pieces
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.holding import Aside
@@ -297,7 +297,7 @@ MUTANTS = {
         15,
     ),
     "a purge forgets which messages it knows": Planted(
-        Mutant(purge_entries, "purge_of", "processed.items(number)", "[]"), "purged", 0
+        Mutant(purge_pieces, "purge_of", "processed.items(number)", "[]"), "purged", 0
     ),
     "who has not ended is purged": Planted(
         Mutant(Retention, "kept_ms", "after is None or not status.is_over", "after is None"),
@@ -313,14 +313,14 @@ MUTANTS = {
     "who is being purged is loaded meanwhile": Planted(
         Mutant(PurgeWriting, "holds", "if not self._under_way:", "if True:"), "purged", 0
     ),
-    "a purge does not look where the journal stands": Planted(
+    "a tombstone ends wherever the journal stands": Planted(
         Mutant(
             write_plan,
             "_made_of",
-            "return entry.tombstone.sequence_nr",
-            "return None",
+            "case TombstoneRow(is_over=True):",
+            "case TombstoneRow(sequence_nr=-1):",
         ),
-        "purged",
+        "forgotten",
         0,
     ),
     "a purge does not wait for the jobs of its instance": Planted(

@@ -22,8 +22,8 @@ __all__ = ["Place", "places"]
 LEFT_S = 1.0
 """Those that had to be kept are looked at again after so long, then after twice that, …"""
 
-HOURLY_FROM = 8
-"""… from this look on every hour."""
+SELDOM_S, SELDOM_FROM = 600.0, 8
+"""… and from this look on only so often."""
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Place:
         self.looks = self.looks + 1 if self.are_left else 0
         moments = [coming_ms, self.heard_ms]
         if self.are_left:
-            pause_s = growing_s(LEFT_S, self.looks) if self.looks < HOURLY_FROM else 3600.0
+            pause_s = growing_s(LEFT_S, self.looks) if self.looks < SELDOM_FROM else SELDOM_S
             moments.append(now_ms + int(pause_s * 1000))
         self.after, self.are_left = None, False
         self.due_at_ms = min((one for one in moments if one is not None), default=None)

@@ -31,6 +31,7 @@ from perdure.testing.sample_rows import (
 from perdure.testing.store_contract_frame import StoreSource, all_or_none, refusal, with_store
 from perdure.testing.store_contract_heads import HeadContract
 from perdure.testing.store_contract_jobs import JobContract
+from perdure.testing.store_contract_purges import PurgeContract
 from perdure.testing.store_contract_quarantines import QuarantineContract
 from perdure.testing.store_contract_reads import ReadContract
 from perdure.testing.store_contract_settlements import SettlementContract
@@ -39,7 +40,12 @@ __all__ = ["StoreContract"]
 
 
 class StoreContract(
-    SettlementContract, JobContract, QuarantineContract, ReadContract, HeadContract
+    SettlementContract,
+    JobContract,
+    QuarantineContract,
+    ReadContract,
+    HeadContract,
+    PurgeContract,
 ):
     """Every store must pass these; ``make_store`` is the only thing to supply."""
 
