@@ -20,6 +20,7 @@ from benchmarks import (
     hot,
     latency,
     ordered,
+    purging,
     rehydrate,
     residents,
     throughput,
@@ -60,6 +61,9 @@ BENCHMARKS: dict[str, Callable[[Bench, bool, float], Result]] = {
         bench, ordered.QUICK if quick else ordered.Sizes()
     ),
     "grown": lambda bench, quick, _: grown.run(bench, grown.QUICK if quick else grown.Sizes()),
+    "purging": lambda bench, quick, _: purging.run(
+        bench, purging.QUICK if quick else purging.Sizes()
+    ),
 }
 
 

@@ -29,7 +29,7 @@ from perdure.runtime.telling import Telling
 from perdure.runtime.timers import Timer
 from perdure.runtime.wakeups import Wakeups
 from perdure.runtime.workers import Workers
-from perdure.store import sql_write, write_plan
+from perdure.store import sql_write
 from perdure.store.changes import Changes
 from perdure.testing import Simulation
 from perdure.testing.simulation import machine, rest
@@ -309,19 +309,6 @@ MUTANTS = {
     ),
     "a purge under an incarnation": Planted(
         Mutant(PurgeWriting, "write", "self._owner.passivate(key)", "True"), "purged", 0
-    ),
-    "who is being purged is loaded meanwhile": Planted(
-        Mutant(PurgeWriting, "holds", "if not self._under_way:", "if True:"), "purged", 0
-    ),
-    "a tombstone ends wherever the journal stands": Planted(
-        Mutant(
-            write_plan,
-            "_made_of",
-            "case TombstoneRow(is_over=True):",
-            "case TombstoneRow(sequence_nr=-1):",
-        ),
-        "forgotten",
-        0,
     ),
     "a purge does not wait for the jobs of its instance": Planted(
         Mutant(Mail, "concerned", "found.add(row.instance)", "pass"), "purged", 0

@@ -22,7 +22,7 @@ from perdure.store.protocol import LoadedInstance
 
 __all__ = ["Pieces"]
 
-PIECE = 25
+PIECE = 50
 """So many instances are purged in one go at most …"""
 
 PIECE_ROWS = 250

@@ -27,8 +27,8 @@ from perdure.runtime.supervised import Background, insist
 
 __all__ = ["Purging"]
 
-REST = 3.0
-BUSY_REST = 9.0
+REST = 2.0
+BUSY_REST = 5.0
 """After a piece, a rest of so many times as long as it took: idle, or while others are written."""
 
 REST_MIN_S = 0.005
