@@ -30,6 +30,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from perdure.core.correlation import Continue, Ignore, Start, Stop, VerdictKind, Verdicts
 from perdure.core.family import Cancel, ChildEnded
 from perdure.core.indexed import indexed_fields
+from perdure.core.retention import KEEP, Retention, checked_retention
 from perdure.core.retry import RetryPolicy
 from perdure.core.saga import Definition, Handling, MissingPolicy, Park, is_immutable
 from perdure.core.supervision import Supervision
@@ -97,7 +98,8 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
     does not exist), ``retry`` (a retry policy: a message whose turn raised, whatever it raised but
     ``NonRetryable``, is tried again later; None: not), ``lets_pass`` (True: others go on meanwhile;
     else they wait, so that order is kept. Deadlines never wait for others), ``supervision`` (what
-    becomes of a message whose turn has failed for good, and of its instance; ``Supervision``).
+    becomes of a message whose turn has failed for good, and of its instance; ``Supervision``),
+    ``retention`` (how long an instance is kept after its end; ``Retention``).
 
     One object of the class serves all instances; keep nothing on ``self``.
     Raises ``DefinitionError`` when the class is declared wrongly.
@@ -110,6 +112,7 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
     retry: ClassVar[RetryPolicy | None] = None
     lets_pass: ClassVar[bool] = False
     supervision: ClassVar[Supervision] = Supervision.resume()
+    retention: ClassVar[Retention] = KEEP
     declarations: ClassVar[Declarations]
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -267,6 +270,7 @@ def define(saga: type[ProcessManager[Any]]) -> Definition:
         copies_state=not is_immutable(state_class),
         indexed=indexed_fields(saga.name, state_class),
         takes=None if _deadlines(saga) is None else partial(tables.taken, interests),
+        retention=checked_retention(saga.name, saga.retention),
     )
 
 

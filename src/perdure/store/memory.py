@@ -27,6 +27,7 @@ from perdure.core.commit import (
     QueueRow,
     SnapshotRow,
     Status,
+    TombstoneRow,
 )
 from perdure.core.head_query import HeadQuery
 from perdure.core.tally import TallyRow
@@ -72,6 +73,7 @@ class MemoryStore(MemoryLooks):
         self._dead_letters: dict[int, DeadLetterRow] = {}
         self._queues: dict[str, QueueRow] = {}
         self._quarantines: dict[str, QuarantineRow] = {}
+        self._tombstones: dict[str, TombstoneRow] = {}
         self._messages_arrived = count(1)
         self._letters_arrived = count(1)
 
@@ -113,6 +115,7 @@ class MemoryStore(MemoryLooks):
             {row.position for row in self._jobs.at(asked.jobs)},
             {position for position in asked.letters if position in self._dead_letters},
             {given: given_ids[given] for given in asked.given_ids if given in given_ids},
+            {instance for instance in asked.purged if instance in self._tombstones},
         )
 
     def _stands_at(self, instance: str) -> int:
@@ -131,6 +134,8 @@ class MemoryStore(MemoryLooks):
                 self._deadlines[deadline_key] = copy(deadline)
         self._heads.apply(changes)
         self._apply_waiting(changes)
+        for tombstone in changes.tombstones.values():
+            self._bury(tombstone, tombstone.is_over or tombstone.instance in changes.purged)
         for snapshot in changes.snapshots.values():
             self._keep_snapshot(snapshot)
         for name, queue in changes.queues.items():
@@ -152,6 +157,18 @@ class MemoryStore(MemoryLooks):
             position = next(self._letters_arrived)
             kept = replace(letter, consumes_inbox=False, position=position)
             self._dead_letters[position] = kept
+
+    def _bury(self, row: TombstoneRow, is_forgotten: bool) -> None:
+        instance = row.instance
+        left = [t for t in self._journal.pop(instance, ()) if t.sequence_nr > row.swept_nr]
+        if left:
+            self._journal[instance] = left
+        if is_forgotten:
+            self._snapshots.pop(instance, None)
+        if row.is_over:
+            self._tombstones.pop(instance, None)
+        else:
+            self._tombstones[instance] = copy(row)
 
     def _put_waiting(self, row: InboxRow) -> None:
         key = (row.instance, row.message_id)
@@ -221,6 +238,15 @@ class MemoryStore(MemoryLooks):
         """How many instances there are and were; see ``Store.tallies``."""
         self._check_open()
         return self._heads.tallies()
+
+    async def tombstones(
+        self, after: tuple[int, str] = (-1, ""), limit: int = 1000
+    ) -> list[TombstoneRow]:
+        """Tombstones in order of their moment; see ``Store.tombstones``."""
+        self._check_open()
+        found = sorted((row.due_at_ms, row.instance) for row in self._tombstones.values())
+        page = [place for place in found if place > after][:limit]
+        return [copy(self._tombstones[instance]) for _, instance in page]
 
     async def size(self) -> int:
         """The bytes of all bodies; see ``Store.size``."""
