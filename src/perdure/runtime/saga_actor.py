@@ -335,8 +335,9 @@ class SagaActor(Actor):
         deliveries: list[Delivery] = []
         for pending in self.in_flight or ():
             deliveries += pending.deliveries
-            if pending.delivery.span is not None:
-                pending.delivery.lose_span()
+        for delivery in deliveries:  # those in flight: an attempt of theirs is over
+            if delivery.span is not None:
+                delivery.lose_span()
         for envelope in self.end():
             assert isinstance(envelope, Delivery)
             deliveries.append(envelope)

@@ -51,8 +51,8 @@ __all__ = ["FaultyStore", "Read"]
 Read: TypeAlias = Literal[
     "load", "journal", "snapshots", "heads", "find", "count", "tallies", "tombstones", "size",
     "deadlines", "inbox", "inbox_due", "outbox", "jobs_ready", "jobs_due", "jobs_at", "jobs_after",
-    "queues", "queue_depths", "queue_figures", "backlog", "quarantines", "inbox_sizes", "dead_letters",
-    "rows_of",
+    "queues", "queue_depths", "queue_figures", "backlog", "quarantines", "inbox_sizes",
+    "dead_letters", "rows_of",
 ]  # fmt: skip
 """A reading operation of a store."""
 
