@@ -307,9 +307,7 @@ class SagaActor(Actor):
         elif after.status is Status.FAILED:
             logger.info("%s has failed: %s", self.key, after.detail)
         self.supervisor.endings.heard(self.key, after.status)
-        if after.status.is_over:
-            name = self.definition.name
-            self.supervisor.purging.ended(name, after.status, after.updated_at_ms)
+        self.supervisor.purging.ended(self.definition.name, after)
 
     def _snapshot(self, instance: Instance) -> None:
         services = self.supervisor.services

@@ -226,8 +226,8 @@ class Supervisor(Actor):
             self.wakeups.rearm(actor.head, inbox)
         elif actor.head.deadlines:
             self.wakeups.arm(actor.head)
-        if actor.head.status.is_over and not actor.head.is_purged:
-            self.purging.ended(actor.definition.name, actor.head.status, actor.head.updated_at_ms)
+        if not actor.head.is_purged:
+            self.purging.ended(actor.definition.name, actor.head)
         if is_lifted:
             actor.write(Lifting(actor))
 

@@ -47,28 +47,10 @@ from perdure.testing.gates import Fault, Gate
 __all__ = ["FaultyStore", "Read"]
 
 Read: TypeAlias = Literal[
-    "load",
-    "journal",
-    "heads",
-    "find",
-    "count",
-    "tallies",
-    "tombstones",
-    "size",
-    "deadlines",
-    "inbox",
-    "inbox_due",
-    "outbox",
-    "jobs_ready",
-    "jobs_due",
-    "jobs_at",
-    "jobs_after",
-    "queues",
-    "queue_depths",
-    "quarantines",
-    "inbox_sizes",
-    "dead_letters",
-]
+    "load", "journal", "heads", "find", "count", "tallies", "tombstones", "size",
+    "deadlines", "inbox", "inbox_due", "outbox", "jobs_ready", "jobs_due", "jobs_at",
+    "jobs_after", "queues", "queue_depths", "quarantines", "inbox_sizes", "dead_letters",
+]  # fmt: skip
 """A reading operation of a store."""
 
 Result = TypeVar("Result")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from perdure.core.commit import Purge, Reindexed, Status, TombstoneRow
+from perdure.core.commit import Entry, Purge, Reindexed, Status, TombstoneRow
 from perdure.core.head_query import HeadQuery, Order
 from perdure.core.tally import TallyRow
 from perdure.errors import Gone, SequenceConflict
@@ -112,7 +112,8 @@ class PurgeContract(ContractFrame):
     async def test_who_was_purged_gets_no_head_again(self, store: Store, epoch: int) -> None:
         await lived(store, epoch)
         again = Reindexed(_ENDED, 5)
-        for group in ([purge(), again], [again]):
+        groups: list[list[Entry]] = [[purge(), again], [again]]
+        for group in groups:
             answers = await store.write(group)
             assert isinstance(answers[-1], Gone)
         assert len(await store.heads()) == 1
