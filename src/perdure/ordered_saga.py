@@ -69,8 +69,7 @@ class OrderedSaga:
     ``by``; published, it starts one of each saga that begins with its class. A step returns the
     fields of it that it gives a value, as a mapping, or None; later steps and compensations see
     them. ``timeout``: an instance that has not come past its pivot (or its end) after so long is
-    compensated, when the steps at work have ended. ``retention``: how long instances are kept
-    after their end.
+    compensated, when the steps at work have ended. ``retention``: see ``Retention``.
 
     Raises ``DefinitionError``.
     """
@@ -84,10 +83,7 @@ class OrderedSaga:
         timeout: timedelta | None = None,
         retention: Retention | None = None,
     ) -> None:
-        self._name = name
-        self._data = data
-        self._by = by
-        self._timeout = timeout
+        self._name, self._data, self._by, self._timeout = name, data, by, timeout
         self._declared: list[_Declared] = []
         check_data(name, data, by, timeout)
         self._retention = checked_retention(name, retention)

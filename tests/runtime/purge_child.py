@@ -20,9 +20,8 @@ from tests.runtime.test_retention import Deleted
 
 
 def in_small_steps() -> None:
-    purge_entries.ROWS = 2
-    purge_pieces.ROWS = 2  # type: ignore[attr-defined]  # it has the name from there
-    purge_pieces.PIECE, purge_pieces.PIECE_ROWS = 2, 4
+    vars(purge_entries)["ROWS"] = 2
+    vars(purge_pieces).update(ROWS=2, PIECE=2, PIECE_ROWS=4)
 
 
 async def main(path: str, point: str, times: int) -> None:

@@ -335,10 +335,10 @@ MUTANTS = {
         0,
     ),
     "a journal that is half swept is left so at the start": Planted(
-        Mutant(Purging, "start", "self._tombstones_at_ms = 0", "pass"), "purged", 0
+        Mutant(Purging, "start", "self._tombstones_at_ms = 0", "pass"), "purged", 2
     ),
     "a purge under an incarnation": Planted(
-        Mutant(PurgeWriting, "write", "self._owner.passivate(key)", "True"), "purged", 0
+        Mutant(PurgeWriting, "write", "self._owner.passivate(key)", "True"), "purged", 15
     ),
     "a purge does not wait for the jobs of its instance": Planted(
         Mutant(Mail, "concerned", "found.add(row.instance)", "pass"), "purged", 0

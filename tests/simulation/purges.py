@@ -33,7 +33,7 @@ from tests.simulation.sagas import AskFor, Begin, Count
 
 __all__ = ["PURGES"]
 
-KEPT, KNOWN = timedelta(seconds=20), timedelta(hours=1)
+KEPT, KNOWN = timedelta(seconds=20), timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def nobody_is_revived(world: World) -> None:
 def purged_in_their_time(world: World) -> None:
     live_and_end(world)
     come_around(world, "SELECT max(updated_at_ms) FROM instances WHERE status = 'completed'", KEPT)
-    world.advance(minutes=3)
+    world.advance(minutes=30)
     assert all(is_purged(world, id_) for id_ in IDS), [world.instance(Passing, id_) for id_ in IDS]
     nobody_is_revived(world)
     world.advance(minutes=1)
@@ -167,10 +167,10 @@ async def kept(runtime: Runtime) -> list[str]:
 @in_steps
 def forgotten_in_their_time(world: World) -> None:
     live_and_end(world)
-    world.advance(minutes=3)
+    world.advance(minutes=30)
     nobody_is_revived(world)
     come_around(world, "SELECT min(until_ms) FROM tombstones", timedelta(0))
-    world.advance(hours=3)
+    world.advance(hours=12)
     assert world.ask(kept) == ["p-0"]
     assert [world.instance(Passing, id_) for id_ in IDS] == [None] * len(IDS)
     assert world.tables.all("SELECT * FROM tombstones") == []

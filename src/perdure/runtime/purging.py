@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from perdure.core.commit import Status
+from perdure.core.instance import Instance
 from perdure.core.saga import Definition
 from perdure.runtime.clock import Wake
 from perdure.runtime.purge_entries import Mail
@@ -83,10 +83,10 @@ class Purging:
         """Wait until it is so."""
         await self._working.ended()
 
-    def ended(self, saga: str, status: Status, at_ms: int) -> None:
-        """An instance has ended, durably; or was found to have."""
-        place = self._places.get((saga, status))
-        if place is not None and place.heard(at_ms):
+    def ended(self, saga: str, instance: Instance) -> None:
+        """An instance may have ended, durably; or was found to have."""
+        place = self._places.get((saga, instance.status))
+        if place is not None and place.heard(instance.updated_at_ms):
             self._arm()
 
     def _arm(self) -> None:

@@ -320,9 +320,7 @@ class SagaActor(Actor):
     def _status_changed(self, after: Instance) -> None:
         log_standing(after)
         self.supervisor.endings.heard(self.key, after.status)
-        if after.status.is_over:
-            name = self.definition.name
-            self.supervisor.purging.ended(name, after.status, after.updated_at_ms)
+        self.supervisor.purging.ended(self.definition.name, after)
 
     def on_lost(self, error: PerdureError) -> None:
         """An entry was not written, or nobody knows: this incarnation ends here."""

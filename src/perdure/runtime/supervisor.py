@@ -230,8 +230,8 @@ class Supervisor(Actor):
         elif actor.head.deadlines:
             self.wakeups.arm(actor.head)
         self.announcing.rehydrated(actor)
-        if actor.head.status.is_over and not actor.head.is_purged:
-            self.purging.ended(actor.definition.name, actor.head.status, actor.head.updated_at_ms)
+        if not actor.head.is_purged:
+            self.purging.ended(actor.definition.name, actor.head)
         if is_lifted:
             actor.write(Lifting(actor))
 

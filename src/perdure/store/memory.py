@@ -37,6 +37,7 @@ from perdure.store.changes import Changes, Present
 from perdure.store.memory_heads import Heads
 from perdure.store.memory_jobs import Jobs
 from perdure.store.memory_looks import MemoryLooks
+from perdure.store.memory_tombstones import Tombstones
 from perdure.store.protocol import LoadedInstance
 from perdure.store.write_plan import asked_of, first_numbers, net_changes, refusals
 
@@ -73,7 +74,7 @@ class MemoryStore(MemoryLooks):
         self._dead_letters: dict[int, DeadLetterRow] = {}
         self._queues: dict[str, QueueRow] = {}
         self._quarantines: dict[str, QuarantineRow] = {}
-        self._tombstones: dict[str, TombstoneRow] = {}
+        self._tombstones = Tombstones()
         self._messages_arrived = count(1)
         self._letters_arrived = count(1)
 
@@ -134,8 +135,7 @@ class MemoryStore(MemoryLooks):
                 self._deadlines[deadline_key] = copy(deadline)
         self._heads.apply(changes)
         self._apply_waiting(changes)
-        for tombstone in changes.tombstones.values():
-            self._bury(tombstone, tombstone.is_over or tombstone.instance in changes.purged)
+        self._tombstones.apply(changes, self._journal, self._snapshots)
         for snapshot in changes.snapshots.values():
             self._keep_snapshot(snapshot)
         for name, queue in changes.queues.items():
@@ -157,18 +157,6 @@ class MemoryStore(MemoryLooks):
             position = next(self._letters_arrived)
             kept = replace(letter, consumes_inbox=False, position=position)
             self._dead_letters[position] = kept
-
-    def _bury(self, row: TombstoneRow, is_forgotten: bool) -> None:
-        instance = row.instance
-        left = [t for t in self._journal.pop(instance, ()) if t.sequence_nr > row.swept_nr]
-        if left:
-            self._journal[instance] = left
-        if is_forgotten:
-            self._snapshots.pop(instance, None)
-        if row.is_over:
-            self._tombstones.pop(instance, None)
-        else:
-            self._tombstones[instance] = copy(row)
 
     def _put_waiting(self, row: InboxRow) -> None:
         key = (row.instance, row.message_id)
@@ -244,9 +232,7 @@ class MemoryStore(MemoryLooks):
     ) -> list[TombstoneRow]:
         """Tombstones in order of their moment; see ``Store.tombstones``."""
         self._check_open()
-        found = sorted((row.due_at_ms, row.instance) for row in self._tombstones.values())
-        page = [place for place in found if place > after][:limit]
-        return [copy(self._tombstones[instance]) for _, instance in page]
+        return self._tombstones.page(after, limit)
 
     async def size(self) -> int:
         """The bytes of all bodies; see ``Store.size``."""
