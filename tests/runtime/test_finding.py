@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -374,6 +376,10 @@ async def test_instances_are_counted_by_saga_and_over_restarts(store, clock):
 # -- asking wrongly
 
 
+def cursor(*place: Any) -> str:
+    return urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown status": ({"status": "asleep"}, "running, stuck"),
     "no status": ({"status": []}, "running, stuck"),
@@ -404,6 +410,20 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a cursor of nobody's": ({"after": "abc"}, "same question"),
     "a cursor of another order": (
         {"after": "WyJpZCIsIiIsIngveSJd", "order_by": "started"},
+        "same question",
+    ),
+    "a cursor of another saga": ({"after": cursor("id", "", "other/o-1")}, "same question"),
+    "a cursor that is no text": ({"after": cursor("id", "", "buying/\ud800")}, "same question"),
+    "a field that is no text": (
+        {"after": cursor("field customer", "s\ud800", "buying/o-1"), "order_by": "customer"},
+        "same question",
+    ),
+    "a cursor of no moment": (
+        {"after": cursor("started", 10**30, "buying/o-1"), "order_by": "started"},
+        "same question",
+    ),
+    "a cursor without end": (
+        {"after": urlsafe_b64encode(b"[" * 100_000).decode()},
         "same question",
     ),
 }

@@ -249,6 +249,25 @@ def test_a_head_of_version_3_learns_when_its_last_turn_was(tmp_path):
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("damaged", [b"Or\xffder", b"Or\x80der", b"\xff", b"", b"\x00"])
+def test_a_saga_whose_name_is_damaged_stops_no_upgrade(tmp_path, damaged):
+    connection = as_version_3(tmp_path / "store.db")
+    for row in [head("Order/1"), head("Order/2"), head("Trip/1")]:
+        put_old_head(connection, row)
+    change = "UPDATE instances SET saga = CAST(? AS TEXT) WHERE instance = 'Order/2'"
+    connection.execute(change, [damaged])
+    connection.close()
+
+    async def scenario() -> None:
+        store = file_store(tmp_path)
+        await asyncio.wait_for(store.open(), 10)
+        kept = {tally.saga: tally.kept for tally in await store.tallies()}
+        assert (kept["Order"], kept["Trip"]) == (1, 1)
+        await store.close()
+
+    asyncio.run(scenario())
+
+
 def layout(path, new=False):
     """The tables with their columns, and the indexes."""
     connection = database(path)[0] if new else sqlite3.connect(path)

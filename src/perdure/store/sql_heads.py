@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import case, delete, func, select
+from sqlalchemy import Text, case, cast, delete, func, select
 
 from perdure.core.commit import HeadRow, LookupRow, Status
 from perdure.core.tally import TallyRow, count_head
@@ -33,7 +34,7 @@ from perdure.store.write_statements import (
     REMOVE_HEADS,
 )
 
-__all__ = ["put_heads", "read_tally"]
+__all__ = ["put_heads", "read_sagas", "read_tally"]
 
 logger = logging.getLogger("perdure.store")
 
@@ -56,6 +57,12 @@ _COUNT = compiled(
     )
     .where(instances.c.saga == PARAMETER)
     .group_by(instances.c.status)
+)
+_NEXT_SAGA = compiled(
+    select(instances.c.saga)
+    .where(instances.c.saga > cast(PARAMETER, Text))
+    .order_by(instances.c.saga)
+    .limit(1)
 )
 _FORGET_LOOKUPS = compiled(
     delete(lookups).where(lookups.c.saga == PARAMETER, lookups.c.instance == PARAMETER)
@@ -131,6 +138,24 @@ def read_tally(connection: sqlite3.Connection, saga: str) -> TallyRow:
                 tally.failed = tally.kept_failed = count
     tally.started = tally.kept
     return tally
+
+
+def read_sagas(connection: sqlite3.Connection) -> list[str]:
+    """The sagas that there are heads of, by name: one step in the index each."""
+    connection.text_factory = bytes  # a damaged one may be no text
+    names: list[str] = []
+    last = b""
+    try:
+        while found := connection.execute(_NEXT_SAGA, [last]).fetchall():
+            [(name,)] = found
+            if name == last:
+                break
+            last = name
+            with suppress(UnicodeDecodeError):
+                names.append(name.decode())
+    finally:
+        connection.text_factory = str
+    return names
 
 
 def _mended(tally: TallyRow, counted: TallyRow, again: int) -> TallyRow:
