@@ -74,8 +74,7 @@ class Supervisor(Actor):
         self.residency = Residency(services, self.passivate)
         self._rehydration = Rehydration(services, self)
         self._on_stopped = on_stopped
-        self._is_closed = False
-        self.is_draining = False
+        self._is_closed = self.is_draining = False
         self._losses: dict[str, int] = {}  # incarnations lost since something was written
         self._unsettled: set[str] = set()  # a commit's outcome is unknown: not read back yet
         self._freezing = Freezing(services.settings.freeze_residents)

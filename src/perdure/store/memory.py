@@ -237,13 +237,9 @@ class MemoryStore(MemoryLooks):
     async def size(self) -> int:
         """The bytes of all bodies; see ``Store.size``."""
         self._check_open()
-        kept: list[Iterable[_HasBody]] = [
-            *self._journal.values(),
-            *(snapshots.values() for snapshots in self._snapshots.values()),
-            self._inbox.values(),
-            self._jobs.of(None),
-            self._dead_letters.values(),
-        ]
+        kept: list[Iterable[_HasBody]] = [*self._journal.values(), self._jobs.of(None)]
+        kept += [snapshots.values() for snapshots in self._snapshots.values()]
+        kept += [self._inbox.values(), self._dead_letters.values()]
         return sum(len(row.body) for rows in kept for row in rows)
 
     async def deadlines(
