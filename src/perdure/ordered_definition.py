@@ -63,6 +63,10 @@ def _unmarked(data: type) -> bool:
     return type_info_of(data) is None
 
 
+_RESULTS = (step_events.StepCompleted, step_events.StepCompensated)
+_CONTINUE = (VerdictKind.CONTINUE, False)
+
+
 def definition_of(
     plan: Plan, by: By, timeout: timedelta | None, retention: Retention = KEEP
 ) -> Definition:
@@ -90,7 +94,7 @@ def definition_of(
     return Definition(
         name=plan.saga,
         state_type=_state_type(),
-        interests=(data, step_events.StepCompleted, step_events.StepCompensated),
+        interests=(data, *_RESULTS),
         initial_state=OrderedState,
         correlate=correlate,
         choose=choose,
@@ -99,11 +103,7 @@ def definition_of(
         timeout=timeout,
         types=(data, CommandFailed, Cancel, *_TYPES),
         folds=frozenset({data, *ordered.FOLDED}),
-        kinds={
-            data: (VerdictKind.START, False),
-            step_events.StepCompleted: (VerdictKind.CONTINUE, False),
-            step_events.StepCompensated: (VerdictKind.CONTINUE, False),
-        },
+        kinds={data: (VerdictKind.START, False), **dict.fromkeys(_RESULTS, _CONTINUE)},
         is_pure=True,
         salvage=salvage,
         repairs=CourseRepairs(plan, *results_of(by)),
