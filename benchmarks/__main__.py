@@ -22,6 +22,7 @@ from benchmarks import (
     latency,
     observed,
     ordered,
+    purging,
     rehydrate,
     residents,
     throughput,
@@ -68,6 +69,9 @@ BENCHMARKS: dict[str, Callable[[Bench, bool, float], Result]] = {
     "find": lambda bench, quick, _: find.run(bench, find.QUICK if quick else find.Sizes()),
     "traced": lambda bench, quick, _: traced.run(bench, traced.QUICK if quick else traced.Sizes()),
     "grown": lambda bench, quick, _: grown.run(bench, grown.QUICK if quick else grown.Sizes()),
+    "purging": lambda bench, quick, _: purging.run(
+        bench, purging.QUICK if quick else purging.Sizes()
+    ),
 }
 
 

@@ -18,6 +18,7 @@ from perdure.core.family import Cancel
 from perdure.core.indexed import indexed_fields
 from perdure.core.ordered import OrderedState
 from perdure.core.plan import Plan
+from perdure.core.retention import KEEP, Retention
 from perdure.core.saga import Definition, Handling
 from perdure.correlating import By, key_of
 from perdure.effects import Effect
@@ -62,7 +63,9 @@ def _unmarked(data: type) -> bool:
     return type_info_of(data) is None
 
 
-def definition_of(plan: Plan, by: By, timeout: timedelta | None) -> Definition:
+def definition_of(
+    plan: Plan, by: By, timeout: timedelta | None, retention: Retention = KEEP
+) -> Definition:
     """The kernel's view of a plan."""
     data = plan.data
     key = key_of(data, by)
@@ -105,6 +108,7 @@ def definition_of(plan: Plan, by: By, timeout: timedelta | None) -> Definition:
         salvage=salvage,
         repairs=CourseRepairs(plan, *results_of(by)),
         indexed=indexed_fields(plan.saga, data, _getter),
+        retention=retention,
     )
 
 

@@ -320,6 +320,7 @@ class SagaActor(Actor):
     def _status_changed(self, after: Instance) -> None:
         log_standing(after)
         self.supervisor.endings.heard(self.key, after.status)
+        self.supervisor.purging.ended(self.definition.name, after)
 
     def on_lost(self, error: PerdureError) -> None:
         """An entry was not written, or nobody knows: this incarnation ends here."""
@@ -332,8 +333,9 @@ class SagaActor(Actor):
         deliveries: list[Delivery] = []
         for pending in self.in_flight or ():
             deliveries += pending.deliveries
-            if pending.delivery.span is not None:
-                pending.delivery.lose_span()
+        for delivery in deliveries:  # those in flight: an attempt of theirs is over
+            if delivery.span is not None:
+                delivery.lose_span()
         for envelope in self.end():
             assert isinstance(envelope, Delivery)
             deliveries.append(envelope)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import Any
@@ -26,7 +26,13 @@ from perdure.store.read_statements import HEADS_AT, TALLIES_AT
 from perdure.store.schema import instances, lookups
 from perdure.store.sql_read import read_stored
 from perdure.store.statements import PARAMETER, ManyRows, compiled
-from perdure.store.write_statements import CLEAR_LOOKUPS, PUT_HEADS, PUT_LOOKUPS, PUT_TALLIES
+from perdure.store.write_statements import (
+    CLEAR_LOOKUPS,
+    PUT_HEADS,
+    PUT_LOOKUPS,
+    PUT_TALLIES,
+    REMOVE_HEADS,
+)
 
 __all__ = ["put_heads", "read_sagas", "read_tally"]
 
@@ -66,24 +72,31 @@ _FORGET_LOOKUPS = compiled(
 def put_heads(connection: sqlite3.Connection, changes: Changes) -> None:
     """Write the heads of the changes, and with them tallies and lookups."""
     heads = changes.heads
-    before = _before(connection, heads)
-    lost = [key for key in heads if key not in before and key not in changes.begun]
-    names = dict.fromkeys([*(head.saga for head in heads.values()), *changes.indexed])
-    tallies = _tallies(connection, names)
-    for instance, head in heads.items():
-        count_head(tallies[head.saga], before.get(instance), head)
+    before = _before(connection, [*heads, *changes.purged])
+    sagas = {instance: _saga_of(instance, heads.get(instance)) for instance in changes.purged}
+    sagas |= {instance: head.saga for instance, head in heads.items()}
+    lost = [key for key in sagas if key not in before and key not in changes.begun]
+    tallies = _tallies(connection, dict.fromkeys([*sagas.values(), *changes.indexed]))
+    for instance, saga in sagas.items():
+        count_head(tallies[saga], before.get(instance), heads.get(instance))
     _run(connection, PUT_HEADS, HEADS.seal(heads.values()))
-    _put_lookups(connection, changes, before, lost)
-    for saga in {heads[instance].saga for instance in lost}:  # nobody knows how they were counted
-        tallies[saga] = _mended(tallies[saga], read_tally(connection, saga), len(lost))
+    _run(connection, REMOVE_HEADS, list(changes.purged))
+    _put_lookups(connection, changes, before, [(sagas[instance], instance) for instance in lost])
+    for saga in {sagas[instance] for instance in lost}:  # nobody knows how they were counted
+        again = sum(sagas[instance] == saga and instance in heads for instance in lost)
+        tallies[saga] = _mended(tallies[saga], read_tally(connection, saga), again)
     for entry in changes.indexed.values():
         tallies[entry.saga].indexed = entry.names
     _run(connection, PUT_TALLIES, SAGAS.seal(tallies.values()))
 
 
-def _before(connection: sqlite3.Connection, wanted: Collection[str]) -> dict[str, HeadRow]:
+def _saga_of(instance: str, head: HeadRow | None) -> str:
+    return instance.partition("/")[0] if head is None else head.saga
+
+
+def _before(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, HeadRow]:
     """The heads as they are stored, but for those that are damaged."""
-    keys, found = list(wanted), {}
+    found: dict[str, HeadRow] = {}
     for start in range(0, len(keys), ASKED_MAX):
         asked = keys[start : start + ASKED_MAX]
         values = [value for number, key in enumerate(asked) for value in (key, number)]
@@ -145,12 +158,12 @@ def read_sagas(connection: sqlite3.Connection) -> list[str]:
     return names
 
 
-def _mended(tally: TallyRow, counted: TallyRow, lost: int) -> TallyRow:
+def _mended(tally: TallyRow, counted: TallyRow, again: int) -> TallyRow:
     """What there is now, as it was counted; what there was, as far as it is known.
 
-    The heads in place of lost ones were counted in as if there had been none before them.
+    ``again`` heads in place of lost ones were counted in as if there had been none before them.
     """
-    counted.started = max(tally.started - lost, counted.started)
+    counted.started = max(tally.started - again, counted.started)
     counted.completed = max(tally.completed, counted.completed)
     counted.failed = max(tally.failed, counted.failed)
     counted.duration_ms = max(tally.duration_ms, counted.duration_ms)
@@ -162,10 +175,13 @@ def _put_lookups(
     connection: sqlite3.Connection,
     changes: Changes,
     before: dict[str, HeadRow],
-    lost: Iterable[str],
+    lost: Iterable[tuple[str, str]],
 ) -> None:
     gone: list[LookupRow] = []
     new: list[LookupRow] = []
+    for instance in changes.purged:
+        if (last := before.get(instance)) is not None:
+            gone += _lookups(last, last.fields)
     for instance, head in changes.heads.items():
         was = before.get(instance)
         if was is None and not head.fields:
@@ -176,8 +192,8 @@ def _put_lookups(
         gone += _lookups(head, [field for field in old if field not in head.fields])
         is_new = was is None or instance in changes.reindexed
         new += _lookups(head, [f for f in head.fields if is_new or f not in old])
-    for instance in lost:
-        connection.execute(_FORGET_LOOKUPS, [changes.heads[instance].saga, instance])
+    for saga_and_instance in lost:
+        connection.execute(_FORGET_LOOKUPS, saga_and_instance)
     _run(connection, CLEAR_LOOKUPS, list(chain.from_iterable(map(LOOKUPS.key_of, gone))))
     _run(connection, PUT_LOOKUPS, LOOKUPS.seal(new))
 
