@@ -385,9 +385,10 @@ async def test_turns_that_are_gone_behind_a_snapshot_were_taken_all_the_same(tmp
             with pytest.raises(errors.Gone, match="not kept"):
                 await runtime.state(ref, at=at)
         change(path, "DELETE FROM journal")
-        for at in (1, numbers[-1] - 1, START + timedelta(minutes=1)):
+        moments: list[then.At] = [1, numbers[-1] - 1, START + timedelta(minutes=1)]
+        for moment in moments:
             with pytest.raises(errors.Gone, match="not kept"):
-                await runtime.state(ref, at=at)
+                await runtime.state(ref, at=moment)
         assert await runtime.state(ref, at=START - DAY) is None
 
 
