@@ -23,7 +23,7 @@ from perdure.core.head_query import HeadQuery
 from perdure.core.tally import TallyRow
 from perdure.errors import StoreError
 from perdure.store.backlog import Backlog
-from perdure.store.protocol import InstanceRows, LoadedInstance, QueueFigures, Store
+from perdure.store.protocol import InstanceRows, LoadedInstance, Store
 
 __all__ = ["CountingStore"]
 
@@ -142,5 +142,5 @@ class CountingStore:
     async def rows_of(self, instance: str, limit: int = 1000) -> InstanceRows:
         return await self._counted.rows_of(instance, limit)
 
-    async def queue_figures(self) -> list[QueueFigures]:
-        return await self._counted.queue_figures()
+    async def retried(self) -> dict[str, int]:
+        return await self._counted.retried()

@@ -118,6 +118,21 @@ def test_those_that_are_wanted_are_found_also_page_by_page(tmp_path, monkeypatch
 
 
 @quickly
+async def test_behind_one_that_has_another_value_now_the_others_follow(tmp_path):
+    async with purchases(tmp_path) as look:
+        others = await numbers(look, Wanted("Buying", fields={"country": "7"}), "Buying/b-13")
+        assert others == [15, 18, 21, 24, 27]
+
+
+@quickly
+async def test_behind_one_that_is_not_idle_any_more_nothing_is_left_out_silently(tmp_path):
+    async with purchases(tmp_path) as look:
+        for after in ("Buying/b-29", "Buying/none"):
+            with pytest.raises(DefinitionError, match=f"{after} has changed"):
+                await numbers(look, Wanted("Buying", idle_for=timedelta(hours=20)), after)
+
+
+@quickly
 async def test_a_field_without_an_index_is_refused_with_those_that_have_one(tmp_path):
     async with purchases(tmp_path) as look:
         with pytest.raises(DefinitionError, match="no index on note; indexed are amount, country"):

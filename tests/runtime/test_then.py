@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -46,13 +47,16 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 class Seen:
     """What was seen of an instance after each of its turns, and when that turn was taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: SimulatedClock) -> None:
         self.after: dict[int, InstanceView] = {}
+        self.at: dict[int, datetime] = {}
+        self._clock = clock
 
     async def look(self, runtime: Runtime, ref: SagaRef) -> None:
         view = await runtime.state(ref)
         if view is not None:
             assert self.after.setdefault(view.sequence_nr, view) == view
+            self.at.setdefault(view.sequence_nr, self._clock.now)
 
     async def agrees(self, runtime: Runtime, ref: SagaRef) -> None:
         """Every turn that was seen is shown as it was; and every moment between."""
@@ -63,9 +67,9 @@ class Seen:
             await runtime.state(ref, at=last + 1)
 
     async def agrees_in_time(self, runtime: Runtime, ref: SagaRef, now: datetime) -> None:
-        moments = {view.updated_at for view in self.after.values()}
+        moments = set(self.at.values())
         for moment in {*moments, *(one - timedelta(milliseconds=1) for one in moments), now}:
-            until = [view for view in self.after.values() if view.updated_at <= moment]
+            until = [view for number, view in self.after.items() if self.at[number] <= moment]
             assert await runtime.state(ref, at=moment) == (until[-1] if until else None)
 
 
@@ -96,7 +100,7 @@ def message_of(kind: str, name: str, n: int) -> Any:
 
 async def live(store: Store, clock: SimulatedClock, steps: Any, every: int) -> None:
     """One second and one step after the other, with a look after each."""
-    seen, left = Seen(), list(steps)
+    seen, left = Seen(clock), list(steps)
     while True:
         limits = Settings(snapshot_every=every, residents_max=1)
         async with Runtime(store, [Alarm], limits, clock=clock) as runtime:
@@ -362,6 +366,30 @@ async def test_a_beginning_that_is_gone_is_said_to_be(tmp_path):
             view = await runtime.state(ref, at=at)
             assert view is not None
             assert view.state.items == tuple(range(2, at + 1))
+
+
+@quickly
+async def test_turns_that_are_gone_behind_a_snapshot_were_taken_all_the_same(tmp_path):
+    path = await filled(tmp_path)
+    with closing(sqlite3.connect(path)) as file:
+        numbers = sorted(number for (number,) in file.execute("SELECT sequence_nr FROM snapshots"))
+    change(path, f"DELETE FROM journal WHERE sequence_nr <= {numbers[-1]}")
+    async with ledgers(SqlStore(f"sqlite:///{path}"), SimulatedClock(START + DAY)) as runtime:
+        ref = runtime.ref(Ledger, "x")
+        for at in range(1, numbers[-1] + 1):
+            if at in numbers:
+                view = await runtime.state(ref, at=at)
+                assert view is not None
+                assert view.sequence_nr == at
+                continue
+            with pytest.raises(errors.Gone, match="not kept"):
+                await runtime.state(ref, at=at)
+        change(path, "DELETE FROM journal")
+        moments: list[then.At] = [1, numbers[-1] - 1, START + timedelta(minutes=1)]
+        for moment in moments:
+            with pytest.raises(errors.Gone, match="not kept"):
+                await runtime.state(ref, at=moment)
+        assert await runtime.state(ref, at=START - DAY) is None
 
 
 @quickly

@@ -23,12 +23,12 @@ from perdure.core.commit import (
 from perdure.core.head_query import HeadQuery, Order
 from perdure.core.tally import TallyRow
 from perdure.store import read_statements as queries
-from perdure.store.backlog import read_backlog
+from perdure.store.backlog import read_backlog, read_retried
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import InstanceRows
 from perdure.store.sql_find import read_count, read_found, read_tallies
 from perdure.store.sql_load import load_instances
-from perdure.store.sql_looks import read_figures, read_rows_of, read_snapshots
+from perdure.store.sql_looks import read_rows_of, read_snapshots
 from perdure.store.sql_open import open_schema
 from perdure.store.sql_read import (
     read_depths,
@@ -248,7 +248,7 @@ async def agree_on_jobs(connection: sqlite3.Connection, memory: MemoryStore) -> 
     assert read_backlog(connection) == await memory.backlog()
     assert read_quarantines(connection) == (await memory.quarantines(), [])
     assert read_inbox_sizes(connection, NAMES) == await memory.inbox_sizes(NAMES)
-    assert read_figures(connection) == await memory.queue_figures()
+    assert read_retried(connection) == await memory.retried()
     for name in NAMES:
         found_of, damaged = read_rows_of(connection, name, 1000)
         assert not damaged

@@ -21,7 +21,7 @@ from typing import Any
 from uuid import UUID
 
 from perdure.core.commit import HeadRow, Status
-from perdure.core.head_query import HeadQuery, Order, place_of
+from perdure.core.head_query import HeadQuery, Key, Order, place_of
 from perdure.core.index_key import index_key
 from perdure.errors import DefinitionError, EncodeError
 from perdure.store.protocol import Store
@@ -45,14 +45,17 @@ class Wanted:
 async def find_heads(
     store: Store, wanted: Wanted, now_ms: int, after: str = ""
 ) -> AsyncIterator[HeadRow]:
-    """The heads, behind an instance. Raises ``DefinitionError`` for a field without an index."""
+    """The heads, behind an instance: by id for a field, else by the moment asked for.
+
+    Raises ``DefinitionError`` for a field without an index, and for an ``after`` that has changed
+    since, so that nobody knows behind which moment to go on.
+    """
     await _check_indexed(store, wanted)
     keys = {name: keys_of(text) for name, text in wanted.fields.items()}
     started, updated = _latest(wanted.older_than, now_ms), _latest(wanted.idle_for, now_ms)
     queries = _queries(wanted, keys, started, updated)
-    last = None if not after else (await store.rows_of(after, 1)).head
-    if last is not None:
-        queries = [_behind(query, last) for query in queries]
+    if after:
+        queries = await _from(store, queries, after)
     async for head in _merged(store, queries):
         if _fits(head, wanted, keys, started, updated):
             yield head
@@ -74,11 +77,23 @@ def _queries(
     return [HeadQuery(wanted.saga, (one,), order, high=high, limit=PAGE) for one in statuses]
 
 
-def _behind(query: HeadQuery, head: HeadRow) -> HeadQuery:
-    """The same from behind this head, which may have left it meanwhile."""
-    if query.order is Order.FIELD and query.field not in dict(head.fields):
-        return query
-    return replace(query, after=place_of(head, query.order, query.field))
+async def _from(store: Store, queries: list[HeadQuery], after: str) -> list[HeadQuery]:
+    [query, *_] = queries
+    if query.order is Order.FIELD:
+        return [replace(one, after=(_value(one), after)) for one in queries]
+    head = (await store.rows_of(after, 1)).head
+    place = None if head is None else place_of(head, query.order, "")
+    if place is None or (query.high is not None and place > (query.high, after)):
+        raise DefinitionError(
+            f"{after} has changed since it was shown, or is not there",
+            remedy="begin anew, without it: what it stood behind is not known any more",
+        )
+    return [replace(one, after=place) for one in queries]
+
+
+def _value(query: HeadQuery) -> Key:
+    assert query.low is not None
+    return query.low
 
 
 async def _merged(store: Store, queries: list[HeadQuery]) -> AsyncIterator[HeadRow]:
@@ -101,7 +116,8 @@ async def _next(
 ) -> None:
     query, head = queries[number], await anext(walk, None)
     if head is not None:
-        place = place_of(head, query.order, query.field)
+        by_id = query.order is Order.FIELD  # one value each
+        place = head.instance if by_id else place_of(head, query.order, "")
         heapq.heappush(waiting, (place, number, head))
 
 
@@ -112,7 +128,7 @@ async def _walked(store: Store, query: HeadQuery) -> AsyncIterator[HeadRow]:
             yield head
         if len(heads) < query.limit:
             return
-        query = _behind(query, heads[-1])
+        query = replace(query, after=place_of(heads[-1], query.order, query.field))
 
 
 def _fits(

@@ -99,9 +99,10 @@ class StoreLook:
     async def queues(self) -> list[QueueSeen]:
         """The work queues that hold jobs, or of which it is written that they are paused."""
         paused = {row.name: row for row in await self._store.queues() if row.is_paused}
+        backlog, retried = await self._store.backlog(), await self._store.retried()
         seen = {
-            one.name: QueueSeen(one.name, one.depth, one.retrying, seeing.moment(one.oldest_ms))
-            for one in await self._store.queue_figures()
+            name: QueueSeen(name, one.jobs, retried.get(name, 0), seeing.moment(one.oldest_at_ms))
+            for name, one in backlog.queues.items()
         }
         for name, row in paused.items():
             one = seen.get(name, QueueSeen(name, 0, 0, None))

@@ -14,14 +14,14 @@ import asyncio
 from datetime import datetime
 
 from perdure.codec.wire import MISSHAPEN, misshapen
-from perdure.core.commit import JournalRow
+from perdure.core.commit import JournalRow, SnapshotRow
 from perdure.core.correlation import split_key
 from perdure.core.instance import Instance, ProcessedMessages
 from perdure.core.saga import Definition
 from perdure.errors import CodecError, CorruptRecord, DefinitionError, Gone, StoreError
 from perdure.messages import milliseconds_of
 from perdure.runtime.reading import Reading
-from perdure.runtime.rehydration import Folded, fold, quarantined
+from perdure.runtime.rehydration import Folded, fold, fold_loaded, quarantined
 
 __all__ = ["At", "checked_at", "instance_at"]
 
@@ -82,7 +82,7 @@ async def _after_turn(
     while instance.sequence_nr < number:
         limit = min(PAGE, number - instance.sequence_nr)
         turns = await reading.store.journal(key, instance.sequence_nr, limit)
-        if not instance.sequence_nr and turns and turns[0].sequence_nr > 1:
+        if turns and turns[0].sequence_nr > instance.sequence_nr + 1:
             raise _not_kept(key, turns[0].sequence_nr)
         instance = fold(reading, definition, folded._replace(instance=instance), turns)
         if len(turns) < limit:
@@ -90,13 +90,16 @@ async def _after_turn(
         await asyncio.sleep(0)
     if instance.sequence_nr == number:
         return instance
-    if not instance.sequence_nr:
-        (loaded,) = await reading.store.load([key])
-        if loaded.corrupt is not None:
-            raise loaded.corrupt  # it has been there
+    (loaded,) = await reading.store.load([key])
+    if loaded.corrupt is not None:
+        raise loaded.corrupt  # it has been there
+    stands = (await fold_loaded(reading, definition, loaded)).instance.sequence_nr
+    if stands >= number:  # it goes on after a snapshot
+        raise _not_kept(key, stands + 1)
+    if not stands:
         return None
     raise DefinitionError(
-        f"turn {number} was not taken yet: the instance stands at turn {instance.sequence_nr}",
+        f"turn {number} was not taken yet: the instance stands at turn {stands}",
         remedy="give the number of a turn it has taken; history lists them",
     ).about(*split_key(key))
 
@@ -121,7 +124,8 @@ async def _base(reading: Reading, definition: Definition, key: str, number: int)
 
 async def _number_at(reading: Reading, key: str, at_ms: int) -> int:
     """The number of the last turn that was not later; 0 if there is none."""
-    number = after = await _snapshot_at(reading, key, at_ms)
+    number, later = await _snapshots_around(reading, key, at_ms)
+    after = number
     is_past, limit = False, PAGE
     while True:
         try:
@@ -134,8 +138,10 @@ async def _number_at(reading: Reading, key: str, at_ms: int) -> int:
             if is_past:
                 return number
             raise
-        if not after and rows and rows[0].sequence_nr > 1 and times[0] > at_ms:
+        if rows and rows[0].sequence_nr > after + 1 and times[0] > at_ms:
             raise _not_kept(key, rows[0].sequence_nr)
+        if not rows and after < later:
+            raise _not_kept(key, later + 1)
         for row, turn_ms in zip(rows, times, strict=True):
             if turn_ms <= at_ms:
                 number = row.sequence_nr
@@ -146,15 +152,33 @@ async def _number_at(reading: Reading, key: str, at_ms: int) -> int:
         await asyncio.sleep(0)
 
 
-async def _snapshot_at(reading: Reading, key: str, at_ms: int) -> int:
-    """The number of the newest snapshot that was not later; 0 if there is none."""
+async def _snapshots_around(reading: Reading, key: str, at_ms: int) -> tuple[int, int]:
+    """The numbers of the newest snapshot that was not later, and of one that was; 0 if none.
+
+    The later one is of an instance that existed at that moment.
+    """
+    later = 0
     for snapshot in await reading.store.snapshots(key):
         try:
-            if reading.journal.read_snapshot(snapshot.body).updated_at_ms <= at_ms:
-                return snapshot.sequence_nr
+            read = reading.journal.read_snapshot(snapshot.body)
+            if read.updated_at_ms <= at_ms and await _was_taken(reading, key, snapshot, at_ms):
+                return snapshot.sequence_nr, later
+            if read.started_at_ms <= at_ms:
+                later = max(later, snapshot.sequence_nr)
         except (CodecError, *MISSHAPEN):
             continue
-    return 0
+    return 0, later
+
+
+async def _was_taken(reading: Reading, key: str, snapshot: SnapshotRow, at_ms: int) -> bool:
+    """Its turn was not later: what comes after the end of an instance does not update it."""
+    try:
+        rows = await reading.store.journal(key, snapshot.sequence_nr - 1, 1)
+        if not rows or rows[0].sequence_nr > snapshot.sequence_nr:
+            return True  # it is not kept
+        return _time_of(reading, rows[0]) <= at_ms
+    except (CorruptRecord, CodecError):
+        return True
 
 
 def _time_of(reading: Reading, row: JournalRow) -> int:

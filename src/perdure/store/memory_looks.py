@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from copy import copy
 from itertools import islice
@@ -18,7 +19,7 @@ from perdure.core.commit import (
 )
 from perdure.store.memory_heads import Heads
 from perdure.store.memory_jobs import Jobs
-from perdure.store.protocol import InstanceRows, QueueFigures
+from perdure.store.protocol import InstanceRows
 
 __all__ = ["MemoryLooks"]
 
@@ -66,16 +67,11 @@ class MemoryLooks:
             copy(self._quarantines.get(instance)),
         )
 
-    async def queue_figures(self) -> list[QueueFigures]:
-        """The figures of each queue; see ``Store.queue_figures``."""
+    async def retried(self) -> dict[str, int]:
+        """Jobs that have failed before; see ``Store.retried``."""
         self._check_open()
-        found: dict[str, QueueFigures] = {}
-        for row in self._jobs.of(None):
-            one = found.setdefault(row.target, QueueFigures(row.target, 0, row.created_at_ms, 0))
-            one.depth += 1
-            one.oldest_ms = min(one.oldest_ms, row.created_at_ms)
-            one.retrying += row.attempts > 0
-        return [found[name] for name in sorted(found)]
+        jobs = self._jobs.of(None)
+        return dict(Counter(row.target for row in jobs if row.attempts and row.due_at_ms))
 
 
 def _first(instance: str, rows: Iterable[Row], limit: int) -> list[Row]:

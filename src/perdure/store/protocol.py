@@ -30,7 +30,7 @@ from perdure.core.tally import TallyRow
 from perdure.errors import CorruptRecord, StoreError
 from perdure.store.backlog import Backlog
 
-__all__ = ["InstanceRows", "LoadedInstance", "QueueFigures", "Store"]
+__all__ = ["InstanceRows", "LoadedInstance", "Store"]
 
 
 @dataclass(slots=True)
@@ -69,19 +69,6 @@ class InstanceRows:
     jobs: list[OutboxRow] = field(default_factory=list)
     dead_letters: list[DeadLetterRow] = field(default_factory=list)
     quarantine: QuarantineRow | None = None
-
-
-@dataclass(slots=True)
-class QueueFigures:
-    """The jobs of one queue in figures.
-
-    ``depth`` of them wait or run, the oldest since ``oldest_ms``; ``retrying`` have failed before.
-    """
-
-    name: str
-    depth: int
-    oldest_ms: int
-    retrying: int
 
 
 class Store(Protocol):
@@ -252,6 +239,9 @@ class Store(Protocol):
         """What concerns an instance beside its turns. May go through the whole outbox."""
         ...
 
-    async def queue_figures(self) -> list[QueueFigures]:
-        """The figures of each queue that holds jobs, by name. Goes through the whole outbox."""
+    async def retried(self) -> dict[str, int]:
+        """How many jobs of each queue wait for another attempt, or are at it.
+
+        Goes through all jobs with a moment from which they are due.
+        """
         ...

@@ -37,9 +37,9 @@ from perdure.errors import (
     StoreLocked,
     StoreUnavailable,
 )
-from perdure.store.backlog import Backlog, read_backlog
+from perdure.store.backlog import Backlog, read_backlog, read_retried
 from perdure.store.lock import FileLock
-from perdure.store.protocol import InstanceRows, LoadedInstance, QueueFigures
+from perdure.store.protocol import InstanceRows, LoadedInstance
 from perdure.store.read_statements import (
     DEAD_LETTERS_PAGE,
     DEADLINES_PAGE,
@@ -57,7 +57,7 @@ from perdure.store.sql_connections import Connections
 from perdure.store.sql_errors import store_error, unreadable
 from perdure.store.sql_find import read_count, read_found, read_size, read_tallies
 from perdure.store.sql_load import load_instances
-from perdure.store.sql_looks import read_figures, read_rows_of, read_snapshots
+from perdure.store.sql_looks import read_rows_of, read_snapshots
 from perdure.store.sql_open import open_schema, read_epoch
 from perdure.store.sql_path import path_of, size_of
 from perdure.store.sql_read import (
@@ -302,9 +302,9 @@ class SqlStore:
         """What concerns an instance beside its turns; see ``Store.rows_of``."""
         return await self._sound(read_rows_of, instance, limit)
 
-    async def queue_figures(self) -> list[QueueFigures]:
-        """The figures of each queue; see ``Store.queue_figures``."""
-        return await self._open.read(read_figures)
+    async def retried(self) -> dict[str, int]:
+        """Jobs that have failed before; see ``Store.retried``."""
+        return await self._open.read(read_retried)
 
     async def _sound(
         self, read: Callable[..., tuple[Result, list[CorruptRecord]]], *arguments: Any

@@ -1,4 +1,4 @@
-"""All that concerns one instance, and figures of queues: for whoever looks, not for a turn.
+"""All that concerns one instance: for whoever looks, not for a turn.
 
 Synchronous for the reason given in ``sql_write.py``. There is no index on ``outbox.instance``: its
 upkeep would cost every turn, so the jobs of an instance are found by going through the outbox.
@@ -16,7 +16,7 @@ from perdure.core.commit import SnapshotRow
 from perdure.errors import CorruptRecord
 from perdure.store import schema
 from perdure.store.head_rows import HEADS
-from perdure.store.protocol import InstanceRows, QueueFigures
+from perdure.store.protocol import InstanceRows
 from perdure.store.read_statements import SNAPSHOTS_OF, Query
 from perdure.store.rows import (
     DEAD_LETTERS,
@@ -30,7 +30,7 @@ from perdure.store.rows import (
 from perdure.store.sql_read import read_sound, read_stored
 from perdure.store.statements import PARAMETER, compiled
 
-__all__ = ["read_figures", "read_rows_of", "read_snapshots"]
+__all__ = ["read_rows_of", "read_snapshots"]
 
 
 def _of(kind: RowKind[Any], *order: str) -> Query:
@@ -51,16 +51,6 @@ _NEWEST_TURN = compiled(
 )
 _INBOX_SIZE = compiled(
     select(func.count()).select_from(schema.inbox).where(schema.inbox.c.instance == PARAMETER)
-)
-_FIGURES = compiled(
-    select(
-        schema.outbox.c.target,
-        func.count(),
-        func.min(schema.outbox.c.created_at_ms),
-        func.sum(schema.outbox.c.attempts > 0),
-    )
-    .group_by(schema.outbox.c.target)
-    .order_by(schema.outbox.c.target)
 )
 
 
@@ -104,16 +94,3 @@ def read_snapshots(connection: sqlite3.Connection, instance: str) -> list[Snapsh
         for stored in read_stored(connection, SNAPSHOTS_OF, [instance])
         if SNAPSHOTS.is_sound(stored)
     ]
-
-
-def read_figures(connection: sqlite3.Connection) -> list[QueueFigures]:
-    """The figures of each queue that holds jobs, as ``Store.queue_figures`` gives them."""
-    connection.text_factory = _text_or_remains
-    try:
-        return [QueueFigures(*found) for found in connection.execute(_FIGURES).fetchall()]
-    finally:
-        connection.text_factory = str
-
-
-def _text_or_remains(stored: bytes) -> str:
-    return stored.decode("utf-8", "surrogateescape")

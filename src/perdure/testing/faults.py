@@ -42,7 +42,7 @@ from perdure.core.head_query import HeadQuery
 from perdure.core.tally import TallyRow
 from perdure.errors import SequenceConflict, StoreError, StoreUnavailable
 from perdure.store.backlog import Backlog
-from perdure.store.protocol import InstanceRows, LoadedInstance, QueueFigures, Store
+from perdure.store.protocol import InstanceRows, LoadedInstance, Store
 from perdure.store.write_plan import key_of
 from perdure.testing.gates import Fault, Gate
 
@@ -51,7 +51,7 @@ __all__ = ["FaultyStore", "Read"]
 Read: TypeAlias = Literal[
     "load", "journal", "snapshots", "heads", "find", "count", "tallies", "tombstones", "size",
     "deadlines", "inbox", "inbox_due", "outbox", "jobs_ready", "jobs_due", "jobs_at", "jobs_after",
-    "queues", "queue_depths", "queue_figures", "backlog", "quarantines", "inbox_sizes",
+    "queues", "queue_depths", "retried", "backlog", "quarantines", "inbox_sizes",
     "dead_letters", "rows_of",
 ]  # fmt: skip
 """A reading operation of a store."""
@@ -309,9 +309,9 @@ class FaultyStore:
         """See ``Store.rows_of``."""
         return await self._read("rows_of", lambda: self.inner.rows_of(instance, limit), instance)
 
-    async def queue_figures(self) -> list[QueueFigures]:
-        """See ``Store.queue_figures``."""
-        return await self._read("queue_figures", self.inner.queue_figures)
+    async def retried(self) -> dict[str, int]:
+        """See ``Store.retried``."""
+        return await self._read("retried", self.inner.retried)
 
     async def _read(
         self, operation: Read, read: Callable[[], Awaitable[Result]], *instances: str

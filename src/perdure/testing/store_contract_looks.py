@@ -1,4 +1,4 @@
-"""The conformance suite's part about what is there for whoever looks: one instance, and figures.
+"""The conformance suite's part about what is there for whoever looks: one instance, and retries.
 
 Not meant to be derived from directly; see ``store_contract.py``.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from perdure.store.protocol import InstanceRows, QueueFigures, Store
+from perdure.store.protocol import InstanceRows, Store
 from perdure.testing.sample_rows import (
     HOSTILE,
     dead_letter,
@@ -63,7 +63,7 @@ class LookContract(ContractFrame):
         await store.write([turn("Order/1", 1, epoch)])
         assert await store.rows_of("Order/2") == InstanceRows("Order/2")
         assert await store.snapshots("Order/2") == []
-        assert await store.queue_figures() == []
+        assert await store.retried() == {}
 
     @with_store
     async def test_as_many_rows_as_are_asked_for(self, store: Store, epoch: int) -> None:
@@ -94,17 +94,15 @@ class LookContract(ContractFrame):
         assert [row.sequence_nr for row in await store.snapshots("Order/1")] == [9, 6]
 
     @with_store
-    async def test_queues_in_figures(self, store: Store, epoch: int) -> None:
+    async def test_jobs_that_are_retried_are_counted(self, store: Store, epoch: int) -> None:
         sent = [
-            outbox_row("Order/1", 1, 0, target="b", created_at_ms=50, attempts=2),
-            outbox_row("Order/1", 1, 1, target="a", created_at_ms=40),
-            outbox_row("Order/1", 1, 2, target="b", created_at_ms=30),
+            outbox_row("Order/1", 1, 0, target="b", attempts=2, due_at_ms=7),
+            outbox_row("Order/1", 1, 1, target="a", due_at_ms=7),
+            outbox_row("Order/1", 1, 2, target="b"),
         ]
         await store.write([turn("Order/1", 1, epoch, outbox=tuple(sent))])
-        assert await store.queue_figures() == [
-            QueueFigures("a", 1, 40, 0),
-            QueueFigures("b", 2, 30, 1),
-        ]
-        await store.write([replace(sent[2], attempts=1, due_at_ms=7)])
+        assert await store.retried() == {"b": 1}
+        await store.write([replace(row, attempts=1, due_at_ms=8) for row in sent[1:]])
+        assert await store.retried() == {"a": 1, "b": 2}
         await store.write([settlement("Order/1", job=sent[1].position)])
-        assert await store.queue_figures() == [QueueFigures("b", 2, 30, 2)]
+        assert await store.retried() == {"b": 2}
