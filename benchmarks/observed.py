@@ -156,11 +156,19 @@ VARIANTS = (
 # What is measured
 
 
+def _flush(tracing: Tracing | None) -> None:
+    """Spans are exported when they began, whenever the exporter would have come to it."""
+    if tracing is not None and isinstance(tracing.tracer_provider, TracerProvider):
+        tracing.tracer_provider.force_flush()
+
+
 async def _turns(path: Path, sizes: Sizes, variant: Variant, tracing: Tracing | None) -> Stopwatch:
     async with runtime_over(path, tracing=tracing) as runtime:
         refs = await open_all(runtime, names(sizes.instances))
+        _flush(tracing)
         with variant.switch_on(runtime), stopwatch() as watch:
             await closed_loop(runtime, refs, sizes.turns)
+            _flush(tracing)
         return watch
 
 
@@ -169,9 +177,11 @@ async def _orders(path: Path, sizes: Sizes, variant: Variant, tracing: Tracing |
     async with Runtime(url, [Fulfilment, workers()], settings, tracing=tracing) as runtime:
         await place(runtime, [f"before-{name}" for name in names(sizes.orders_before)])
         await runtime.settled()
+        _flush(tracing)
         with variant.switch_on(runtime), stopwatch() as watch:
             await place(runtime, names(sizes.orders))
             await runtime.settled()
+            _flush(tracing)
         return watch
 
 

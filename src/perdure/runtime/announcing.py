@@ -64,10 +64,18 @@ class Announcing:
 
     def committed(self, pending: PendingTurn, before: Instance) -> None:
         """The turn is durable; ``before`` is its instance as it was."""
-        if self._observing.hooks:
+        observing, turn = self._observing, pending.turn
+        if observing.on_turn:
+            observing.record(observing.on_turn, pending.actor.definition.name, turn.outcome)
+        if observing.hooks and (observing.hears_all or _is_eventful(turn, before, pending)):
             self._carefully(self._tell, pending.actor.definition, before, pending)
+        if turn.status_changed and observing.on_end and turn.after.status.is_over:
+            after = turn.after
+            seconds = (after.updated_at_ms - after.started_at_ms) / 1000
+            name = pending.actor.definition.name
+            observing.record(observing.on_end, name, after.status.value, seconds)
         if is_logged(logging.INFO):
-            self._carefully(log_transition, pending.actor.definition, before, pending.turn)
+            self._carefully(log_transition, pending.actor.definition, before, turn)
 
     def _carefully(self, tell: Callable[..., None], *told: Any) -> None:
         try:
@@ -79,7 +87,10 @@ class Announcing:
 
     def doubtful(self, pending: PendingTurn) -> None:
         """The outcome of the turn's commit is unknown."""
-        if not self._observing.hooks and not is_logged(logging.INFO):
+        observing = self._observing
+        if not (observing.hooks or observing.on_turn or observing.on_end) and not is_logged(
+            logging.INFO
+        ):
             return
         actor = pending.actor
         doubts = self._doubts.setdefault(actor.key, [])
@@ -172,3 +183,14 @@ class Announcing:
             and ProcessStuck in hooks
         ):
             tell(ProcessStuck(name, process_id, str(after.detail)))
+
+
+def _is_eventful(turn: Turn, before: Instance, pending: PendingTurn) -> bool:
+    """There may be more to tell of it than that it was taken, and what it has sent."""
+    return bool(
+        turn.status_changed
+        or turn.events
+        or turn.compensates
+        or not before.sequence_nr
+        or pending.delivery.deadline_nr
+    )
