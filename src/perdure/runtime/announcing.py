@@ -65,17 +65,19 @@ class Announcing:
     def committed(self, pending: PendingTurn, before: Instance) -> None:
         """The turn is durable; ``before`` is its instance as it was."""
         observing, turn = self._observing, pending.turn
-        if observing.on_turn:
-            observing.record(observing.on_turn, pending.actor.definition.name, turn.outcome)
+        if observing.counts_turns:
+            self._count(pending.actor.definition.name, turn)
         if observing.hooks and (observing.hears_all or _is_eventful(turn, before, pending)):
             self._carefully(self._tell, pending.actor.definition, before, pending)
-        if turn.status_changed and observing.on_end and turn.after.status.is_over:
-            after = turn.after
-            seconds = (after.updated_at_ms - after.started_at_ms) / 1000
-            name = pending.actor.definition.name
-            observing.record(observing.on_end, name, after.status.value, seconds)
         if is_logged(logging.INFO):
             self._carefully(log_transition, pending.actor.definition, before, turn)
+
+    def _count(self, name: str, turn: Turn) -> None:
+        observing, after = self._observing, turn.after
+        observing.record(observing.on_turn, name, turn.outcome)
+        if turn.status_changed and after.status.is_over:
+            seconds = (after.updated_at_ms - after.started_at_ms) / 1000
+            observing.record(observing.on_end, name, after.status.value, seconds)
 
     def _carefully(self, tell: Callable[..., None], *told: Any) -> None:
         try:
@@ -88,9 +90,7 @@ class Announcing:
     def doubtful(self, pending: PendingTurn) -> None:
         """The outcome of the turn's commit is unknown."""
         observing = self._observing
-        if not (observing.hooks or observing.on_turn or observing.on_end) and not is_logged(
-            logging.INFO
-        ):
+        if not (observing.hooks or observing.counts_turns or is_logged(logging.INFO)):
             return
         actor = pending.actor
         doubts = self._doubts.setdefault(actor.key, [])

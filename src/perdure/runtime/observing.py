@@ -49,8 +49,8 @@ Recorders = tuple[Callable[..., None], ...]
 class Observing:
     """The observers of a runtime. ``hooks``: those who hear an event, by its class.
 
-    ``on_turn``, ``on_end``, ``on_attempt``: those who count. ``hears_all``: there are events that
-    nearly every turn leads to.
+    ``on_turn``, ``on_end``, ``on_attempt``: those who count. ``hears_all``: somebody hears events
+    that nearly every turn leads to.
     """
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
@@ -58,7 +58,7 @@ class Observing:
         self.on_turn: Recorders = ()
         self.on_end: Recorders = ()
         self.on_attempt: Recorders = ()
-        self.hears_all = False
+        self.counts_turns = self.hears_all = False
         self._observers: list[Observer] = []
         self._failed: set[tuple[str, type]] = set()
         if isinstance(observers, (Observer, type)) or not isinstance(observers, Iterable):
@@ -104,6 +104,7 @@ class Observing:
             tuple(getattr(one, name) for one in self._observers if _is_overridden(one, name))
             for name in RECORDS
         )
+        self.counts_turns = bool(self.on_turn or self.on_end)
 
     def tell(self, event: Any) -> None:
         """Call whoever wants to hear of it."""
