@@ -22,6 +22,7 @@ from benchmarks import (
     latency,
     observed,
     ordered,
+    purging,
     rehydrate,
     residents,
     throughput,
@@ -66,6 +67,9 @@ BENCHMARKS: dict[str, Callable[[Bench, bool, float], Result]] = {
     ),
     "find": lambda bench, quick, _: find.run(bench, find.QUICK if quick else find.Sizes()),
     "grown": lambda bench, quick, _: grown.run(bench, grown.QUICK if quick else grown.Sizes()),
+    "purging": lambda bench, quick, _: purging.run(
+        bench, purging.QUICK if quick else purging.Sizes()
+    ),
 }
 
 

@@ -17,6 +17,7 @@ from perdure.core.commit import (
     QueueRow,
     SnapshotRow,
     Status,
+    TombstoneRow,
 )
 from perdure.core.head_query import HeadQuery
 from perdure.core.tally import TallyRow
@@ -78,6 +79,11 @@ class CountingStore:
 
     async def tallies(self) -> list[TallyRow]:
         return await self._counted.tallies()
+
+    async def tombstones(
+        self, after: tuple[int, str] = (-1, ""), limit: int = 1000
+    ) -> list[TombstoneRow]:
+        return await self._counted.tombstones(after, limit)
 
     async def size(self) -> int:
         return await self._counted.size()

@@ -309,7 +309,7 @@ async def seen(orders: Runtime, order_id: str) -> dict[str, Any]:
 
 
 def shown(view: InstanceView) -> dict[str, Any]:
-    order: OrderState = view.state
+    order: OrderState = view.state or OrderState(status="unreadable")  # one in a listing may be
     return {
         "id": view.correlation_id,
         "status": view.status,

@@ -19,6 +19,7 @@ from benchmarks import (
     latency,
     observed,
     ordered,
+    purging,
     rehydrate,
     residents,
     throughput,
@@ -61,6 +62,9 @@ RUNS: dict[str, Callable[[Bench], Result]] = {
     ),
     "grown": lambda bench: grown.run(
         bench, grown.Sizes(instances=20, working_set=10, empty_instances=5, turns=20)
+    ),
+    "purging": lambda bench: purging.run(
+        bench, purging.Sizes(ended=20, in_flight=(2,), warm_up=2, messages=10, lives=5)
     ),
 }
 

@@ -167,6 +167,21 @@ def test_orders_are_found_by_customer_and_status(service: Service) -> None:
     assert found(customer="nobody") == set()
 
 
+def test_an_order_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    store = tmp_path / "orders.db"
+    with serving(store) as service:
+        broken, sound = (service.place(f"cart-b{n}").json()["id"] for n in range(2))
+        assert service.end(signal.SIGTERM) == 0
+    with closing(sqlite3.connect(store)) as file:
+        file.execute("UPDATE journal SET body = x'00' WHERE instance = ?", [f"Order/{broken}"])
+        file.commit()
+    with serving(store) as service:
+        page = service.http.get("/orders").json()
+        stages = {order["id"]: order["stage"] for order in page["orders"]}
+        assert stages == {broken: "unreadable", sound: "placed"}
+        assert service.http.get(f"/orders/{broken}").status_code == 503
+
+
 def test_the_metrics_are_what_prometheus_reads(service: Service) -> None:
     order_id = service.place("cart-m").json()["id"]
     service.pay(order_id, "p-m")

@@ -17,6 +17,7 @@ from perdure.core.intervention import Intervention
 from perdure.core.missed import CatchUp, Coalesce, Skip
 from perdure.core.outcome import Outcome
 from perdure.core.queue_policy import Rate
+from perdure.core.retention import Retention
 from perdure.core.retry import Exponential, Fixed, Linear, RetryPolicy
 from perdure.core.saga import IgnoreMissing, Park, ReplyMissing, StartMissing
 from perdure.core.schedule import Cron, Every
@@ -164,6 +165,7 @@ __all__ = [
     "ReplyMissing",
     "Residue",
     "ResumeSchedule",
+    "Retention",
     "RetryLater",
     "RetryPolicy",
     "RetryScheduled",

@@ -31,7 +31,7 @@ from perdure.messages import (
     TimeoutReached,
 )
 
-__all__ = ["Declarations", "Handler", "Route", "declarations_of", "event_type"]
+__all__ = ["Declarations", "Handler", "Route", "declarations_of", "event_type", "folder_by_hand"]
 
 _ABOUT = {
     "on_timeout": "the timeout",
@@ -251,3 +251,10 @@ def _guard(when: When) -> Callable[[Any], bool] | None:
         return when
     wanted = frozenset((when,) if isinstance(when, str) else when)
     return lambda state: state.status in wanted
+
+
+def folder_by_hand(apply: Callable[..., Any]) -> Callable[[Any, Any, Metadata], Any]:
+    """``apply`` written by hand takes (state, event), and the metadata if it asks for it."""
+    if len(inspect.signature(apply).parameters) > 2:
+        return apply
+    return lambda state, event, metadata: apply(state, event)

@@ -35,6 +35,7 @@
     ├── Escalated                  a saga has failed, and the runtime has stopped for it
     ├── SagaFailed                 the instance whose end was awaited did not reach its goal
     ├── SagaStuck                  … or cannot go on before somebody has seen to it
+    ├── InstancePurged             what is asked for is not kept any more of the instance
     ├── StepFailed                 raised in a coroutine workflow where it awaits the step
     ├── ChildFailed                … where it awaits the child
     ├── JobError                   a job of a work queue
@@ -234,6 +235,10 @@ class SagaFailed(PerdureError):
 
 class SagaStuck(PerdureError):
     """The instance whose end was awaited cannot go on before somebody has seen to it."""
+
+
+class InstancePurged(PerdureError):
+    """The instance has ended and was purged, as its saga's retention says: this is not kept."""
 
 
 class JobError(PerdureError):

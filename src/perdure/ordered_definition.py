@@ -18,6 +18,7 @@ from perdure.core.family import Cancel
 from perdure.core.indexed import indexed_fields
 from perdure.core.ordered import OrderedState
 from perdure.core.plan import Plan
+from perdure.core.retention import KEEP, Retention
 from perdure.core.saga import Definition, Handling
 from perdure.correlating import By, key_of
 from perdure.effects import Effect
@@ -62,7 +63,13 @@ def _unmarked(data: type) -> bool:
     return type_info_of(data) is None
 
 
-def definition_of(plan: Plan, by: By, timeout: timedelta | None) -> Definition:
+_RESULTS = (step_events.StepCompleted, step_events.StepCompensated)
+_CONTINUE = (VerdictKind.CONTINUE, False)
+
+
+def definition_of(
+    plan: Plan, by: By, timeout: timedelta | None, retention: Retention = KEEP
+) -> Definition:
     """The kernel's view of a plan."""
     data = plan.data
     key = key_of(data, by)
@@ -87,7 +94,7 @@ def definition_of(plan: Plan, by: By, timeout: timedelta | None) -> Definition:
     return Definition(
         name=plan.saga,
         state_type=_state_type(),
-        interests=(data, step_events.StepCompleted, step_events.StepCompensated),
+        interests=(data, *_RESULTS),
         initial_state=OrderedState,
         correlate=correlate,
         choose=choose,
@@ -96,15 +103,12 @@ def definition_of(plan: Plan, by: By, timeout: timedelta | None) -> Definition:
         timeout=timeout,
         types=(data, CommandFailed, Cancel, *_TYPES),
         folds=frozenset({data, *ordered.FOLDED}),
-        kinds={
-            data: (VerdictKind.START, False),
-            step_events.StepCompleted: (VerdictKind.CONTINUE, False),
-            step_events.StepCompensated: (VerdictKind.CONTINUE, False),
-        },
+        kinds={data: (VerdictKind.START, False), **dict.fromkeys(_RESULTS, _CONTINUE)},
         is_pure=True,
         salvage=salvage,
         repairs=CourseRepairs(plan, *results_of(by)),
         indexed=indexed_fields(plan.saga, data, _getter),
+        retention=retention,
     )
 
 

@@ -27,6 +27,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypeVar, overload
 
 from perdure.core.plan import Plan, PlannedStep
+from perdure.core.retention import Retention, checked_retention
 from perdure.core.retry import Exponential
 from perdure.core.saga import Definition
 from perdure.core.step_events import CompensateStep, PerformStep
@@ -68,18 +69,24 @@ class OrderedSaga:
     ``by``; published, it starts one of each saga that begins with its class. A step returns the
     fields of it that it gives a value, as a mapping, or None; later steps and compensations see
     them. ``timeout``: an instance that has not come past its pivot (or its end) after so long is
-    compensated, when the steps at work have ended.
+    compensated, when the steps at work have ended. ``retention``: see ``Retention``.
 
     Raises ``DefinitionError``.
     """
 
-    def __init__(self, name: str, data: type, *, by: By, timeout: timedelta | None = None) -> None:
-        self._name = name
-        self._data = data
-        self._by = by
-        self._timeout = timeout
+    def __init__(
+        self,
+        name: str,
+        data: type,
+        *,
+        by: By,
+        timeout: timedelta | None = None,
+        retention: Retention | None = None,
+    ) -> None:
+        self._name, self._data, self._by, self._timeout = name, data, by, timeout
         self._declared: list[_Declared] = []
         check_data(name, data, by, timeout)
+        self._retention = checked_retention(name, retention)
 
     def __repr__(self) -> str:
         return f"<OrderedSaga {self._name}>"
@@ -187,7 +194,7 @@ class OrderedSaga:
 
     def definition(self) -> Definition:
         """The kernel's view. Raises ``DefinitionError`` for steps that do not go together."""
-        return definition_of(self.plan(), self._by, self._timeout)
+        return definition_of(self.plan(), self._by, self._timeout, self._retention)
 
     def queues(self) -> Sequence[WorkQueue]:
         """One for each step, and for each compensation."""

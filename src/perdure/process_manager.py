@@ -30,10 +30,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 from perdure.core.correlation import Continue, Ignore, Start, Stop, VerdictKind, Verdicts
 from perdure.core.family import Cancel, ChildEnded
 from perdure.core.indexed import indexed_fields
+from perdure.core.retention import KEEP, Retention, checked_retention
 from perdure.core.retry import RetryPolicy
 from perdure.core.saga import Definition, Handling, MissingPolicy, Park, is_immutable
 from perdure.core.supervision import Supervision
-from perdure.declared import Declarations, Handler, declarations_of, event_type
+from perdure.declared import Declarations, Handler, declarations_of, event_type, folder_by_hand
 from perdure.effects import Effect, Effects, Fail
 from perdure.errors import DuplicateHandler
 from perdure.messages import (
@@ -97,7 +98,8 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
     does not exist), ``retry`` (a retry policy: a message whose turn raised, whatever it raised but
     ``NonRetryable``, is tried again later; None: not), ``lets_pass`` (True: others go on meanwhile;
     else they wait, so that order is kept. Deadlines never wait for others), ``supervision`` (what
-    becomes of a message whose turn has failed for good, and of its instance; ``Supervision``).
+    becomes of a message whose turn has failed for good, and of its instance; ``Supervision``),
+    ``retention`` (how long instances are kept after their end).
 
     One object of the class serves all instances; keep nothing on ``self``.
     Raises ``DefinitionError`` when the class is declared wrongly.
@@ -110,6 +112,7 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
     retry: ClassVar[RetryPolicy | None] = None
     lets_pass: ClassVar[bool] = False
     supervision: ClassVar[Supervision] = Supervision.resume()
+    retention: ClassVar[Retention] = KEEP
     declarations: ClassVar[Declarations]
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -251,7 +254,7 @@ def define(saga: type[ProcessManager[Any]]) -> Definition:
         initial_state=one.initial_state,
         correlate=one.correlate,
         choose=_chooser(one),
-        apply=_folder_by_hand(one) if by_hand else tables.folder(one),
+        apply=folder_by_hand(one.apply) if by_hand else tables.folder(one),
         compensate=one.compensate,
         timeout=timeout_of(one),
         timeout_retry=policy_of(saga, "timeout_retry"),
@@ -267,6 +270,7 @@ def define(saga: type[ProcessManager[Any]]) -> Definition:
         copies_state=not is_immutable(state_class),
         indexed=indexed_fields(saga.name, state_class),
         takes=None if _deadlines(saga) is None else partial(tables.taken, interests),
+        retention=checked_retention(saga.name, saga.retention),
     )
 
 
@@ -319,11 +323,3 @@ def _kinds(saga: type[ProcessManager[Any]]) -> dict[type | str, tuple[VerdictKin
 def _deadlines(saga: type[ProcessManager[Any]]) -> frozenset[str] | None:
     by_tables = saga.handle is ProcessManager.handle and saga.choose is ProcessManager.choose
     return frozenset(saga.declarations.deadlines) if by_tables else None
-
-
-def _folder_by_hand(saga: ProcessManager[Any]) -> Callable[[Any, Any, Metadata], Any]:
-    """``apply`` written by hand takes (state, event), and the metadata if it asks for it."""
-    apply: Callable[..., Any] = saga.apply
-    if len(inspect.signature(apply).parameters) > 2:
-        return apply
-    return lambda state, event, metadata: apply(state, event)

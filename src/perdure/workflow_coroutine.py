@@ -33,6 +33,7 @@ from perdure.core.indexed import indexed_fields
 from perdure.core.private import own
 from perdure.core.progress import Progress, fold, is_ours
 from perdure.core.reentry import Reentry
+from perdure.core.retention import Retention, checked_retention
 from perdure.core.saga import Definition, Handling, MissingPolicy, Park
 from perdure.core.workflow_events import PerformStep, StepDone
 from perdure.core.workflow_repairs import WorkflowRepairs
@@ -69,6 +70,7 @@ def workflow(
     events: Mapping[EventType, By] | None = None,
     timeout: timedelta | None = None,
     on_missing: MissingPolicy = Park(),  # noqa: B008
+    retention: Retention | None = None,
 ) -> Callable[[Body], CoroutineWorkflow]:
     """Declare a coroutine as a workflow: ``async def f(ctx, message)``.
 
@@ -76,7 +78,8 @@ def workflow(
     functions it may ask for, with ``@step`` where the defaults do not do; each is a work queue of
     its own, "name.step". ``events`` are those it may wait for, each with its own ``by``; what
     comes before there is an instance is treated as ``on_missing`` says. An instance that takes
-    longer than ``timeout`` is cancelled, and fails.
+    longer than ``timeout`` is cancelled, and fails. ``retention`` is how long instances are kept
+    after their end.
 
     The name, and those of the steps, are stored, so keep them. Code may change under running
     instances: what they have done is known by its name. One that has done a step which is not
@@ -95,6 +98,7 @@ def workflow(
             events={} if events is None else events,
             timeout=timeout,
             on_missing=on_missing,
+            retention=retention,
         )
 
     return declare
@@ -114,10 +118,12 @@ class CoroutineWorkflow:
         events: Mapping[EventType, By],
         timeout: timedelta | None,
         on_missing: MissingPolicy,
+        retention: Retention | None,
     ) -> None:
         self._routes = routes_of(name, begins, by, events, timeout)
         check_body(name, body)
         check_missing(name, on_missing)
+        self._retention = checked_retention(name, retention)
         specs = specs_of(name, steps)
         functions = {spec.function: spec for spec in specs.values()}
         self._declared = Declared(name, specs, functions, frozenset(events))
@@ -164,6 +170,7 @@ class CoroutineWorkflow:
             salvage=self._salvage,
             repairs=WorkflowRepairs(self._declared.steps, self._by_hand, self._turn),
             indexed=indexed_fields(self._name, self._begins, _getter),
+            retention=self._retention,
         )
 
     def queues(self) -> Sequence[WorkQueue]:

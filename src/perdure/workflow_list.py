@@ -20,6 +20,7 @@ from datetime import timedelta
 from typing import Any
 
 from perdure.core.plan import Plan, PlannedStep
+from perdure.core.retention import Retention, checked_retention
 from perdure.core.saga import Definition
 from perdure.core.step_events import PerformStep
 from perdure.correlating import By
@@ -40,6 +41,7 @@ class Workflow:
     ``by``. ``steps`` are plain functions or coroutines, with ``@step`` where the defaults do not
     do; each is called with the data, returns the fields of it that it gives a value, or None, and
     is a work queue of its own, "name.step". ``timeout``: an instance that takes longer fails.
+    ``retention``: how long instances are kept after their end.
 
     Raises ``DefinitionError``.
     """
@@ -52,8 +54,10 @@ class Workflow:
         by: By,
         steps: Iterable[Callable[..., Any]],
         timeout: timedelta | None = None,
+        retention: Retention | None = None,
     ) -> None:
         check_data(name, data, by, timeout)
+        self._retention = checked_retention(name, retention)
         self._name = name
         self._data = data
         self._by = by
@@ -76,7 +80,7 @@ class Workflow:
 
     def definition(self) -> Definition:
         """The kernel's view."""
-        return definition_of(self.plan(), self._by, self._timeout)
+        return definition_of(self.plan(), self._by, self._timeout, self._retention)
 
     def plan(self) -> Plan:
         """The steps as they follow each other."""

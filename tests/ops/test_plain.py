@@ -115,6 +115,30 @@ def test_a_field_that_was_never_set_is_left_out():
     assert to_plain(unset) == {}
 
 
+class Broken(list[int]):
+    def __iter__(self) -> Any:
+        raise ValueError("no list")
+
+
+class Undated(datetime):
+    def isoformat(self, *given: Any) -> str:
+        raise ValueError("no date")
+
+
+def test_a_value_whose_code_raises_is_named_and_hides_no_other():
+    found = to_plain({"a": Broken([1]), "b": [Undated(2026, 1, 1), 1], Undated(2026, 1, 1): 2})
+    assert found == {"a": "<Broken>", "b": ["<Undated>", 1], "<Undated>": 2}
+
+
+def test_keys_that_look_alike_are_all_shown():
+    assert to_plain({1: "a", "1": "b"}) == {"1": "a", "1 (1)": "b"}
+    assert to_plain({("a", 1): 1, ("b", 1): 2}) == {"<tuple>": 1, "<tuple> (1)": 2}
+
+
+def test_a_number_of_many_digits_is_cut():
+    assert to_plain(Decimal("7" * 100), Bounds(text=10)) == "7777777777… (100 characters)"
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
     | st.decimals() | st.uuids() | st.datetimes() | st.timedeltas(),

@@ -332,6 +332,30 @@ async def test_two_runtimes_in_one_registry_are_told_apart_by_a_label(registry):
 
 
 @quickly
+async def test_labels_are_told_by_name_in_whichever_order_they_are_given(registry):
+    shop, bank = (Runtime("memory://", [Ledger]) for _ in range(2))
+    async with shop, bank:
+        Metrics(shop, registry, labels={"runtime": "shop", "country": "CH"})
+        Metrics(bank, registry, labels={"country": "AT", "runtime": "bank"})
+        found = await read(registry)
+    assert found["perdure_store_up CH shop"] == found["perdure_store_up AT bank"] == 1
+
+
+@quickly
+async def test_a_scrape_on_the_loop_has_the_figures_of_all_runtimes_there(registry):
+    shop, bank = (Runtime("memory://", [Ledger]) for _ in range(2))
+    async with shop, bank:
+        metrics = Metrics(shop, registry, labels={"runtime": "shop"})
+        Metrics(bank, registry, labels={"runtime": "bank"})
+        Metrics(bank, registry, "eventcore")
+        await open_ledger(bank)
+        await metrics.refresh()
+        found = figures(generate_latest(registry).decode())
+    assert found["perdure_store_up bank"] == found["eventcore_store_up"] == 1
+    assert found["perdure_processes_started_total Ledger bank"] == 1
+
+
+@quickly
 async def test_registered_until_the_stop_and_again_at_the_next_start(memory, registry):
     runtime = Runtime(memory, [Ledger])
     metrics = Metrics(runtime, registry)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -241,17 +243,22 @@ async def test_an_ended_instance_is_as_old_as_its_end(store, clock):
     async with running(store, clock) as runtime:
         began = await twelve(runtime, clock)
         await clock.advance(5 * MINUTE)
-        receipts = await runtime.publish(Closed("08"))
-        assert receipts[0].outcome == "finished"
-        ended = began + 12 * MINUTE
-        for _ in range(2):
-            view = await runtime.state(runtime.ref(Buying, "08"))
-            assert view is not None
-            assert view.updated_at == ended
-            assert await ids(runtime.find(Buying, updated_before=ended, status="completed")) == []
-            late = runtime.find(Buying, idle_for=5 * MINUTE - timedelta(seconds=1))
-            assert "08" in await ids(late)
-            await clock.advance(MINUTE)
+        [receipt] = await runtime.publish(Closed("08"))
+        assert receipt.outcome == "finished"
+        await ends_at(runtime, began + 12 * MINUTE)
+    await clock.advance(MINUTE)
+    async with running(store, clock) as runtime:  # from its journal
+        await ends_at(runtime, began + 12 * MINUTE)
+
+
+async def ends_at(runtime: Runtime, at: datetime) -> None:
+    """The ninth purchase was last changed then, and is found so."""
+    view = await runtime.state(runtime.ref(Buying, "08"))
+    assert view is not None
+    assert view.updated_at == at
+    find = runtime.find
+    assert await ids(find(Buying, updated_before=at, status="completed")) == []
+    assert "08" in await ids(find(Buying, idle_for=5 * MINUTE - timedelta(seconds=1)))
 
 
 @pytest.mark.parametrize("order", ["id", "started", "updated", "amount", "customer", "tier"])
@@ -369,6 +376,10 @@ async def test_instances_are_counted_by_saga_and_over_restarts(store, clock):
 # -- asking wrongly
 
 
+def cursor(*place: Any) -> str:
+    return urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown status": ({"status": "asleep"}, "running, stuck"),
     "no status": ({"status": []}, "running, stuck"),
@@ -399,6 +410,20 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a cursor of nobody's": ({"after": "abc"}, "same question"),
     "a cursor of another order": (
         {"after": "WyJpZCIsIiIsIngveSJd", "order_by": "started"},
+        "same question",
+    ),
+    "a cursor of another saga": ({"after": cursor("id", "", "other/o-1")}, "same question"),
+    "a cursor that is no text": ({"after": cursor("id", "", "buying/\ud800")}, "same question"),
+    "a field that is no text": (
+        {"after": cursor("field customer", "s\ud800", "buying/o-1"), "order_by": "customer"},
+        "same question",
+    ),
+    "a cursor of no moment": (
+        {"after": cursor("started", 10**30, "buying/o-1"), "order_by": "started"},
+        "same question",
+    ),
+    "a cursor without end": (
+        {"after": urlsafe_b64encode(b"[" * 100_000).decode()},
         "same question",
     ),
 }

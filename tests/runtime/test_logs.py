@@ -31,6 +31,9 @@ from tests.sagas import TRIED, Added, Closed, Ledger, Opened
 FORMAT = (
     "%(levelname)s %(name)s [%(saga)s %(correlation_id)s %(message_id)s %(attempt)s] %(message)s"
 )
+HIDDEN = "\x1b[2K\x1b[1A"
+"""Goes a line up and wipes it out."""
+
 SOURCE = Path(__file__).parents[2] / "src" / "perdure"
 
 
@@ -272,6 +275,12 @@ class _State:
     pass
 
 
+def test_no_part_of_a_group_of_errors_forges_a_line(caplog):
+    parts = [ValueError("plain"), ExceptionGroup("inner", [KeyError("x"), ValueError(HIDDEN)])]
+    logging.getLogger("perdure.saga").error("it fails", exc_info=ExceptionGroup("outer", parts))
+    assert "\x1b" not in logging.Formatter(FORMAT).format(caplog.records[-1])
+
+
 def test_a_plain_traceback_stays_as_it_is(caplog):
     logger = logging.getLogger("perdure.saga")
     try:
@@ -303,6 +312,8 @@ def test_every_logger_of_ours_is_guarded_but_the_one_that_shows_stacks():
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or ast.unparse(node.func) != "logging.getLogger":
                 continue
+            if not node.args:
+                continue  # the root, which is not ours
             module = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
             name = ast.unparse(node.args[0])
             if path.name != "logs.py":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -504,6 +505,26 @@ async def test_observers_come_and_go_and_hear_of_start_and_stop(memory):
     assert [one.process_id for one in late.of(ProcessStarted)] == ["1", "3"]
 
 
+@dataclass
+class Counted(Observer):
+    turns: int = 0
+
+    def turn_committed(self, event: TurnCommitted) -> None:
+        self.turns += 1
+
+
+@quickly
+async def test_two_observers_that_are_equal_both_hear(memory):
+    one, other = Counted(), Counted()
+    async with Runtime(memory, [Ledger], observers=[one, other, other]) as runtime:
+        await open_ledger(runtime)
+    assert one.turns == other.turns == 1
+
+
+class Beginning(Observer):
+    async def runtime_started(self): ...  # type: ignore[override]
+
+
 class Later(Observer):
     async def turn_committed(self, event): ...  # type: ignore[override]
 
@@ -512,7 +533,10 @@ class LaterCounted(Observer):
     async def record_turn(self, process_type, outcome): ...  # type: ignore[override]
 
 
-@pytest.mark.parametrize("wrong", [print, Heard, [Heard], [Later()], [LaterCounted()], ["x"], 7])
+WRONG = [print, Heard, [Heard], [Later()], [LaterCounted()], [Beginning()], ["x"], 7]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_what_is_no_observer_is_refused(wrong):
     with pytest.raises(DefinitionError):
         Runtime("memory://", [Ledger], observers=wrong)

@@ -317,8 +317,13 @@ async def test_a_step_whose_saga_has_ended_is_performed_for_nobody(scene):
     async with scene.runtime() as runtime:
         with pytest.raises(InstanceFinished, match="nobody waits"):
             await runtime.dead_letters.redrive(letter.id)
+        ref = runtime.ref(scene.trip, "t")
+        ended_at = (await view_of(runtime, ref)).updated_at
+        await scene.clock.advance(timedelta(hours=1))
         await by_ann(runtime).discard(letter)
         assert await letters(runtime) == []
+        assert (await view_of(runtime, ref)).updated_at == ended_at  # it is still known when
+        assert await audited(runtime, ref) == ["discard by ann"]
 
 
 @quickly

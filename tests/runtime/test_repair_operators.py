@@ -39,7 +39,7 @@ from tests.runtime.broken import (
     audited,
     papers,
 )
-from tests.runtime.support import quickly, rounds, until, view_of
+from tests.runtime.support import parts, quickly, rounds, until, view_of
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -370,6 +370,7 @@ async def test_whoever_gives_up_waiting_leaves_nothing_half_done(scene):
             await asyncio.sleep(0)
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
+        await until(lambda: not parts(runtime).repairs.mending._tasks)  # it is carried through
         await runtime.settled()
         await scene.clock.advance(timedelta(hours=2))
         view = await view_of(runtime, ref)

@@ -12,13 +12,17 @@ from typing import NamedTuple
 from unittest import mock
 
 from perdure.core import course
+from perdure.core.retention import Retention
 from perdure.core.work import QueueState
-from perdure.runtime import saga_actor
+from perdure.runtime import purge_pieces, saga_actor
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.holding import Aside
 from perdure.runtime.measures import Measure
 from perdure.runtime.pending import Pending
+from perdure.runtime.purge_entries import Mail
+from perdure.runtime.purge_writing import PurgeWriting
+from perdure.runtime.purging import Purging
 from perdure.runtime.quarantine import Quarantine
 from perdure.runtime.saga_actor import SagaActor
 from perdure.runtime.seizing import Seizing
@@ -321,6 +325,23 @@ MUTANTS = {
     ),
     "a dead letter stays when it is redriven": Planted(
         Mutant(Measure, "settlements", "letter=letter.position, ", ""), "edited", 0
+    ),
+    "a purge forgets which messages it knows": Planted(
+        Mutant(purge_pieces, "purge_of", "processed.items(number)", "[]"), "purged", 0
+    ),
+    "who has not ended is purged": Planted(
+        Mutant(Retention, "kept_ms", "after is None or not status.is_over", "after is None"),
+        "purged",
+        0,
+    ),
+    "a journal that is half swept is left so at the start": Planted(
+        Mutant(Purging, "start", "self._tombstones_at_ms = 0", "pass"), "purged", 2
+    ),
+    "a purge under an incarnation": Planted(
+        Mutant(PurgeWriting, "write", "self._owner.passivate(key)", "True"), "purged", 15
+    ),
+    "a purge does not wait for the jobs of its instance": Planted(
+        Mutant(Mail, "concerned", "found.add(row.instance)", "pass"), "purged", 0
     ),
 }
 """By what is wrong then."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from perdure import Effects, NonRetryable, ProcessManager, applies, continues, message, starts
+from perdure import (
+    Effects,
+    Indexed,
+    NonRetryable,
+    ProcessManager,
+    applies,
+    continues,
+    message,
+    starts,
+)
 
 __all__ = [
     "BROKEN",
@@ -33,6 +42,7 @@ class Count:
 @dataclass(frozen=True)
 class CountState:
     numbers: tuple[int, ...] = ()
+    last: Indexed[int | None] = None
 
 
 class Counting(ProcessManager[CountState]):
@@ -50,7 +60,7 @@ class Counting(ProcessManager[CountState]):
 
     @applies(Count)
     def fold_counted(self, state: CountState, event: Count) -> CountState:
-        return CountState((*state.numbers, event.number))
+        return CountState((*state.numbers, event.number), event.number)
 
 
 FAILURES: Counter[str] = Counter()

@@ -36,6 +36,7 @@ from perdure.errors import HandlerFailed, PerdureError
 from perdure.testing import Faults, Ledger, Simulation, World, simulate
 from perdure.testing.simulation.calls import Call
 from tests.simulation.by_hand import BY_HAND
+from tests.simulation.purges import PURGES
 from tests.simulation.repairs import REPAIRS
 from tests.simulation.sagas import BROKEN, FAILURES, AskFor, Begin, Count, Counting, CountState
 from tests.testing.simulation.more_stories import more_stories
@@ -407,8 +408,8 @@ def every(faults: Faults | None = None) -> dict[str, Simulation]:
         "kept": (kept_for_good, [Stubborn], SMALL),
         "discarded": (thrown_away, [Brief], SMALL),
     }
-    by_people = {**REPAIRS, **BY_HAND}
-    mine |= {name: (*repair, SMALL) for name, repair in by_people.items()}
+    further = {**REPAIRS, **BY_HAND, **PURGES}
+    mine |= {name: (*story, SMALL) for name, story in further.items()}
     made = {
         name: simulate(scenario, members, settings=settings, faults=faults)
         for name, (scenario, members, settings) in mine.items()

@@ -11,11 +11,22 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure.core.commit import Entry, OutboxRow, Status, TurnRecord
+from perdure.core.commit import (
+    Entry,
+    HeadRow,
+    IndexedFields,
+    OutboxRow,
+    Reindexed,
+    Status,
+    TurnRecord,
+)
+from perdure.core.head_query import HeadQuery, Order
+from perdure.core.tally import TallyRow
 from perdure.store import read_statements as queries
 from perdure.store.backlog import read_backlog
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import InstanceRows
+from perdure.store.sql_find import read_count, read_found, read_tallies
 from perdure.store.sql_load import load_instances
 from perdure.store.sql_looks import read_figures, read_rows_of, read_snapshots
 from perdure.store.sql_open import open_schema
@@ -49,14 +60,34 @@ places = itertools.count(1)
 
 
 @st.composite
+def heads(draw: Any, name: str) -> HeadRow:
+    fields = draw(st.dictionaries(st.sampled_from(["city", "zip"]), st.sampled_from(["sa", "sb"])))
+    return head(
+        name,
+        draw(st.sampled_from(Status)),
+        updated_at_ms=draw(st.integers(1, 3)),
+        started_at_ms=draw(st.integers(1, 3)),
+        fields=tuple(sorted(fields.items())),
+    )
+
+
+@st.composite
 def entries(draw: Any) -> Entry:
     name = draw(st.sampled_from(NAMES))
     number = draw(st.integers(1, 6))
     message_id = f"m-{draw(st.integers(1, 4))}"
-    what = draw(st.sampled_from(["turn", "turn", "turn", "snapshot", "inbox", "dead"]))
+    what = draw(
+        st.sampled_from(
+            ["turn", "turn", "turn", "snapshot", "inbox", "dead", "reindexed", "indexed"]
+        )
+    )
     body = draw(st.binary(max_size=3))
     if what == "snapshot":
         return snapshot(name, number + 100, body)
+    if what == "reindexed":
+        return Reindexed(draw(heads(name)), number)
+    if what == "indexed":
+        return IndexedFields("Order", draw(st.sampled_from([(), ("city",), ("city", "zip")])))
     if what == "inbox":
         due = draw(st.sampled_from([None, 1, 2]))
         return inbox_row(name, message_id, body=body, due_at_ms=due, replaces=draw(st.booleans()))
@@ -71,7 +102,7 @@ def entries(draw: Any) -> Entry:
         outbox=tuple(outbox_row(name, number, index) for index in range(draw(st.integers(0, 2)))),
         deadlines_set=tuple(deadline(name, timer, number, number) for timer in timers[:cut]),
         deadlines_cleared=tuple(timers[cut:end]),
-        head=draw(st.sampled_from([None, head(name), head(name, Status.FAILED)])),
+        head=draw(st.one_of(st.none(), heads(name))),
         consumes_inbox=draw(st.booleans()),
     )
 
@@ -156,6 +187,11 @@ def agree(groups: list[list[Entry]]) -> None:
             in_memory = await memory.write(group)
             assert [str(answer) for answer in in_sql] == [str(answer) for answer in in_memory]
         assert read_heads(connection, None, None, "", 1000) == (await memory.heads(), [])
+        for question in QUESTIONS:
+            assert read_found(connection, question) == (await memory.find(question), [])
+            assert read_count(connection, question) == await memory.count(question)
+        tallies, _ = read_tallies(connection)
+        assert [_now(tally) for tally in tallies] == [_now(one) for one in await memory.tallies()]
         loaded = load_instances(connection, NAMES)
         if not any(found.corrupt for found in loaded):
             assert unplaced(loaded) == unplaced(await memory.load(NAMES))
@@ -173,6 +209,23 @@ def agree(groups: list[list[Entry]]) -> None:
         asyncio.run(scenario())
     finally:
         connection.close()
+
+
+BOUNDS: dict[Order, tuple[str | int, ...]] = {
+    Order.ID: (), Order.STARTED: (2,), Order.UPDATED: (2,), Order.FIELD: ("sb",),
+}  # fmt: skip
+QUESTIONS = [
+    HeadQuery("Order", statuses, order, field, bound, bound, None, descending, 2)
+    for order, bounds in BOUNDS.items()
+    for field in (["city"] if order is Order.FIELD else [""])
+    for bound in (None, *bounds)
+    for statuses in ((), (Status.FAILED, Status.RUNNING))
+    for descending in (False, True)
+]
+
+
+def _now(tally: TallyRow) -> Any:
+    return (tally.saga, tally.running, tally.stuck, tally.kept_completed, tally.kept_failed)
 
 
 async def agree_on_jobs(connection: sqlite3.Connection, memory: MemoryStore) -> None:

@@ -11,7 +11,12 @@ import pytest
 
 from perdure import failpoints
 from perdure.codec.checksum import checksum
-from perdure.core.commit import Status
+from perdure.codec.codec import Codec
+from perdure.codec.journal import JournalCodec
+from perdure.codec.registry import TypeRegistry
+from perdure.core.commit import JournalRow, Status
+from perdure.core.instance import Instance
+from perdure.core.outcome import Outcome, Turn
 from perdure.core.tally import TallyRow
 from perdure.errors import (
     DefinitionError,
@@ -22,8 +27,10 @@ from perdure.errors import (
     StoreNotWritable,
     StoreUnavailable,
 )
+from perdure.messages import Message
 from perdure.store import sqlite_connection
 from perdure.store.memory import MemoryStore
+from perdure.store.rows import JOURNAL
 from perdure.store.schema import SCHEMA_VERSION
 from perdure.store.sql import SqlStore
 from perdure.store.sql_open import open_schema
@@ -212,6 +219,53 @@ def test_a_file_of_version_3_has_its_heads_sealed_anew_and_counted(tmp_path):
     asyncio.run(scenario())
     upgraded, fresh = layout(tmp_path / "store.db"), layout(tmp_path / "fresh.db", new=True)
     assert upgraded == fresh
+
+
+def test_a_head_of_version_3_learns_when_its_last_turn_was(tmp_path):
+    connection = as_version_3(tmp_path / "store.db")
+    journal = JournalCodec(Codec(TypeRegistry()))
+    for id_, status in (("2", Status.RUNNING), ("3", Status.COMPLETED)):
+        key = f"Order/{id_}"
+        put_old_head(connection, head(key, status))
+        for number, outcome in ((1, Outcome.APPLIED), (2, Outcome.UNHANDLED)):
+            at_ms = NOW_MS + number * 1_000_000
+            told = Message(None, "x", 1, b"", f"m-{number}", at_ms)
+            body = journal.encode_turn(Turn(told, outcome, at_ms, Instance(key, id_, None, number)))
+            row = JournalRow(key, number, 1, told.message_id, body)
+            connection.execute(
+                "INSERT INTO journal (instance, sequence_nr, epoch, message_id, body, checksum)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                [key, number, 1, told.message_id, body, checksum(body, *JOURNAL.key_of(row))],
+            )
+    connection.close()
+
+    async def scenario() -> None:
+        store = file_store(tmp_path)
+        await store.open()
+        updated = [row.updated_at_ms for row in await store.heads()]
+        assert updated == [NOW_MS + 2_000_000, NOW_MS + 1]
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("damaged", [b"Or\xffder", b"Or\x80der", b"\xff", b"", b"\x00"])
+def test_a_saga_whose_name_is_damaged_stops_no_upgrade(tmp_path, damaged):
+    connection = as_version_3(tmp_path / "store.db")
+    for row in [head("Order/1"), head("Order/2"), head("Trip/1")]:
+        put_old_head(connection, row)
+    change = "UPDATE instances SET saga = CAST(? AS TEXT) WHERE instance = 'Order/2'"
+    connection.execute(change, [damaged])
+    connection.close()
+
+    async def scenario() -> None:
+        store = file_store(tmp_path)
+        await asyncio.wait_for(store.open(), 10)
+        kept = {tally.saga: tally.kept for tally in await store.tallies()}
+        assert (kept["Order"], kept["Trip"]) == (1, 1)
+        await store.close()
+
+    asyncio.run(scenario())
 
 
 def layout(path, new=False):

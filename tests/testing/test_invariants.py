@@ -297,7 +297,7 @@ def test_a_rule_that_is_broken_is_named(what, connection):
 def test_a_row_that_is_not_the_one_that_was_written_is_named(table, connection):
     kind = KIND_OF[table]
     if table == "tombstones":
-        connection.execute("INSERT INTO tombstones VALUES ('Counting/b', 5, 0)")
+        connection.execute("INSERT INTO tombstones VALUES ('Counting/b', 5, 5, 1, 1, 0)")
     elif table == "queues":
         connection.execute("INSERT INTO queues VALUES ('work', 1, 'three failed', 5, 0)")
     else:

@@ -48,11 +48,12 @@ class TurnBody(NamedTuple):
 class SnapshotBody(NamedTuple):
     """The fields of a snapshot's body, in the order they are written; the state still encoded.
 
+    There is no state in what is kept of an instance that was purged.
     ``armed`` are (name, due_at_ms, sequence number), ``known`` (message id, sequence number).
     """
 
     format: int
-    state: Stored
+    state: Stored | None
     status: str
     detail: bytes | str | None
     started_at_ms: int

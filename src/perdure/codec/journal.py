@@ -168,11 +168,11 @@ class JournalCodec:
 
     def encode_snapshot(self, instance: Instance, processed: ProcessedMessages) -> bytes:
         """The body of a snapshot: the state, the armed deadlines, the known message ids."""
-        family = instance.family
+        family, state = instance.family, instance.state
         return self._pack(
             (
                 FORMAT,
-                tuple(self.codec.encode(instance.state)),
+                None if state is None else tuple(self.codec.encode(state)),
                 instance.status.value,
                 instance.detail,
                 instance.started_at_ms,
@@ -182,6 +182,16 @@ class JournalCodec:
                 None if family is None else (family.parent, family.called, family.children),
             )
         )
+
+    def encode_tombstone(
+        self, status: str, started_at_ms: int, ended_at_ms: int, known: list[tuple[str, int]]
+    ) -> bytes:
+        """What is kept of an instance that is purged, in place of a snapshot.
+
+        ``known`` are the ids of its messages, with their turns, oldest first.
+        """
+        times = started_at_ms, ended_at_ms
+        return self._pack((FORMAT, None, status, None, *times, [], known, None))
 
     def decode_snapshot(
         self, key: str, sequence_nr: int, body: bytes, processed: ProcessedMessages
@@ -197,7 +207,7 @@ class JournalCodec:
         self, key: str, sequence_nr: int, read: SnapshotBody, processed: ProcessedMessages
     ) -> Instance:
         deadlines = {name: Armed(due_at_ms, number) for name, due_at_ms, number in read.armed}
-        decoded = self.codec.decode(*read.state)
+        decoded = None if read.state is None else self.codec.decode(*read.state)
         for message_id, number in read.known:
             processed.add(message_id, number)
         return Instance(

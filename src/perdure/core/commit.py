@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, TypeAlias
 
+from perdure.core.purge import Purge, TombstoneRow
+
 __all__ = [
     "FOLLOWS",
     "DeadLetterRow",
@@ -26,6 +28,7 @@ __all__ = [
     "LookupRow",
     "OutboxKind",
     "OutboxRow",
+    "Purge",
     "QuarantineRow",
     "QueueRow",
     "Reindexed",
@@ -142,14 +145,6 @@ class LookupRow:
     field: str
     value: str
     instance: str
-
-
-@dataclass(slots=True)
-class TombstoneRow:
-    """An instance was purged; until ``until_ms``, a message for it is not taken for a first one."""
-
-    instance: str
-    until_ms: int
 
 
 FOLLOWS = -1
@@ -332,9 +327,12 @@ Entry: TypeAlias = (
     | QueueRow
     | Reindexed
     | IndexedFields
+    | Purge
+    | TombstoneRow
 )
 """What a store's one write takes.
 
 An ``OutboxRow`` by itself replaces the row at its position, and is ``Gone`` if there is none; new
-rows come with a turn or a settlement. A ``QueueRow`` replaces the one of its name.
+rows come with a turn or a settlement. A ``QueueRow`` replaces the one of its name, a
+``TombstoneRow`` the one of its instance.
 """

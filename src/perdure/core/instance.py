@@ -36,7 +36,8 @@ class Instance:
     ``detail`` is what a finished instance said at its end: the encoded result, or the reason as
     text; of a stuck one, why it is. ``family`` is None for an instance without parent or children.
     ``updated_at_ms`` is when it had its last turn before its end, or at it. ``fields`` are the
-    indexed ones, None if it is not known how they are stored.
+    indexed ones, None if it is not known how they are stored. The state of one that was purged is
+    None.
     Treat as immutable.
     """
 
@@ -57,6 +58,11 @@ class Instance:
     def exists(self) -> bool:
         """At least one turn was taken."""
         return self.sequence_nr > 0
+
+    @property
+    def is_purged(self) -> bool:
+        """It has ended, and is not known any more but for its tombstone."""
+        return self.state is None
 
     def due_deadlines(
         self, now_ms: int, armed_by: int, is_awaited: Callable[[str, Armed], bool] = _no

@@ -11,7 +11,6 @@ never tried again by itself. Next to read: ``repairs.py``; ``turn.py``, the turn
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from perdure.core.commit import Status
@@ -20,11 +19,11 @@ from perdure.core.draft import Draft
 from perdure.core.family import Cancel
 from perdure.core.instance import Instance
 from perdure.core.intervention import Action, Intervention
-from perdure.core.outcome import TIMEOUT, Encoder, Outcome, Turn
+from perdure.core.outcome import TIMEOUT, Encoder, Turn
 from perdure.core.outgoing import milliseconds
 from perdure.core.saga import Definition
 from perdure.core.step_events import Resume
-from perdure.core.turn import metadata_of
+from perdure.core.turn import metadata_of, noted
 from perdure.effects import CancelDeadline, Fail, Record, SetDeadline
 from perdure.errors import InstanceMoved, InstanceNotFound, NotRepairable
 from perdure.messages import Message, Metadata
@@ -58,7 +57,7 @@ def intervene(
         )
     follow = _follow(content, instance)
     if follow is None:
-        return _noted(instance, message, now_ms)
+        return noted(instance, message, now_ms)
     metadata = metadata_of(message, instance.correlation_id, instance.sequence_nr + 1, now_ms)
     draft = Draft(definition, instance, metadata, encoder)
     if instance.status.is_over and definition.timeout is not None:
@@ -67,12 +66,6 @@ def intervene(
     if kind is VerdictKind.STOP and draft.status is Status.RUNNING:
         draft.leave(Status.COMPLETED, None)
     return draft.turn(message, now_ms)
-
-
-def _noted(instance: Instance, message: Message, now_ms: int) -> Turn:
-    """A turn that leaves the instance as it is."""
-    after = replace(instance, sequence_nr=instance.sequence_nr + 1, updated_at_ms=now_ms)
-    return Turn(message, Outcome.APPLIED, now_ms, after)
 
 
 def _follow(content: Intervention, instance: Instance) -> _Follow | None:

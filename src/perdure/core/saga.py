@@ -21,6 +21,7 @@ from uuid import UUID
 from perdure.core.correlation import VerdictKind, Verdicts
 from perdure.core.indexed import IndexedField
 from perdure.core.repairs import Repairs
+from perdure.core.retention import KEEP, Retention
 from perdure.core.retry import RetryPolicy
 from perdure.core.supervision import Supervision
 from perdure.effects import Effect
@@ -109,7 +110,7 @@ class Definition:
     could not be had, or not be carried out (None: the turn fails). ``repairs`` is how its steps are
     repaired by hand, None for a saga without steps. ``indexed`` are the fields by which its
     instances are found, by name. ``takes(state)`` are the interests that are handled in this state,
-    None: that cannot be said.
+    None: that cannot be said. ``retention`` is how long they are kept after their end.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Definition:
     repairs: Repairs | None = None
     indexed: tuple[IndexedField, ...] = ()
     takes: Callable[[Any], Collection[type | str]] | None = None
+    retention: Retention = KEEP
 
     _frozen: dict[type, bool] = field(default_factory=dict, repr=False, compare=False)
 

@@ -45,6 +45,7 @@ __all__ = [
     "failed",
     "fired_name",
     "metadata_of",
+    "noted",
     "stale",
     "step",
 ]
@@ -211,6 +212,12 @@ def ended_by_failure(
 def stale(instance: Instance, message: Message, now_ms: int) -> Turn:
     """The turn that journals that a deadline was set anew or cancelled while its message waited."""
     return _nothing(instance, message, Outcome.UNHANDLED, now_ms, False, None)
+
+
+def noted(instance: Instance, message: Message, now_ms: int) -> Turn:
+    """The turn that journals what somebody did beside the instance, which stays as it is."""
+    outcome = Outcome.FINISHED if instance.status.is_over else Outcome.APPLIED
+    return _nothing(instance, message, outcome, now_ms, False, None)
 
 
 def deadline_id(name: str, sequence_nr: int) -> str:

@@ -26,7 +26,7 @@ from perdure.errors import DefinitionError
 from perdure.ops.families import FAMILIES, Family
 from perdure.ops.spread import Spread
 
-__all__ = ["Exposition", "Samples", "Source", "join", "leave"]
+__all__ = ["Exposition", "Samples", "Source", "join", "leave", "sources_of"]
 
 Samples = Mapping[str, Mapping[tuple[str, ...], Any]]
 """Values by family and the values of its labels: a number, or a ``Spread``."""
@@ -64,8 +64,8 @@ class Exposition(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families with the samples of all sources."""
         sources = list(self.sources)
-        found = [(tuple(one.labels.values()), one.samples()) for one in sources]
         names = tuple(sources[0].labels) if sources else ()
+        found = [(tuple(one.labels[name] for name in names), one.samples()) for one in sources]
         for family in FAMILIES.values():
             shown = self._family(family, names)
             for constant, samples in found:
@@ -133,6 +133,13 @@ def leave(registry: CollectorRegistry, prefix: str, source: Source) -> None:
         if not exposition.sources:
             del known[prefix]
             registry.unregister(exposition)
+
+
+def sources_of(registry: CollectorRegistry) -> list[Source]:
+    """All that a scrape of this registry shows, under any prefix."""
+    with _lock:
+        known = list(_expositions.get(registry, {}).values())
+        return [source for exposition in known for source in exposition.sources]
 
 
 def _check_names(prefix: str, labels: Mapping[str, str]) -> None:

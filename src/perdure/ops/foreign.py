@@ -132,8 +132,9 @@ def _names_of(
     """The type names in the newest snapshot and in the first turn."""
     found: set[str] = set()
     try:
-        if snapshots:
-            found.add(journal.read_snapshot(snapshots[0].body).state[0])
+        state = journal.read_snapshot(snapshots[0].body).state if snapshots else None
+        if state is not None:
+            found.add(state[0])
         for row in first:
             turn = journal.read_turn(row.body)
             found.update([turn.message[0], *(stored[0] for stored in turn.events)])

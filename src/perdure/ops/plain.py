@@ -3,8 +3,8 @@
     to_plain(OrderPlaced("o-1", Decimal("12.50")))
     # {'$type': 'OrderPlaced', 'order_id': 'o-1', 'amount': '12.50'}
 
-Looks at values and calls none of their code: no ``repr``, no ``__str__`` of a foreign class. What
-is left out is said in its place, with "…". Knows no store. Next to read: ``inspection.py``.
+Looks at values and calls no ``repr`` or ``__str__`` of a foreign class. What is left out is said in
+its place, with "…". Knows no store. Next to read: ``inspection.py``.
 """
 
 from __future__ import annotations
@@ -56,6 +56,12 @@ class _Showing:
 
     def plain(self, value: Any, depth: int) -> Any:
         self._left -= 1
+        try:
+            return self._looked_at(value, depth)
+        except Exception:  # a subclass of the user's, with a method that raises
+            return f"<{type(value).__name__}>"
+
+    def _looked_at(self, value: Any, depth: int) -> Any:
         scalar = self._scalar(value)
         if scalar is not _NONE:
             return scalar
@@ -93,7 +99,7 @@ class _Showing:
             return f"{value.total_seconds():.15g} s"
         if isinstance(value, (datetime, date, time)):
             return value.isoformat()
-        return str(value) if type(value) in (Decimal, UUID) else _NONE
+        return self._text(str(value)) if type(value) in (Decimal, UUID) else _NONE
 
     def _text(self, text: str) -> str:
         clean = text.encode("utf-8", "backslashreplace").decode()
@@ -111,11 +117,17 @@ class _Showing:
             if self._left <= 0:
                 found["…"] = f"{len(value) - number} more"
                 break
-            found[self._key(key)] = self.plain(one, depth + 1)
+            name = self._key(key)
+            if name in found:  # such as 1 beside "1"
+                name = f"{name} ({number})"
+            found[name] = self.plain(one, depth + 1)
         return found
 
     def _key(self, key: Any) -> str:
-        plain = self._scalar(key)
+        try:
+            plain = self._scalar(key)
+        except Exception:
+            plain = _NONE
         if isinstance(plain, str):
             return plain
         return f"<{type(key).__name__}>" if plain is _NONE else str(plain)

@@ -22,6 +22,7 @@ import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from datetime import timedelta
@@ -47,7 +48,7 @@ from perdure.observer import (
     SnapshotTaken,
     unheard,
 )
-from perdure.ops.exposition import Samples, join, leave
+from perdure.ops.exposition import Samples, join, leave, sources_of
 from perdure.ops.families import FAMILIES
 from perdure.ops.gauges import gauges_of
 from perdure.ops.spread import Spread
@@ -123,11 +124,23 @@ class Metrics(Observer):
         self.runtime_stopped()
 
     async def refresh(self) -> None:
-        """Read the store's figures anew; on the runtime's loop, before a scrape there.
+        """Read the stores' figures anew; on the runtime's loop, before a scrape there.
 
-        await metrics.refresh()
-        body = generate_latest(metrics.registry)
+            await metrics.refresh()
+            body = generate_latest(metrics.registry)
+
+        Also those of the other runtimes of this thread that such a scrape shows.
         """
+        shown = [one for one in sources_of(self.registry) if isinstance(one, Metrics)]
+        others = [one for one in shown if one is not self and one._is_run_here]
+        await asyncio.gather(*(one._refreshed() for one in [self, *others]))
+
+    @property
+    def _is_run_here(self) -> bool:
+        running = self._runtime.running
+        return running is not None and running.thread_id == get_ident()
+
+    async def _refreshed(self) -> None:
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
         await asyncio.shield(self._refreshing)
@@ -154,10 +167,10 @@ class Metrics(Observer):
         """What is to be shown; from another thread than the runtime's, the store is read first."""
         running = self._runtime.running
         if running is not None and not running.is_stopping and get_ident() != running.thread_id:
-            refresh = self.refresh()
+            refresh = self._refreshed()
             try:
                 asyncio.run_coroutine_threadsafe(refresh, running.loop).result(self._refresh_s)
-            except FutureTimeoutError:
+            except (FutureTimeoutError, FutureCancelledError):  # it is slow, or ends
                 self._is_down()
             except RuntimeError:  # the loop has ended
                 refresh.close()

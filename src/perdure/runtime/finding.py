@@ -14,6 +14,7 @@ from typing import Any
 
 from perdure.core.commit import HeadRow
 from perdure.core.criteria import Criteria
+from perdure.core.described import shown
 from perdure.core.head_query import Order
 from perdure.core.routes import Place, Route
 from perdure.core.saga import Definition
@@ -25,6 +26,7 @@ from perdure.store.protocol import Store
 __all__ = ["Search", "found", "place_after"]
 
 PAGE, PAGE_MAX = 100, 1_000
+_MS_MAX = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +121,20 @@ def place_after(route: Route, saga: str, after: InstanceView | str | None) -> Pl
     cursor = after.cursor if isinstance(after, InstanceView) else after
     try:
         name, by, key = json.loads(urlsafe_b64decode(cursor))
-    except (ValueError, TypeError):
-        name, by, key = None, None, None
-    if name != route.name or not isinstance(key, str) or not _is_place(route, by):
+        f"{by}{key}".encode()  # no store has a place for what is no text
+        is_ours = isinstance(key, str) and key.startswith(f"{saga}/")
+        is_right = name == route.name and is_ours and _is_place(route, by)
+    except (ValueError, TypeError, RecursionError):  # it may come from anybody
+        is_right = False
+    if not is_right:
         raise InvalidQuery(
-            f"after={after!r} is no place in the order by {route.name}",
+            f"after={shown(after)} is no place in the order by {route.name} of {saga}",
             remedy="give an instance (or its cursor) that was found by the same question",
         )
     return by, key
 
 
 def _is_place(route: Route, by: Any) -> bool:
-    by_moment = route.queries[0].order in (Order.STARTED, Order.UPDATED)
-    return type(by) is (int if by_moment else str)
+    if route.queries[0].order in (Order.STARTED, Order.UPDATED):
+        return type(by) is int and abs(by) <= _MS_MAX
+    return type(by) is str

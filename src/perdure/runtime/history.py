@@ -17,6 +17,7 @@ from perdure.core.intervention import Intervention
 from perdure.core.outcome import Outcome, Stored
 from perdure.errors import CodecError, CorruptRecord
 from perdure.messages import datetime_of
+from perdure.runtime.purged import check_kept
 from perdure.runtime.reading import Reading
 
 __all__ = ["HistoryEntry", "Sent", "Undecodable", "content_of", "history", "plain_of"]
@@ -91,12 +92,18 @@ class HistoryEntry:
 
 
 async def history(reading: Reading, key: str, after: int) -> AsyncIterator[HistoryEntry]:
-    """The turns of an instance above a sequence number. Raises ``CorruptRecord``."""
+    """The turns of an instance above a sequence number.
+
+    Raises ``InstancePurged`` if they are not kept any more, ``CorruptRecord``.
+    """
     last = after
     while True:
         rows = await reading.store.journal(key, after, PAGE)
+        if not rows and not after:
+            await check_kept(reading, key, "its history")
         for row in rows:
             if row.sequence_nr != last + 1:
+                await check_kept(reading, key, "its history")
                 raise _missing_turn(key, last + 1)
             yield _entry_of(reading, row)
             last = row.sequence_nr

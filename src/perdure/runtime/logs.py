@@ -21,8 +21,9 @@ __all__ = ["FIELDS", "about", "on_one_line"]
 FIELDS = ("saga", "correlation_id", "message_id", "attempt")
 
 _LOGGERS = (
-    "perdure", "perdure.metrics", "perdure.observers", "perdure.saga", "perdure.store",
-    "perdure.supervised", "perdure.supervisor", "perdure.timers", "perdure.transitions",
+    "perdure", "perdure.control", "perdure.metrics", "perdure.observers", "perdure.repair",
+    "perdure.retention", "perdure.run", "perdure.saga", "perdure.store", "perdure.supervised",
+    "perdure.supervisor", "perdure.timers", "perdure.tracing", "perdure.transitions",
     "perdure.workers",
     "perdure.actors.actor", "perdure.actors.future", "perdure.actors.run_queue",
 )  # fmt: skip
@@ -72,18 +73,24 @@ class _Plain(logging.Filter):
         return True
 
 
-def _is_hostile(error: BaseException | None) -> bool:
-    """The text of the error, or of one that led to it, is not on one line."""
+def _is_hostile(error: BaseException) -> bool:
+    """The text of the error, or of one that led to it or is part of it, is not on one line."""
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
         try:
-            notes = "".join(getattr(error, "__notes__", ()))
-            if not f"{error}{notes}".isprintable():
+            notes = "".join(getattr(one, "__notes__", ()))
+            if not f"{one}{notes}".isprintable():
                 return True
         except Exception:  # it cannot even be printed
             return True
-        error = error.__cause__ or error.__context__
+        waiting += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
     return False
 
 

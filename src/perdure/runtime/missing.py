@@ -8,17 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perdure.core.commit import InboxReason
-from perdure.core.outcome import Outcome
+from perdure.core.outcome import Outcome, Turn
 from perdure.core.saga import IgnoreMissing, Park, ReplyMissing
 from perdure.errors import InstanceNotFound
-from perdure.runtime.delivery import Delivery
+from perdure.runtime.delivery import Delivery, refusal
 from perdure.runtime.waiting import is_full, keep
 from perdure.runtime.woken import bury
 
 if TYPE_CHECKING:
     from perdure.runtime.saga_actor import SagaActor
 
-__all__ = ["treat_missing"]
+__all__ = ["decline", "treat_missing"]
 
 
 def treat_missing(actor: SagaActor, delivery: Delivery, now_ms: int) -> bool:
@@ -41,6 +41,18 @@ def treat_missing(actor: SagaActor, delivery: Delivery, now_ms: int) -> bool:
     else:
         return False
     return True
+
+
+def decline(actor: SagaActor, delivery: Delivery, turn: Turn) -> None:
+    """A message that would have started the instance was not wanted: there is still none."""
+    if delivery.span is not None:
+        delivery.span.declined(turn)
+    if delivery.waits:
+        bury(actor, delivery, "unhandled", refusal(delivery, turn.outcome))
+    elif turn.refused:
+        delivery.refuse(refusal(delivery, turn.outcome))
+    else:
+        delivery.answer(turn.outcome)
 
 
 def _drop(actor: SagaActor, delivery: Delivery, reply: Any = None) -> None:

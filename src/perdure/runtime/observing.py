@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from perdure.core.commit import (
@@ -75,14 +76,13 @@ class Observing:
                 f"{shown(observer)} is no observer",
                 remedy="give an object of a class that inherits from perdure.observer.Observer",
             )
-        for methods in (*HOOKS.values(), RECORDS):
-            for method in methods:
-                if inspect.iscoroutinefunction(getattr(observer, method)):
-                    raise DefinitionError(
-                        f"{type(observer).__name__}.{method} is a coroutine function",
-                        remedy="declare it with def: observers are called, nobody awaits them",
-                    )
-        if observer not in self._observers:
+        for method in chain(*HOOKS.values(), RECORDS, ("runtime_started", "runtime_stopped")):
+            if inspect.iscoroutinefunction(getattr(observer, method)):
+                raise DefinitionError(
+                    f"{type(observer).__name__}.{method} is a coroutine function",
+                    remedy="declare it with def: observers are called, nobody awaits them",
+                )
+        if all(one is not observer for one in self._observers):  # equal ones are two
             self._observers.append(observer)
             self._find_hooks()
 

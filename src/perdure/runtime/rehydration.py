@@ -67,6 +67,8 @@ async def fold_loaded(services: Reading, definition: Definition, loaded: LoadedI
         if turns is None:  # the snapshot could not be decoded: fold everything
             turns = await services.store.journal(loaded.instance, 0, PAGE)
             has_more = len(turns) == PAGE
+            if not turns:
+                raise CorruptRecord("there is nothing but a snapshot, and nobody can read it")
         instance = fold(services, definition, folded, turns)
         while has_more:
             await asyncio.sleep(0)
@@ -79,7 +81,7 @@ async def fold_loaded(services: Reading, definition: Definition, loaded: LoadedI
         raise
     except Exception as error:
         raise quarantined(definition, loaded.instance, error) from error
-    if definition.indexed:
+    if definition.indexed and not instance.is_purged:
         instance.fields = fields_known(definition.indexed, instance.state)
     return folded._replace(instance=instance)
 
@@ -146,7 +148,10 @@ class Owner(Protocol):
 async def has_ended_with(
     services: Services, resident: SagaActor | None, delivery: Delivery
 ) -> bool:
-    """The instance has processed the message, and is over; False if that cannot be said."""
+    """The instance is over, and has processed the message, or is not known any more but for that.
+
+    False if that cannot be said.
+    """
     if resident is not None and resident.committed is not None:
         instance, processed = resident.committed, resident.processed
     else:
@@ -155,7 +160,8 @@ async def has_ended_with(
             instance, processed, *_ = await fold_loaded(services, delivery.definition, loaded)
         except PerdureError:
             return False
-    return instance.status.is_over and processed.turn_of(delivery.message.message_id) is not None
+    is_known = processed.turn_of(delivery.message.message_id) is not None
+    return instance.status.is_over and (is_known or instance.is_purged)
 
 
 async def processed_in(

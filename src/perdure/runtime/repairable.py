@@ -1,6 +1,6 @@
 """What of an instance a repair may concern beside its state: its jobs, dead letters, what waits.
 
-Read from the store when somebody asks, page by page; nothing is kept. Next to read:
+Read from the store when somebody asks; nothing is kept. Next to read:
 ``repair_plans.py``, which decides by it.
 """
 
@@ -17,7 +17,8 @@ from perdure.runtime.services import Services
 
 __all__ = ["Repairable"]
 
-PAGE = 1_000
+ROWS_MAX = 1_000_000
+"""An instance has fewer jobs, letters and messages: none of them may be overlooked."""
 
 
 class Repairable:
@@ -26,32 +27,19 @@ class Repairable:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def jobs(self, key: str, queue: str | None = None) -> list[OutboxRow]:
+    async def jobs(self, key: str) -> list[OutboxRow]:
         """The commands of an instance that wait or are performed, oldest first."""
-        found: list[OutboxRow] = []
-        after, store = 0, self._services.store
-        while True:
-            rows = await store.outbox(after, PAGE, queue)
-            found += [r for r in rows if r.instance == key and r.kind is OutboxKind.COMMAND]
-            if len(rows) < PAGE:
-                return found
-            after = rows[-1].position
+        rows = await self._services.store.rows_of(key, ROWS_MAX)
+        return [row for row in rows.jobs if row.kind is OutboxKind.COMMAND]
 
     async def letters(self, key: str) -> list[DeadLetterRow]:
         """The dead letters of an instance, oldest first."""
-        found: list[DeadLetterRow] = []
-        after, store = 0, self._services.store
-        while True:
-            rows = await store.dead_letters(after, PAGE)
-            found += [row for row in rows if row.instance == key]
-            if len(rows) < PAGE:
-                return found
-            after = rows[-1].position
+        return (await self._services.store.rows_of(key, ROWS_MAX)).dead_letters
 
     async def delayed(self, key: str) -> list[InboxRow]:
         """The messages of an instance that wait for their next attempt."""
-        (loaded,) = await self._services.store.load([key])
-        return [row for row in loaded.inbox if row.reason is InboxReason.DELAYED]
+        rows = await self._services.store.rows_of(key, ROWS_MAX)
+        return [row for row in rows.inbox if row.reason is InboxReason.DELAYED]
 
     def command_of(self, row: OutboxRow) -> Any:
         """What the job is to do; None if nobody can read it."""

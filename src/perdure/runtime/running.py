@@ -100,6 +100,7 @@ class Running:
         await asyncio.gather(*(self._open(*opening) for opening in self._openings))
         await self.dispatcher.start(self.supervisor.admit)
         self.supervisor.quarantine.read_again(self.supervisor.definitions)
+        self.supervisor.purging.start(self._routing)
 
     def deliver(self, delivery: Delivery) -> Awaitable[Receipt]:
         """Deliver; the answer is a receipt after the commit, or an error."""
@@ -152,7 +153,7 @@ class Running:
         return await delivery.future
 
     async def result(self, definition: Definition, key: str) -> Any:
-        """What the instance completed with, when it has. Raises ``SagaFailed``, ``SagaStuck``."""
+        """What the instance completed with, when it has. Raises as ``Views.result``."""
         endings = self.supervisor.endings
         while True:
             waiter = endings.expect(key)  # before looking, so that nothing falls between
@@ -235,11 +236,17 @@ class Running:
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""
         admission, wakeups = self.supervisor.admission, self.supervisor.wakeups
-        dispatcher = self.dispatcher
-        while not (admission.is_empty and wakeups.is_settled and dispatcher.is_settled):
+        dispatcher, purging = self.dispatcher, self.supervisor.purging
+        while not (
+            admission.is_empty
+            and wakeups.is_settled
+            and dispatcher.is_settled
+            and purging.is_settled
+        ):
             await admission.emptied()
             await wakeups.settled()
             await dispatcher.settled()
+            await purging.settled()
 
     async def stop(self) -> None:
         """Drain for ``shutdown_timeout_s`` at most, abandon the rest, give up the store."""
@@ -250,6 +257,7 @@ class Running:
         self.supervisor.admission.close()
         failpoints.reach(Point.STOPPING)
         await self.supervisor.wakeups.stop()
+        await self.supervisor.purging.stop()
         await self.letters.stop()
         self.supervisor.drain()
         limit_s = services.settings.shutdown_timeout_s

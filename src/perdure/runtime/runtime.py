@@ -268,7 +268,8 @@ class Runtime(Looking, Searching):
 
             print(await runtime.result(runtime.ref(trip, "t-1"), timeout_s=60))
 
-        Raises ``SagaFailed`` with the error that led to it, ``SagaStuck``, ``SendTimeout``.
+        Raises ``SagaFailed`` with the error that led to it, ``SagaStuck``, ``SendTimeout``;
+        ``InstancePurged`` if that is not kept any more.
         """
         definition = self._blueprint.routing.definition(checked_ref(ref).saga)
         try:
@@ -290,7 +291,8 @@ class Runtime(Looking, Searching):
 
         With ``at``, as it was then: by the journal, and by today's ``apply``. None if it did not
         exist yet. Raises ``DefinitionError`` for a moment that is yet to come, ``Gone`` for one the
-        journal does not keep any more, ``InstanceQuarantined`` if it cannot be read.
+        journal does not keep any more, ``InstanceQuarantined`` if it cannot be read. One that was
+        purged is shown without its state (``InstanceView.purged``), while its tombstone stays.
         """
         definition = self._blueprint.routing.definition(checked_ref(ref).saga)
         views = self._on_loop().views
@@ -309,7 +311,10 @@ class Runtime(Looking, Searching):
         return self._on_loop().views.instances(definition, status_of(status), after)
 
     def history(self, ref: SagaRef, *, after: int = 0) -> AsyncIterator[HistoryEntry]:
-        """The turns of an instance above a sequence number, oldest first."""
+        """The turns of an instance above a sequence number, oldest first.
+
+        Raises ``InstancePurged`` if they are not kept any more.
+        """
         return history(self._on_loop().services, checked_ref(ref).key, after)
 
     @property

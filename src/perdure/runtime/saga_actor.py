@@ -28,11 +28,11 @@ from perdure.core.saga import Definition
 from perdure.core.turn import deadline_id, fired_name, stale, step
 from perdure.errors import PerdureError
 from perdure.failpoints import Point
-from perdure.runtime.delivery import Delivery, refusal
+from perdure.runtime.delivery import Delivery
 from perdure.runtime.failing import fail
 from perdure.runtime.leaving import Leaving
 from perdure.runtime.logs import about
-from perdure.runtime.missing import treat_missing
+from perdure.runtime.missing import decline, treat_missing
 from perdure.runtime.pending import Pending, PendingTurn
 from perdure.runtime.snapshots import snapshot
 from perdure.runtime.stepping_in import step_in
@@ -40,7 +40,7 @@ from perdure.runtime.told import is_asked_for, mistaken, not_written, too_long
 from perdure.runtime.tracing import Trail, traced
 from perdure.runtime.transitions import log_standing
 from perdure.runtime.waiting import Waiting, has_to_wait, look_up
-from perdure.runtime.woken import bury, drain, is_redriven_twice, take_over, wake
+from perdure.runtime.woken import drain, is_redriven_twice, take_over, wake
 
 if TYPE_CHECKING:
     from perdure.runtime.supervisor import Supervisor
@@ -231,7 +231,7 @@ class SagaActor(Actor):
                 services.encoder,
             )
             if not head.sequence_nr and turn.outcome is not Outcome.APPLIED:
-                self._decline(delivery, turn)
+                decline(self, delivery, turn)
                 return
             record = self.record(delivery, turn)
             if services.clock.monotonic_s() - began_s > services.settings.turn_limit_s:
@@ -245,17 +245,6 @@ class SagaActor(Actor):
         self.submit(PendingTurn(self, delivery, record, turn))
         if not head.sequence_nr and self.waiting is not None:
             drain(self, now_ms)
-
-    def _decline(self, delivery: Delivery, turn: Turn) -> None:
-        """A message that would have started the instance was not wanted: there is still none."""
-        if delivery.span is not None:
-            delivery.span.declined(turn)
-        if delivery.waits:
-            bury(self, delivery, "unhandled", refusal(delivery, turn.outcome))
-        elif turn.refused:
-            delivery.refuse(refusal(delivery, turn.outcome))
-        else:
-            delivery.answer(turn.outcome)
 
     def submit(self, pending: PendingTurn) -> None:
         """A turn is taken; the next one starts from it, and its rows are to be written."""
@@ -321,6 +310,7 @@ class SagaActor(Actor):
     def _status_changed(self, after: Instance) -> None:
         log_standing(after)
         self.supervisor.endings.heard(self.key, after.status)
+        self.supervisor.purging.ended(self.definition.name, after)
 
     def on_lost(self, error: PerdureError) -> None:
         """An entry was not written, or nobody knows: this incarnation ends here."""
@@ -333,8 +323,9 @@ class SagaActor(Actor):
         deliveries: list[Delivery] = []
         for pending in self.in_flight or ():
             deliveries += pending.deliveries
-            if pending.delivery.span is not None:
-                pending.delivery.lose_span()
+        for delivery in deliveries:  # those in flight: an attempt of theirs is over
+            if delivery.span is not None:
+                delivery.lose_span()
         for envelope in self.end():
             assert isinstance(envelope, Delivery)
             deliveries.append(envelope)

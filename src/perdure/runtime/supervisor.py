@@ -35,6 +35,7 @@ from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.endings import Endings
 from perdure.runtime.freezing import Freezing
 from perdure.runtime.leaving import Lifting
+from perdure.runtime.purging import Purging
 from perdure.runtime.quarantine import Quarantine, is_answered_at_once
 from perdure.runtime.recorded import answer_recorded
 from perdure.runtime.redriven import Redriven
@@ -73,8 +74,7 @@ class Supervisor(Actor):
         self.residency = Residency(services, self.passivate)
         self._rehydration = Rehydration(services, self)
         self._on_stopped = on_stopped
-        self._is_closed = False
-        self.is_draining = False
+        self._is_closed = self.is_draining = False
         self._losses: dict[str, int] = {}  # incarnations lost since something was written
         self._unsettled: set[str] = set()  # a commit's outcome is unknown: not read back yet
         self._freezing = Freezing(services.settings.freeze_residents)
@@ -85,6 +85,7 @@ class Supervisor(Actor):
         self.restarts = Restarts()
         self.redriven = Redriven()
         self.quarantine = Quarantine(self)
+        self.purging = Purging(services, definitions, self)
 
     def on_stop(self) -> None:
         """Stopped through pykka (``ActorRegistry.stop_all()``): the runtime goes with it."""
@@ -119,11 +120,21 @@ class Supervisor(Actor):
         """A new incarnation of an instance that is not in memory."""
         self.residency.came(key)
         actor = self.active[key] = SagaActor.spawn(self, definition, key)
-        self._rehydration.request(actor)
+        if not self.purging.holds(actor):
+            self._rehydration.request(actor)
         if len(self.active) > self._freezing.above:
             self._freezing.freeze(len(self.active))
         self.on_quiet()
         return actor
+
+    def load(self, actor: SagaActor) -> None:
+        """What held it back is over: have its instance loaded."""
+        if not actor.is_over:
+            self._rehydration.request(actor)
+
+    def is_aside(self, key: str) -> bool:
+        """The instance is quarantined."""
+        return key in self.quarantine
 
     # Passivation
 
@@ -218,6 +229,8 @@ class Supervisor(Actor):
         elif actor.head.deadlines:
             self.wakeups.arm(actor.head)
         self.announcing.rehydrated(actor)
+        if not actor.head.is_purged:
+            self.purging.ended(actor.definition.name, actor.head)
         if is_lifted:
             actor.write(Lifting(actor))
 

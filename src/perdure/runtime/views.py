@@ -22,6 +22,7 @@ from perdure.errors import (
     SagaStuck,
 )
 from perdure.messages import datetime_of
+from perdure.runtime.purged import check_kept, not_kept
 from perdure.runtime.rehydration import fold_loaded
 from perdure.runtime.services import Services
 from perdure.runtime.supervisor import Supervisor
@@ -40,7 +41,8 @@ class InstanceView:
     the armed ones and when they are due (the whole process's is called "perdure.timeout").
     ``quarantined`` says why the instance is set aside, if it is; one that cannot be rehydrated is
     shown so in a listing, without a state. ``cursor`` is where ``find`` has found it: text to go on
-    from, in a next page.
+    from, in a next page. ``purged``: it has ended, and its state, its result and its turns are not
+    kept any more, as its saga's retention says.
     """
 
     saga: str
@@ -54,6 +56,7 @@ class InstanceView:
     result: Any = None
     failure: str | None = None
     quarantined: str | None = None
+    purged: bool = False
     cursor: str = field(default="", repr=False, compare=False)
 
 
@@ -84,6 +87,7 @@ class Views:
         at = checked_at(at, self._services.clock.now_ms())
         instance = await instance_at(self._services, definition, key, at)
         if instance is None:
+            await check_kept(self._services, key, "how it was")
             return None
         return view_of(self._services.codec, instance, instance.state)
 
@@ -96,8 +100,13 @@ class Views:
         return (await fold_loaded(self._services, definition, loaded)).instance
 
     def result(self, definition: Definition, instance: Instance) -> Any:
-        """What the instance completed with. Raises ``SagaFailed``, ``SagaStuck``."""
+        """What the instance completed with.
+
+        Raises ``SagaFailed``, ``SagaStuck``, ``InstancePurged``.
+        """
         detail, about = instance.detail, (definition.name, instance.correlation_id)
+        if instance.is_purged:
+            raise not_kept(instance.key, f"the result (it has ended as {instance.status})")
         if instance.status is Status.COMPLETED:
             return self._services.codec.decode_value(detail) if isinstance(detail, bytes) else None
         if instance.status is Status.STUCK:
@@ -159,6 +168,7 @@ def view_of(
         codec.decode_value(detail) if isinstance(detail, bytes) else None,
         detail if isinstance(detail, str) else None,
         quarantined,
+        instance.is_purged,
     )
 
 

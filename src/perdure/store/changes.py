@@ -17,11 +17,13 @@ from perdure.core.commit import (
     IndexedFields,
     JournalRow,
     OutboxRow,
+    Purge,
     QuarantineRow,
     QueueRow,
     Reindexed,
     Settlement,
     SnapshotRow,
+    TombstoneRow,
     TurnRecord,
 )
 from perdure.errors import Gone
@@ -33,12 +35,14 @@ __all__ = ["Changes", "Present"]
 class Present:
     """What the store holds, before the group, of that which its entries ask for.
 
-    Positions of jobs and of dead letters, and where the jobs with certain given ids are.
+    Positions of jobs and of dead letters, where the jobs with certain given ids are, and who has a
+    tombstone.
     """
 
     jobs: set[int] = field(default_factory=set)
     letters: set[int] = field(default_factory=set)
     given_ids: dict[str, int] = field(default_factory=dict)
+    purged: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -47,7 +51,9 @@ class Changes:
 
     ``outbox`` are rows to insert, also in place of a removed one; ``jobs_removed`` may name
     positions at which there is nothing. Of ``begun`` instances there is no head yet; of
-    ``reindexed`` ones all lookups are put, whatever their heads have said before.
+    ``reindexed`` ones all lookups are put, whatever their heads have said before. Of ``purged``
+    ones the heads go, and what belongs to them; what ``tombstones`` take along goes after the
+    journal is written, and before snapshots are.
     """
 
     present: Present = field(default_factory=Present)
@@ -66,6 +72,8 @@ class Changes:
     snapshots: dict[tuple[str, int], SnapshotRow] = field(default_factory=dict)
     queues: dict[str, QueueRow] = field(default_factory=dict)
     quarantines: dict[str, QuarantineRow] = field(default_factory=dict)
+    purged: dict[str, None] = field(default_factory=dict)
+    tombstones: dict[str, TombstoneRow] = field(default_factory=dict)
 
     def add_turn(self, turn: TurnRecord) -> None:
         """Later turns of an instance win over earlier ones.
@@ -98,10 +106,31 @@ class Changes:
         if sequence_nr == 1:
             self.begun[head.instance] = None
 
-    def reindex(self, entry: Reindexed) -> None:
-        """The head is put as the instance says it is."""
-        self.heads[entry.instance] = entry.head
-        self.reindexed[entry.instance] = None
+    def reindex(self, entry: Reindexed) -> Gone | None:
+        """The head is put as the instance says it is, unless it has none any more."""
+        instance = entry.instance
+        if instance in self.tombstones or instance in self.present.purged:
+            return _gone("head", entry.sequence_nr, instance)
+        self.heads[instance] = entry.head
+        self.reindexed[instance] = None
+        return None
+
+    def bury(self, entry: Purge | TombstoneRow) -> None:
+        """A tombstone is put, changed, or goes with all that is left of its instance.
+
+        Of an instance that is purged, what the entry has in place of a snapshot is all that stays.
+        """
+        instance = entry.instance
+        row = self.tombstones[instance] = entry.tombstone if isinstance(entry, Purge) else entry
+        if row is not entry or row.is_over:
+            kept = self.snapshots.items()
+            self.snapshots = {key: one for key, one in kept if key[0] != instance}
+        if isinstance(entry, Purge):
+            self.heads.pop(instance, None)
+            self.reindexed.pop(instance, None)
+            self.purged[instance] = None
+            number = row.sequence_nr
+            self.snapshots[instance, number] = SnapshotRow(instance, number, entry.body)
 
     def add_settlement(self, settlement: Settlement) -> Gone | None:
         """Nothing of it is done if it takes what is not there, which is the answer."""
@@ -114,6 +143,13 @@ class Changes:
         if settlement.inbox is not None:
             self.put(settlement.inbox)
         return None
+
+    def declare(self, entry: IndexedFields | QueueRow) -> None:
+        """Something about a whole saga, or a whole queue."""
+        if isinstance(entry, QueueRow):
+            self.queues[entry.name] = entry
+        else:
+            self.indexed[entry.saga] = entry
 
     def replace_job(self, row: OutboxRow) -> Gone | None:
         """The row takes the place of the one at its position; if there is none, that is said."""

@@ -71,7 +71,7 @@ LOOKUPS = kind_of(
 )
 TOMBSTONES = kind_of(
     schema.tombstones,
-    "instance until_ms",
-    lambda _, key, __: TombstoneRow(*key),
+    "instance due_at_ms until_ms sequence_nr swept_nr",
+    lambda _, key, __: TombstoneRow(key[0], *key[2:]),
     "until_ms",
 )

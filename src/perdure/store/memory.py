@@ -27,6 +27,7 @@ from perdure.core.commit import (
     QueueRow,
     SnapshotRow,
     Status,
+    TombstoneRow,
 )
 from perdure.core.head_query import HeadQuery
 from perdure.core.tally import TallyRow
@@ -36,6 +37,7 @@ from perdure.store.changes import Changes, Present
 from perdure.store.memory_heads import Heads
 from perdure.store.memory_jobs import Jobs
 from perdure.store.memory_looks import MemoryLooks
+from perdure.store.memory_tombstones import Tombstones
 from perdure.store.protocol import LoadedInstance
 from perdure.store.write_plan import asked_of, first_numbers, net_changes, refusals
 
@@ -72,6 +74,7 @@ class MemoryStore(MemoryLooks):
         self._dead_letters: dict[int, DeadLetterRow] = {}
         self._queues: dict[str, QueueRow] = {}
         self._quarantines: dict[str, QuarantineRow] = {}
+        self._tombstones = Tombstones()
         self._messages_arrived = count(1)
         self._letters_arrived = count(1)
 
@@ -113,6 +116,7 @@ class MemoryStore(MemoryLooks):
             {row.position for row in self._jobs.at(asked.jobs)},
             {position for position in asked.letters if position in self._dead_letters},
             {given: given_ids[given] for given in asked.given_ids if given in given_ids},
+            {instance for instance in asked.purged if instance in self._tombstones},
         )
 
     def _stands_at(self, instance: str) -> int:
@@ -131,6 +135,7 @@ class MemoryStore(MemoryLooks):
                 self._deadlines[deadline_key] = copy(deadline)
         self._heads.apply(changes)
         self._apply_waiting(changes)
+        self._tombstones.apply(changes, self._journal, self._snapshots)
         for snapshot in changes.snapshots.values():
             self._keep_snapshot(snapshot)
         for name, queue in changes.queues.items():
@@ -222,16 +227,19 @@ class MemoryStore(MemoryLooks):
         self._check_open()
         return self._heads.tallies()
 
+    async def tombstones(
+        self, after: tuple[int, str] = (-1, ""), limit: int = 1000
+    ) -> list[TombstoneRow]:
+        """Tombstones in order of their moment; see ``Store.tombstones``."""
+        self._check_open()
+        return self._tombstones.page(after, limit)
+
     async def size(self) -> int:
         """The bytes of all bodies; see ``Store.size``."""
         self._check_open()
-        kept: list[Iterable[_HasBody]] = [
-            *self._journal.values(),
-            *(snapshots.values() for snapshots in self._snapshots.values()),
-            self._inbox.values(),
-            self._jobs.of(None),
-            self._dead_letters.values(),
-        ]
+        kept: list[Iterable[_HasBody]] = [*self._journal.values(), self._jobs.of(None)]
+        kept += [snapshots.values() for snapshots in self._snapshots.values()]
+        kept += [self._inbox.values(), self._dead_letters.values()]
         return sum(len(row.body) for rows in kept for row in rows)
 
     async def deadlines(

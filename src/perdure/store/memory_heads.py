@@ -26,6 +26,10 @@ class Heads:
             tally = self._tallies.setdefault(head.saga, TallyRow(head.saga))
             count_head(tally, self._heads.get(instance), head)
             self._heads[instance] = copy(head)
+        for instance in changes.purged:
+            before = self._heads.pop(instance, None)
+            if before is not None:
+                count_head(self._tallies[before.saga], before, None)
         for saga, entry in changes.indexed.items():
             self._tallies.setdefault(saga, TallyRow(saga)).indexed = entry.names
 

@@ -23,6 +23,7 @@ from perdure.core.commit import (
     QueueRow,
     SnapshotRow,
     Status,
+    TombstoneRow,
 )
 from perdure.core.head_query import HeadQuery
 from perdure.core.tally import TallyRow
@@ -116,7 +117,9 @@ class Store(Protocol):
         A settlement, or a changed outbox row, whose job or dead letter is not there (any more) is
         left out as ``Gone``; so is the second one in a group that takes the same job or letter.
         An inbox row whose key exists is left as it is, unless it ``replaces``. A snapshot replaces
-        one of the same number; only the newest two of an instance are kept.
+        one of the same number; only the newest two of an instance are kept. A purge, and the end of
+        a tombstone, are left out as ``SequenceConflict`` if the instance does not stand where they
+        say; a head of who has a tombstone as ``Gone``.
 
         Raises StoreError (StoreFull, StoreUnavailable) if the transaction as a whole failed;
         whether it was committed is then unknown to the caller.
@@ -164,6 +167,12 @@ class Store(Protocol):
 
         One that is damaged is named in the log, and counted anew from the heads.
         """
+        ...
+
+    async def tombstones(
+        self, after: tuple[int, str] = (-1, ""), limit: int = 1000
+    ) -> list[TombstoneRow]:
+        """Tombstones in order of (due_at_ms, instance), above ``after``."""
         ...
 
     async def size(self) -> int:

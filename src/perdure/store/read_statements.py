@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from perdure.store import schema
-from perdure.store.head_rows import HEADS, SAGAS
+from perdure.store.head_rows import HEADS, SAGAS, TOMBSTONES
 from perdure.store.rows import (
     DEAD_LETTERS,
     DEADLINES,
@@ -63,6 +63,7 @@ __all__ = [
     "SNAPSHOTS_OF",
     "TALLIES_ALL",
     "TALLIES_AT",
+    "TOMBSTONES_PAGE",
     "Query",
     "heads_page",
 ]
@@ -236,10 +237,18 @@ QUEUES_ALL = Query(QUEUES, select(schema.queues).order_by(schema.queues.c.name))
 QUARANTINES_ALL = Query(
     QUARANTINES, select(schema.quarantines).order_by(schema.quarantines.c.instance)
 )
+TOMBSTONES_PAGE = _page(TOMBSTONES, "due_at_ms", "instance")
 FIND_HEADS = ManyRows(
     select(given(1))
     .select_from(given_rows)
-    .join(schema.instances, schema.instances.c.instance == given(1)),
+    .where(
+        or_(
+            *(
+                exists().where(table.c.instance == given(1))
+                for table in (schema.instances, schema.tombstones)
+            )
+        )
+    ),
     1,
 )
 INBOX_SIZES = ManyRows(

@@ -157,14 +157,18 @@ lookups = Table(
     sqlite_with_rowid=False,
 )
 
-# What is remembered of an instance whose rows were purged.
+# What is remembered of an instance whose rows were purged, beside a snapshot without a state. Its
+# moment is 0 as long as rows of its journal are to be swept.
 tombstones = Table(
     "tombstones",
     metadata,
     _text("instance", primary_key=True),
+    _integer("due_at_ms"),
     _integer("until_ms"),
+    _integer("sequence_nr"),
+    _integer("swept_nr"),
     _integer("checksum"),
-    Index("tombstones_by_end", "until_ms", "instance"),
+    Index("tombstones_by_due", "due_at_ms", "instance"),
     sqlite_with_rowid=False,
 )
 

@@ -26,6 +26,7 @@ from perdure.core.commit import (
     QueueRow,
     SnapshotRow,
     Status,
+    TombstoneRow,
 )
 from perdure.core.head_query import HeadQuery
 from perdure.core.tally import TallyRow
@@ -50,6 +51,7 @@ from perdure.store.read_statements import (
     JOURNAL_PAGE,
     OUTBOX_PAGE,
     QUEUE_PAGE,
+    TOMBSTONES_PAGE,
 )
 from perdure.store.sql_connections import Connections
 from perdure.store.sql_errors import store_error, unreadable
@@ -221,6 +223,12 @@ class SqlStore:
     async def tallies(self) -> list[TallyRow]:
         """How many instances there are and were; see ``Store.tallies``."""
         return await self._sound(read_tallies)
+
+    async def tombstones(
+        self, after: tuple[int, str] = (-1, ""), limit: int = 1000
+    ) -> list[TombstoneRow]:
+        """Tombstones in order of their moment; see ``Store.tombstones``."""
+        return await self._sound(read_sound, TOMBSTONES_PAGE, [*after, limit])
 
     async def size(self) -> int:
         """The bytes of the file and of its log; see ``Store.size``."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from heapq import merge
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Text, cast, literal_column, select
+from sqlalchemy import literal_column, select
 
 from perdure.core.commit import HeadRow, LookupRow, Status
 from perdure.core.head_query import HeadQuery, Order, place_of
@@ -23,18 +23,11 @@ from perdure.store.find_statements import counting, finding
 from perdure.store.head_rows import HEADS, SAGAS
 from perdure.store.read_statements import HEADS_AT, TALLIES_ALL
 from perdure.store.schema import instances
-from perdure.store.sql_heads import ASKED_MAX, read_tally
+from perdure.store.sql_heads import ASKED_MAX, read_sagas, read_tally
 from perdure.store.sql_read import read_sound, read_stored
 from perdure.store.statements import PARAMETER, compiled
 
 __all__ = ["read_count", "read_found", "read_size", "read_tallies"]
-
-_NEXT_SAGA = compiled(
-    select(instances.c.saga)
-    .where(instances.c.saga > cast(PARAMETER, Text))
-    .order_by(instances.c.saga)
-    .limit(1)
-)
 
 _ANY_OF_SAGA = compiled(
     select(literal_column("1"))
@@ -100,29 +93,13 @@ def read_tallies(
         except CorruptRecord as damage:
             damaged.append(damage)
     known = {row.saga for row in rows}
-    for saga in list(_sagas(connection)):
+    for saga in read_sagas(connection):
         is_one = [f"{saga}/", f"{saga}{_AFTER_SLASH}", saga]  # else a damaged row says so
         if saga not in known and connection.execute(_ANY_OF_SAGA, is_one).fetchall():
             rows.append(read_tally(connection, saga))
             damaged.append(CorruptRecord("its tally is damaged or missing", saga=saga))
     rows.sort(key=lambda row: row.saga)
     return rows, damaged
-
-
-def _sagas(connection: sqlite3.Connection) -> Iterator[str]:
-    """The sagas that there are heads of: one step in the index each."""
-    connection.text_factory = bytes  # a damaged one may be no text
-    try:
-        last = b""
-        while found := connection.execute(_NEXT_SAGA, [last]).fetchall():
-            [(name,)] = found
-            if name == last:
-                return
-            last = name
-            with suppress(UnicodeDecodeError):
-                yield name.decode()
-    finally:
-        connection.text_factory = str
 
 
 def read_size(connection: sqlite3.Connection) -> int:

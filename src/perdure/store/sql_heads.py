@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import case, delete, func, select
+from sqlalchemy import Text, case, cast, delete, func, select
 
 from perdure.core.commit import HeadRow, LookupRow, Status
 from perdure.core.tally import TallyRow, count_head
@@ -25,9 +26,15 @@ from perdure.store.read_statements import HEADS_AT, TALLIES_AT
 from perdure.store.schema import instances, lookups
 from perdure.store.sql_read import read_stored
 from perdure.store.statements import PARAMETER, ManyRows, compiled
-from perdure.store.write_statements import CLEAR_LOOKUPS, PUT_HEADS, PUT_LOOKUPS, PUT_TALLIES
+from perdure.store.write_statements import (
+    CLEAR_LOOKUPS,
+    PUT_HEADS,
+    PUT_LOOKUPS,
+    PUT_TALLIES,
+    REMOVE_HEADS,
+)
 
-__all__ = ["put_heads", "read_tally"]
+__all__ = ["put_heads", "read_sagas", "read_tally"]
 
 logger = logging.getLogger("perdure.store")
 
@@ -51,6 +58,12 @@ _COUNT = compiled(
     .where(instances.c.saga == PARAMETER)
     .group_by(instances.c.status)
 )
+_NEXT_SAGA = compiled(
+    select(instances.c.saga)
+    .where(instances.c.saga > cast(PARAMETER, Text))
+    .order_by(instances.c.saga)
+    .limit(1)
+)
 _FORGET_LOOKUPS = compiled(
     delete(lookups).where(lookups.c.saga == PARAMETER, lookups.c.instance == PARAMETER)
 )
@@ -59,24 +72,31 @@ _FORGET_LOOKUPS = compiled(
 def put_heads(connection: sqlite3.Connection, changes: Changes) -> None:
     """Write the heads of the changes, and with them tallies and lookups."""
     heads = changes.heads
-    before = _before(connection, heads)
-    lost = [key for key in heads if key not in before and key not in changes.begun]
-    names = dict.fromkeys([*(head.saga for head in heads.values()), *changes.indexed])
-    tallies = _tallies(connection, names)
-    for instance, head in heads.items():
-        count_head(tallies[head.saga], before.get(instance), head)
+    before = _before(connection, [*heads, *changes.purged])
+    sagas = {instance: _saga_of(instance, heads.get(instance)) for instance in changes.purged}
+    sagas |= {instance: head.saga for instance, head in heads.items()}
+    lost = [key for key in sagas if key not in before and key not in changes.begun]
+    tallies = _tallies(connection, dict.fromkeys([*sagas.values(), *changes.indexed]))
+    for instance, saga in sagas.items():
+        count_head(tallies[saga], before.get(instance), heads.get(instance))
     _run(connection, PUT_HEADS, HEADS.seal(heads.values()))
-    _put_lookups(connection, changes, before, lost)
-    for saga in {heads[instance].saga for instance in lost}:  # nobody knows how they were counted
-        tallies[saga] = _mended(tallies[saga], read_tally(connection, saga), len(lost))
+    _run(connection, REMOVE_HEADS, list(changes.purged))
+    _put_lookups(connection, changes, before, [(sagas[instance], instance) for instance in lost])
+    for saga in {sagas[instance] for instance in lost}:  # nobody knows how they were counted
+        again = sum(sagas[instance] == saga and instance in heads for instance in lost)
+        tallies[saga] = _mended(tallies[saga], read_tally(connection, saga), again)
     for entry in changes.indexed.values():
         tallies[entry.saga].indexed = entry.names
     _run(connection, PUT_TALLIES, SAGAS.seal(tallies.values()))
 
 
-def _before(connection: sqlite3.Connection, wanted: Collection[str]) -> dict[str, HeadRow]:
+def _saga_of(instance: str, head: HeadRow | None) -> str:
+    return instance.partition("/")[0] if head is None else head.saga
+
+
+def _before(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, HeadRow]:
     """The heads as they are stored, but for those that are damaged."""
-    keys, found = list(wanted), {}
+    found: dict[str, HeadRow] = {}
     for start in range(0, len(keys), ASKED_MAX):
         asked = keys[start : start + ASKED_MAX]
         values = [value for number, key in enumerate(asked) for value in (key, number)]
@@ -120,12 +140,30 @@ def read_tally(connection: sqlite3.Connection, saga: str) -> TallyRow:
     return tally
 
 
-def _mended(tally: TallyRow, counted: TallyRow, lost: int) -> TallyRow:
+def read_sagas(connection: sqlite3.Connection) -> list[str]:
+    """The sagas that there are heads of, by name: one step in the index each."""
+    connection.text_factory = bytes  # a damaged one may be no text
+    names: list[str] = []
+    last = b""
+    try:
+        while found := connection.execute(_NEXT_SAGA, [last]).fetchall():
+            [(name,)] = found
+            if name == last:
+                break
+            last = name
+            with suppress(UnicodeDecodeError):
+                names.append(name.decode())
+    finally:
+        connection.text_factory = str
+    return names
+
+
+def _mended(tally: TallyRow, counted: TallyRow, again: int) -> TallyRow:
     """What there is now, as it was counted; what there was, as far as it is known.
 
-    The heads in place of lost ones were counted in as if there had been none before them.
+    ``again`` heads in place of lost ones were counted in as if there had been none before them.
     """
-    counted.started = max(tally.started - lost, counted.started)
+    counted.started = max(tally.started - again, counted.started)
     counted.completed = max(tally.completed, counted.completed)
     counted.failed = max(tally.failed, counted.failed)
     counted.duration_ms = max(tally.duration_ms, counted.duration_ms)
@@ -137,10 +175,13 @@ def _put_lookups(
     connection: sqlite3.Connection,
     changes: Changes,
     before: dict[str, HeadRow],
-    lost: Iterable[str],
+    lost: Iterable[tuple[str, str]],
 ) -> None:
     gone: list[LookupRow] = []
     new: list[LookupRow] = []
+    for instance in changes.purged:
+        if (last := before.get(instance)) is not None:
+            gone += _lookups(last, last.fields)
     for instance, head in changes.heads.items():
         was = before.get(instance)
         if was is None and not head.fields:
@@ -151,8 +192,8 @@ def _put_lookups(
         gone += _lookups(head, [field for field in old if field not in head.fields])
         is_new = was is None or instance in changes.reindexed
         new += _lookups(head, [f for f in head.fields if is_new or f not in old])
-    for instance in lost:
-        connection.execute(_FORGET_LOOKUPS, [changes.heads[instance].saga, instance])
+    for saga_and_instance in lost:
+        connection.execute(_FORGET_LOOKUPS, saga_and_instance)
     _run(connection, CLEAR_LOOKUPS, list(chain.from_iterable(map(LOOKUPS.key_of, gone))))
     _run(connection, PUT_LOOKUPS, LOOKUPS.seal(new))
 

@@ -87,13 +87,16 @@ def _load(
 
 
 def _miss_journals(connection: sqlite3.Connection, asked: list[LoadedInstance]) -> None:
-    """An instance of which there is nothing may have been lost: then its head is still there."""
+    """An instance of which there is nothing may have been lost: then its head is still there, or
+    its tombstone."""
     nothing = [one for one in asked if not (one.turns or one.snapshot or one.corrupt)]
     for sql, values in FIND_HEADS.rounds([one.instance for one in nothing]):
         with_head = {instance for (instance,) in connection.execute(sql, values)}
         for one in nothing:
             if one.instance in with_head:
-                one.corrupt = corrupt_record("it has a head and no journal", one.instance)
+                one.corrupt = corrupt_record(
+                    "it has a head, or a tombstone, and no journal", one.instance
+                )
 
 
 def _base(instance: LoadedInstance) -> int:

@@ -24,7 +24,7 @@ from perdure.errors import CodecError, CorruptRecord
 from perdure.store import schema
 from perdure.store.head_rows import HEADS, SAGAS
 from perdure.store.rows import JOURNAL, StoredRow
-from perdure.store.sql_heads import read_tally
+from perdure.store.sql_heads import read_sagas, read_tally
 from perdure.store.statements import PARAMETER, compiled
 from perdure.store.write_statements import PUT_TALLIES
 
@@ -71,7 +71,6 @@ _LAST_TURNS = compiled(
     .order_by(schema.journal.c.sequence_nr.desc())
     .limit(1)
 )
-_SAGAS = compiled(select(_heads.saga).where(_heads.saga > PARAMETER).order_by(_heads.saga).limit(1))
 _SET_VERSION = compiled(update(schema.meta).values(schema_version=schema.SCHEMA_VERSION))
 
 _journal = JournalCodec(Codec(TypeRegistry()))
@@ -137,14 +136,6 @@ def _updated_at_ms(connection: sqlite3.Connection, key: list[Any]) -> int:
 
 
 def _count(connection: sqlite3.Connection) -> None:
-    name: Any = ""
-    connection.text_factory = lambda stored: stored.decode("utf-8", "replace")
-    try:
-        while found := connection.execute(_SAGAS, [name]).fetchall():
-            [(name,)] = found
-            if not isinstance(name, str):
-                return
-            for sql, values in PUT_TALLIES.rounds(SAGAS.seal([read_tally(connection, name)])):
-                connection.execute(sql, values)
-    finally:
-        connection.text_factory = str
+    tallies = [read_tally(connection, name) for name in read_sagas(connection)]
+    for sql, values in PUT_TALLIES.rounds(SAGAS.seal(tallies)):
+        connection.execute(sql, values)

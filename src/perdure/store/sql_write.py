@@ -29,6 +29,7 @@ from perdure.store.rows import (
     seal_jobs,
 )
 from perdure.store.sql_heads import put_heads
+from perdure.store.sql_tombstones import put_tombstones
 from perdure.store.statements import ManyRows
 from perdure.store.write_plan import asked_of, first_numbers, key_of, net_changes, refusals
 from perdure.store.write_statements import (
@@ -39,6 +40,7 @@ from perdure.store.write_statements import (
     FIND_JOBS,
     FIND_LETTERS,
     FIND_LOSERS,
+    FIND_TOMBSTONES,
     INSERT_DEAD_LETTERS,
     INSERT_JOURNAL,
     INSERT_OUTBOX,
@@ -135,7 +137,13 @@ def _present(connection: sqlite3.Connection, entries: Sequence[Entry]) -> Presen
     jobs = _find(connection, FIND_JOBS, asked.jobs)
     letters = _find(connection, FIND_LETTERS, asked.letters)
     given_ids = _find(connection, FIND_GIVEN_IDS, asked.given_ids)
-    return Present({job for (job,) in jobs}, {letter for (letter,) in letters}, dict(given_ids))
+    purged = _find(connection, FIND_TOMBSTONES, asked.purged)
+    return Present(
+        {job for (job,) in jobs},
+        {letter for (letter,) in letters},
+        dict(given_ids),
+        {instance for (instance,) in purged},
+    )
 
 
 def _find(connection: sqlite3.Connection, statement: ManyRows, values: list[Any]) -> list[Any]:
@@ -158,8 +166,9 @@ def _apply(connection: sqlite3.Connection, changes: Changes) -> None:
         cleared = [key for key, row in changes.deadlines.items() if row is None]
         _run(connection, PUT_DEADLINES, DEADLINES.seal(set_))
         _run(connection, CLEAR_DEADLINES, _flat(cleared))
-    if changes.heads or changes.indexed:
+    if changes.heads or changes.indexed or changes.tombstones:
         put_heads(connection, changes)
+        put_tombstones(connection, changes)
     if changes.consumed:
         _run(connection, CONSUME_INBOX, _flat(changes.consumed))
     if changes.inbox:

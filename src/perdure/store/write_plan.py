@@ -23,10 +23,12 @@ from perdure.core.commit import (
     IndexedFields,
     JournalRow,
     OutboxRow,
+    Purge,
     QueueRow,
     Reindexed,
     Settlement,
     SnapshotRow,
+    TombstoneRow,
     TurnRecord,
 )
 from perdure.errors import CorruptRecord, Fenced, SequenceConflict, StoreError
@@ -43,6 +45,8 @@ _NoTurn: TypeAlias = (
     | QueueRow
     | Reindexed
     | IndexedFields
+    | Purge
+    | TombstoneRow
 )
 
 _NEVER = -1
@@ -62,9 +66,21 @@ def first_numbers(entries: Iterable[Entry], epoch: int) -> dict[str, int]:
         if isinstance(entry, TurnRecord):
             if entry.row.epoch == epoch:
                 first.setdefault(entry.row.instance, entry.row.sequence_nr)
-        elif isinstance(entry, Reindexed):
-            first.setdefault(entry.instance, entry.sequence_nr + 1)
+        elif (number := _made_of(entry)) is not None:
+            first.setdefault(key_of(entry), number + 1)
     return first
+
+
+def _made_of(entry: Entry) -> int | None:
+    """The last turn of its instance, for an entry that is no turn and depends on it."""
+    match entry:
+        case Reindexed():
+            return entry.sequence_nr
+        case Purge():
+            return entry.tombstone.sequence_nr
+        case TombstoneRow(is_over=True):
+            return entry.sequence_nr
+    return None
 
 
 def refusals(
@@ -92,22 +108,22 @@ def refusals(
             else:
                 following[instance] = _NEVER
                 answer = _conflict(row, losers.get(instance))
-        elif isinstance(entry, Reindexed):
-            answer = _outdated(entry, following, losers)
+        elif (made_of := _made_of(entry)) is not None:
+            answer = _outdated(key_of(entry), made_of, following, losers)
         answers.append(answer)
     return answers
 
 
 def _outdated(
-    entry: Reindexed, following: Mapping[str, int], losers: Mapping[str, object]
+    instance: str, made_of: int, following: Mapping[str, int], losers: Mapping[str, object]
 ) -> StoreError | None:
-    instance, next_number = entry.instance, entry.sequence_nr + 1
-    if instance not in losers and following.get(instance, next_number) == next_number:
+    if instance not in losers and following.get(instance, made_of + 1) == made_of + 1:
         return None
+    saga, _, correlation_id = instance.partition("/")
     return SequenceConflict(
-        f"the head was made of turn {entry.sequence_nr}, which is not the last one",
-        saga=entry.head.saga,
-        correlation_id=entry.head.correlation_id,
+        f"it was made of turn {made_of}, which is not the last one",
+        saga=saga,
+        correlation_id=correlation_id,
         remedy="load the instance again",
     )
 
@@ -146,11 +162,13 @@ def _conflict(row: JournalRow, stored: object) -> StoreError:
 
 @dataclass(slots=True)
 class Asked:
-    """What must be looked up before anything is written: positions of jobs and letters, ids."""
+    """What must be looked up before anything is written: positions of jobs and letters, ids, and
+    instances that may have a tombstone."""
 
     jobs: list[int] = field(default_factory=list)
     letters: list[int] = field(default_factory=list)
     given_ids: list[str] = field(default_factory=list)
+    purged: list[str] = field(default_factory=list)
 
 
 def asked_of(entries: Iterable[Entry]) -> Asked:
@@ -170,6 +188,8 @@ def asked_of(entries: Iterable[Entry]) -> Asked:
             asked.given_ids += _given_ids(entry)
         elif isinstance(entry, OutboxRow):
             asked.jobs.append(entry.position)
+        elif isinstance(entry, Reindexed):
+            asked.purged.append(entry.instance)
     return asked
 
 
@@ -207,11 +227,11 @@ def _add(changes: Changes, entry: _NoTurn) -> StoreError | None:
         case SnapshotRow():
             changes.snapshots[entry.instance, entry.sequence_nr] = entry
         case Reindexed():
-            changes.reindex(entry)
-        case IndexedFields():
-            changes.indexed[entry.saga] = entry
-        case QueueRow():
-            changes.queues[entry.name] = entry
+            return changes.reindex(entry)
+        case Purge() | TombstoneRow():
+            changes.bury(entry)
+        case IndexedFields() | QueueRow():
+            changes.declare(entry)
         case DeadLetterRow():
             changes.add_dead_letter(entry)
     return None

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, literal, null, select, tuple_, union_all
+from sqlalchemy import and_, delete, func, literal, null, select, tuple_, union_all
 from sqlalchemy.dialects.sqlite import insert
 
 from perdure.store import schema
-from perdure.store.head_rows import HEADS, LOOKUPS, SAGAS
+from perdure.store.head_rows import HEADS, LOOKUPS, SAGAS, TOMBSTONES
 from perdure.store.rows import (
     DEAD_LETTERS,
     DEADLINES,
@@ -33,11 +33,14 @@ __all__ = [
     "CLEAR_DEADLINES",
     "CLEAR_LOOKUPS",
     "CLEAR_QUARANTINES",
+    "CLEAR_SNAPSHOTS",
+    "CLEAR_TOMBSTONES",
     "CONSUME_INBOX",
     "FIND_GIVEN_IDS",
     "FIND_JOBS",
     "FIND_LETTERS",
     "FIND_LOSERS",
+    "FIND_TOMBSTONES",
     "INSERT_DEAD_LETTERS",
     "INSERT_JOURNAL",
     "INSERT_OUTBOX",
@@ -51,9 +54,12 @@ __all__ = [
     "PUT_QUEUES",
     "PUT_SNAPSHOTS",
     "PUT_TALLIES",
+    "PUT_TOMBSTONES",
+    "REMOVE_HEADS",
     "REMOVE_JOBS",
     "REMOVE_LETTERS",
     "REPLACE_INBOX",
+    "SWEEP_JOURNAL",
 ]
 
 
@@ -132,6 +138,14 @@ def _losers() -> ManyRows:
     return ManyRows(union_all(overtaken, losing), 2)
 
 
+def _sweep_journal() -> ManyRows:
+    """Of each given (instance, number) the turns up to that one."""
+    journal = schema.journal
+    swept = and_(journal.c.instance == given(1), journal.c.sequence_nr <= given(2))
+    positions = select(journal.c.position).select_from(given_rows).join(journal, swept)
+    return ManyRows(delete(journal).where(journal.c.position.in_(positions)), 2)
+
+
 def _prune_snapshots() -> ManyRows:
     """Of the given instances, all snapshots but the newest two."""
     snapshots, kept = schema.snapshots, schema.snapshots.alias("kept")
@@ -168,6 +182,7 @@ REMOVE_LETTERS = _delete(DEAD_LETTERS, "position")
 PUT_DEADLINES = _upsert(DEADLINES)
 CLEAR_DEADLINES = _delete(DEADLINES, "instance", "name")
 PUT_HEADS = _upsert(HEADS)
+REMOVE_HEADS = _delete(HEADS, "instance")
 PUT_TALLIES = _upsert(SAGAS)
 PUT_LOOKUPS = _upsert(LOOKUPS)
 CLEAR_LOOKUPS = _delete(LOOKUPS, "saga", "field", "value", "instance")
@@ -179,3 +194,8 @@ PRUNE_SNAPSHOTS = _prune_snapshots()
 PUT_QUEUES = _upsert(QUEUES)
 PUT_QUARANTINES = _upsert(QUARANTINES)
 CLEAR_QUARANTINES = _delete(QUARANTINES, "instance")
+FIND_TOMBSTONES = _present(schema.tombstones.c.instance)
+SWEEP_JOURNAL = _sweep_journal()
+CLEAR_SNAPSHOTS = _delete(SNAPSHOTS, "instance")
+PUT_TOMBSTONES = _upsert(TOMBSTONES)
+CLEAR_TOMBSTONES = _delete(TOMBSTONES, "instance")

@@ -35,6 +35,7 @@ from perdure.core.commit import (
     QueueRow,
     SnapshotRow,
     Status,
+    TombstoneRow,
     TurnRecord,
 )
 from perdure.core.head_query import HeadQuery
@@ -48,10 +49,10 @@ from perdure.testing.gates import Fault, Gate
 __all__ = ["FaultyStore", "Read"]
 
 Read: TypeAlias = Literal[
-    "load", "journal", "snapshots", "heads", "find", "count", "tallies", "size", "deadlines",
-    "inbox", "inbox_due", "outbox", "jobs_ready", "jobs_due", "jobs_at", "jobs_after", "queues",
-    "queue_depths", "queue_figures", "backlog", "quarantines", "inbox_sizes", "dead_letters",
-    "rows_of",
+    "load", "journal", "snapshots", "heads", "find", "count", "tallies", "tombstones", "size",
+    "deadlines", "inbox", "inbox_due", "outbox", "jobs_ready", "jobs_due", "jobs_at", "jobs_after",
+    "queues", "queue_depths", "queue_figures", "backlog", "quarantines", "inbox_sizes",
+    "dead_letters", "rows_of",
 ]  # fmt: skip
 """A reading operation of a store."""
 
@@ -231,6 +232,12 @@ class FaultyStore:
     async def tallies(self) -> list[TallyRow]:
         """See ``Store.tallies``."""
         return await self._read("tallies", self.inner.tallies)
+
+    async def tombstones(
+        self, after: tuple[int, str] = (-1, ""), limit: int = 1000
+    ) -> list[TombstoneRow]:
+        """See ``Store.tombstones``."""
+        return await self._read("tombstones", lambda: self.inner.tombstones(after, limit))
 
     async def size(self) -> int:
         """See ``Store.size``."""

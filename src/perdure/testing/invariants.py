@@ -43,6 +43,7 @@ from perdure.store.sql_open import read_epoch
 from perdure.store.statements import compiled
 from perdure.testing.head_facts import lookups_agree, tallies_agree
 from perdure.testing.journal_facts import Finding, JournalFacts, Rule
+from perdure.testing.purge_facts import PurgeFacts
 
 __all__ = ["Rule", "Violation", "violations"]
 
@@ -109,7 +110,7 @@ class _Inspection:
                 self._say(Rule.FILE, "", problem)
         list(self._sound(QUEUES))  # nothing else depends on them
         self._heads = self._by_instance(self._sound(HEADS))
-        list(self._sound(TOMBSTONES))
+        self._tombstones = {row.instance: row for row in self._sound(TOMBSTONES)}
         self._found += [Violation(*found) for found in self._counted()]
         self._deadlines = self._by_instance(self._sound(DEADLINES))
         self._inbox = self._by_instance(self._sound(INBOX))
@@ -119,6 +120,9 @@ class _Inspection:
         self._jobs = self._by_instance([*waiting, *dead])
         self._in_one_place(waiting, dead)
         judged = self._journals()
+        for instance in [key for key in self._tombstones if key not in judged]:
+            judged.add(instance)
+            self._judge_purged(instance, [])
         others = (self._deadlines, self._quarantines, self._snapshots, self._jobs)
         for table in (self._heads, *others):
             for instance in [key for key in table if key and key not in judged]:
@@ -195,6 +199,9 @@ class _Inspection:
         rows = self._stored(JOURNAL, "instance", "sequence_nr")
         for instance, stored in groupby(rows, key=lambda row: row.key[0]):
             seen.add(instance)
+            if instance in self._tombstones:
+                self._judge_purged(instance, stored)
+                continue
             facts = JournalFacts(instance, self._window)
             facts.remember_at(row.sequence_nr for row in self._snapshots.get(instance, ()))
             if self._fold(facts, stored):
@@ -217,6 +224,23 @@ class _Inspection:
                 self._add(facts.instance, facts.add(row))
         self._add(str(facts.instance), ((Rule.CHECKSUM, problem) for problem in damaged))
         return not damaged
+
+    def _judge_purged(self, instance: str, rows: Iterable[StoredRow]) -> None:
+        """Hold what is left of an instance against its tombstone."""
+        turns: list[JournalRow] = []
+        for stored in rows:
+            try:
+                turns.append(JOURNAL.open(stored))
+            except CorruptRecord as error:
+                self._say(Rule.CHECKSUM, instance, error.problem)
+                return
+        tombstone, snapshots = self._tombstones[instance], self._snapshots.get(instance, [])
+        facts = PurgeFacts(tombstone, turns, snapshots, self._window)
+        [head, *_] = self._heads.get(instance, [None])
+        deadlines, jobs = self._deadlines.get(instance, []), self._jobs.get(instance, [])
+        self._add(instance, facts.check_memory())
+        self._add(instance, facts.check_turns())
+        self._add(instance, facts.check_others(head, deadlines, jobs))
 
     def _judge(self, facts: JournalFacts) -> None:
         """Hold the rows of an instance against its journal, which may be empty."""

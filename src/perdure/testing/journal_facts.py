@@ -72,6 +72,8 @@ class Rule(StrEnum):
     """Who is set aside is so for a reason that there is; a message that failed is kept."""
     SNAPSHOT = "snapshot"
     """A snapshot is of a turn of the journal, and agrees with it; at most two are kept."""
+    TOMBSTONE = "tombstone"
+    """Who was purged has ended, and nothing of it is left but what its tombstone says."""
 
 
 Finding: TypeAlias = tuple[Rule, str]

@@ -33,6 +33,7 @@ from perdure.testing.store_contract_frame import StoreSource, all_or_none, refus
 from perdure.testing.store_contract_heads import HeadContract
 from perdure.testing.store_contract_jobs import JobContract
 from perdure.testing.store_contract_looks import LookContract
+from perdure.testing.store_contract_purges import PurgeContract
 from perdure.testing.store_contract_quarantines import QuarantineContract
 from perdure.testing.store_contract_reads import ReadContract
 from perdure.testing.store_contract_settlements import SettlementContract
@@ -41,7 +42,13 @@ __all__ = ["StoreContract"]
 
 
 class StoreContract(
-    SettlementContract, JobContract, QuarantineContract, LookContract, ReadContract, HeadContract
+    SettlementContract,
+    JobContract,
+    QuarantineContract,
+    LookContract,
+    ReadContract,
+    HeadContract,
+    PurgeContract,
 ):
     """Every store must pass these; ``make_store`` is the only thing to supply."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 from perdure import Runtime, Settings
+from perdure.runtime.vitals import Phase
 from tests.sagas import Basket, Flaky, Ledger
 
 NUMBER = 7
@@ -28,3 +30,19 @@ def baskets() -> Runtime:
 
 def raising() -> Runtime:
     raise RuntimeError("not today")
+
+
+async def stopping() -> Runtime:
+    """Stops by itself when it is up."""
+    runtime = ledgers()
+
+    async def stop() -> None:
+        while runtime.phase is not Phase.RUNNING:  # noqa: ASYNC110 - it says it no other way
+            await asyncio.sleep(0)
+        await runtime.stop()
+
+    _stopping.append(asyncio.get_running_loop().create_task(stop()))
+    return runtime
+
+
+_stopping: list[asyncio.Task[None]] = []

@@ -25,7 +25,9 @@ class Live:
 
     def __init__(self, path: Path, members: Iterable[Any] = (Ledger, Flaky), **more: Any) -> None:
         self.path = path
-        self.runtime = Runtime(f"sqlite+aiosqlite:///{path}", members, Settings(**more))
+        resources = more.pop("resources", None)
+        url = f"sqlite+aiosqlite:///{path}"
+        self.runtime = Runtime(url, members, Settings(**more), resources=resources)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 

@@ -12,6 +12,8 @@ from perdure.errors import HandlerFailed
 from perdure.ops.cli import main
 from perdure.ops.control import client
 from tests.ops.cli.support import Command, Live, filled
+from tests.runtime.broken import Order, Shop, trip
+from tests.runtime.frail import Born, Hit, Quarantined
 from tests.sagas import TRIED, Added, Begun, Flaky, Ledger, Opened, Shaky, Struck
 
 WHY = ("--why", "bug 4711")
@@ -278,3 +280,62 @@ def test_health_has_its_exit_codes(perdure):
         assert "3 dead letters" in perdure("health", exits=6)
     assert "No runtime holds the store" in perdure("health", exits=7)
     assert perdure.document("health", "--store-only", exits=6)["status"] == "warning"
+
+
+def test_steps_are_retried_skipped_marked_as_done_and_restarted(perdure):
+    shop, saga = Shop(), trip()
+    shop.breaks("fly")
+    with Live(perdure.path, members=[saga], resources={"shop": shop}) as live:
+        for id in ("t/1", "t 2", "t-3", "t-4"):
+            live.send(saga, id, Order(id))
+        live.do(live.runtime.settled())
+        assert "fly" in perdure("instances", "why", "repair.trip/t/1")
+        shop.mend()
+        perdure("retry", "repair.trip/t/1", *WHY)
+        perdure("skip", "repair.trip/t 2", "fly", *WHY)
+        words = ("done", "repair.trip/t-3", "fly", *WHY, "--result", '{"seat": "7a"}')
+        assert "would be" in perdure(*words, "--dry-run")
+        perdure(*words)
+        assert "once 'fly' has ended" in perdure("compensate", "repair.trip/t-4", *WHY)
+        perdure("retry", "repair.trip/t-4", *WHY)
+        perdure("deadline", "set", "repair.trip/t-4", "none", "2030-01-01T00:00:00Z", *WHY, exits=4)
+        live.do(live.runtime.settled())
+        (counted,) = perdure.rows("instances", "count")
+        assert counted == {"saga": "repair.trip", "completed": 3, "failed": 1}
+        perdure("restart", "repair.trip/t-4", "fly", *WHY, exits=4)
+        assert "restart from 'book'" in perdure.err
+        perdure("restart", "repair.trip/t-4", "book", *WHY)
+        live.do(live.runtime.settled())
+        assert perdure.rows("instances", "count") == [{"saga": "repair.trip", "completed": 4}]
+    done = perdure.document("instances", "show", "repair.trip/t-3")["state"]
+    assert "7a" in json.dumps(done)
+    acts = [action for _, action, _ in audit(perdure, "repair.trip/t-4")]
+    assert acts == ["compensate", "retry", "restart_from"]
+
+
+def test_quarantined_instances_are_found_and_released_together(perdure):
+    with Live(perdure.path, members=[Quarantined]) as live:
+        for id in ("a", "b/c", "d"):
+            live.send(Quarantined, id, Born(id))
+            live.runtime.ref(Quarantined, id).tell(Hit(id, 1, fails=int(id != "d")))
+        live.do(live.runtime.settled())
+        aside = perdure.rows("instances", "list", "--quarantined")
+        assert [row["instance"] for row in aside] == ["Quarantined/a", "Quarantined/b/c"]
+        assert "quarantined" in perdure("instances", "show", "Quarantined/b/c")
+        assert perdure.document("health", exits=6)["status"] == "warning"
+        done = perdure.rows("release", "--quarantined", *WHY, "--yes")
+        assert [row["ok"] for row in done] == [True, True]
+        live.do(live.runtime.settled())
+        assert perdure.rows("instances", "list", "--quarantined") == []
+        assert audit(perdure, "Quarantined/b/c") == [("ann", "release", "bug 4711")]
+        perdure("release", "Quarantined/a", *WHY, exits=4)
+
+
+def test_a_runtime_that_stops_by_itself_is_a_failure(perdure, capsys, caplog):
+    assert main(["run", "tests.ops.cli.apps:stopping"]) == 1
+    assert "the runtime has stopped by itself" in caplog.text
+    with Live(perdure.path):
+        assert main(["run", "tests.ops.cli.apps:ledgers"]) == 5
+    assert "is held by pid" in capsys.readouterr().err
+    assert main(["run", "tests.ops.cli.apps:ledgers", "--log-level", "loud"]) == 2
+    assert main(["run", "nowhere:runtime"]) == 2

@@ -39,9 +39,6 @@ from perdure.ops.cli.targets import Target
 
 __all__ = ["MANY", "deadline_cancel", "deadline_set", "mark_done", "of_many", "restart", "skip"]
 
-DataOption = Annotated[
-    str | None, typer.Option("--data", help="Its fields in JSON; @FILE, or - for stdin.")
-]
 ExpectedOption = Annotated[
     int | None,
     typer.Option(

@@ -19,11 +19,9 @@ from perdure.runtime.repair import Repair
 from perdure.runtime.repaired import Repaired
 from perdure.runtime.runtime import Runtime
 
-__all__ = ["LETTER_REPAIRS", "REPAIRS"]
+__all__ = ["REPAIRS"]
 
 Answering = Callable[[Runtime, Arguments], Awaitable[Any]]
-
-LETTER_REPAIRS = ("redrive", "discard")
 
 
 def _of_instance(name: str, *wanted: Callable[[Arguments], Any]) -> Answering:

@@ -107,12 +107,6 @@ async def _health(runtime: Runtime, given: Arguments) -> Any:
     return (await health(runtime)).as_json()
 
 
-async def _settled(runtime: Runtime, given: Arguments) -> Any:
-    given.end()
-    await runtime.settled()
-    return {}
-
-
 REQUESTS: dict[str, Answering] = {
     "ping": _ping,
     "send": _send,
@@ -122,6 +116,5 @@ REQUESTS: dict[str, Answering] = {
     "queue.resume": _resume_queue,
     "queue.cancel": _cancel_job,
     "health": _health,
-    "settled": _settled,
     **REPAIRS,
 }

@@ -75,6 +75,16 @@ class Tables:
             for table in ("journal", "inbox", "dead_letters")
         )
 
+    def is_purged(self, instance: str, sequence_nr: int) -> bool:
+        """The turn was swept after its instance was purged, or that is forgotten by now."""
+        sql = "SELECT swept_nr FROM tombstones WHERE instance = ?"
+        swept_nr: int | None = self.one(sql, instance)
+        if swept_nr is not None:
+            return swept_nr >= sequence_nr
+        kept = "running + stuck + kept_completed + kept_failed"
+        sql = f"SELECT 1 FROM sagas WHERE saga = ? AND started > {kept}"
+        return bool(self.one(sql, instance.partition("/")[0]))
+
     def letters(self) -> set[tuple[str, str]]:
         """Instance and id of messages that are dead letters now."""
         return set(self.all("SELECT instance, message_id FROM dead_letters WHERE queue = ''"))
@@ -117,4 +127,6 @@ class Tables:
             for _, instance, sequence_nr, index, target, type_, error in jobs
             if not is_paused.get(target, True)
         ]
+        sweeping = self.all("SELECT instance FROM tombstones WHERE due_at_ms <= ?", now_ms)
+        late += [f"the tombstone of {instance}" for (instance,) in sweeping]
         return late
