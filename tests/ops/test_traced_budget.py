@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from perdure import MemoryStore, Runtime, Settings
 from perdure.ops import spans as ops_spans
 from perdure.ops.budget import Budget
+from perdure.ops.otel import text_of
 from perdure.ops.prometheus import Metrics
 from perdure.ops.tracing import Tracing
 from perdure.testing import SimulatedClock
@@ -96,6 +97,8 @@ def test_a_budget_has_at_least_one_span_at_once(per_s, at_once):
         budget.take()
         begun += 1
     assert begun == at_once
+    clock._now_ms += int(1_000 / per_s)
+    assert budget.is_open
 
 
 def test_no_budget_is_never_spent():
@@ -139,6 +142,7 @@ def test_what_is_left_out_is_told_once_a_minute_aloud_the_first_time(caplog):
 async def test_unless_told_otherwise_all_is_traced_up_to_a_hundred_a_second(memory, clock):
     traces = Traces()
     traces.tracing = Tracing(traces.provider)
+    assert traces.tracing.share == 1.0
     async with parcels(memory, clock, traces) as runtime:
         await ordered(runtime)
         assert len(traces.all) == STARTED
@@ -208,10 +212,14 @@ async def test_a_deadline_whose_turn_was_left_out_has_no_cause(store, clock):
     assert traces.graph()["parcel/p-1 #3"] == set()
 
 
-@pytest.mark.parametrize("is_spent", [False, True])
+@pytest.mark.parametrize(
+    ("share", "is_spent", "reads"), [(1.0, False, True), (1.0, True, False), (0.0, False, False)]
+)
 @quickly
-async def test_a_rehydration_reads_nothing_more_while_the_budget_is_spent(memory, clock, is_spent):
-    traces = Traces(spans_per_s=PER_S)
+async def test_a_rehydration_reads_more_only_of_who_may_be_traced_now(
+    memory, clock, share, is_spent, reads
+):
+    traces = Traces(share, spans_per_s=PER_S)
     async with parcels(memory, clock, traces, snapshot_every=2) as runtime:
         await ordered(runtime)
         await weighed(runtime, 2 if is_spent else 1)
@@ -219,7 +227,7 @@ async def test_a_rehydration_reads_nothing_more_while_the_budget_is_spent(memory
         assert runtime.residents == 0
         before = memory.calls["journal"]
         await weighed(runtime, 1)
-        assert (memory.calls["journal"] == before) is is_spent
+        assert (memory.calls["journal"] > before) is reads
 
 
 @quickly
@@ -235,6 +243,31 @@ async def test_what_nobody_wants_traced_is_not_counted(memory, clock):
         await ordered(runtime, "p-2")
         assert left_out(runtime) == 2
     assert list(traces.named()) == ["parcel/p-1 #1"]
+
+
+@quickly
+async def test_a_deadline_that_no_traced_turn_has_armed_is_not_counted(memory, clock):
+    traces = Traces(0.0, spans_per_s=1e-5)
+    async with parcels(memory, clock, traces) as runtime:
+        await ordered(runtime)
+        with trace.use_span(NonRecordingSpan(OUTSIDE)):
+            await weighed(runtime, 1)
+        await clock.advance(timedelta(hours=4))
+        await runtime.settled()
+        assert left_out(runtime) == 0
+    assert list(traces.named()) == ["parcel/p-1 #3"]
+
+
+@quickly
+async def test_a_cause_that_is_not_sampled_costs_nothing_of_the_budget(memory, clock):
+    traces = Traces(0.0, spans_per_s=PER_S)
+    headers = {"traceparent": text_of(SpanContext(0xABC, 0xDEF, True, TraceFlags(0)))}
+    async with parcels(memory, clock, traces) as runtime:
+        for number in range(10):
+            await runtime.publish(Ordered(f"{number}"), headers=headers)
+        await runtime.settled()
+        assert left_out(runtime) == 0
+    assert traces.all == []
 
 
 @quickly

@@ -46,7 +46,7 @@ from perdure.observer import (
     unheard,
 )
 from perdure.runtime.saga_actor import SagaActor
-from perdure.testing import FaultyStore
+from perdure.testing import FaultyStore, SimulatedClock
 from tests.runtime.errands import Asked, Do, Errand, Undoing, desk, queue_of
 from tests.runtime.flaky import begun, send
 from tests.runtime.frail import TRIED, Restarted, born, frail, hit
@@ -171,6 +171,52 @@ async def test_the_plain_hooks_hear_the_same(memory, clock):
     ]
 
 
+async def eventful(observer):
+    """Something of everything that a turn may lead to."""
+
+    def fails(command, job):
+        raise NonRetryable("no")
+
+    clock, saga = SimulatedClock(), saga_of("hotel", "car")
+    resources = {"desk": desk(fail=fails), "world": World(car=NonRetryable("no cars"))}
+    members: list[Any] = [Errand, Undoing, Alarm, Question, Ledger, saga, queue_of()]
+    async with Runtime(
+        MemoryStore(), members, resources=resources, clock=clock, observers=[observer]
+    ) as runtime:
+        for one in (Errand, Undoing):
+            await runtime.send(runtime.ref(one, "e"), Asked("e", "fail"))
+        await runtime.send(await open_ledger(runtime), Added("x", 1))
+        await runtime.publish(Trip("t"))
+        await runtime.publish(Armed("x", "a", 60))
+        await runtime.publish(Why("why"))
+        await clock.advance(timedelta(seconds=61))
+        await runtime.settled()
+
+
+OF_TURNS = [
+    TurnCommitted, ProcessStarted, ProcessStopped, CommandSent, CompensationBegun, DeadlineFired,
+    ProcessStuck,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OF_TURNS)
+@quickly
+async def test_who_hears_one_kind_of_event_hears_it_as_who_hears_all(kind, heard):
+    class Only(Heard):
+        pass
+
+    for other, methods in HOOKS.items():
+        if other is not kind:
+            setattr(Only, methods[0], unheard)
+    only = Only()
+    await eventful(heard)
+    await eventful(only)
+    expected = [(one.name, one.process_id) for one in heard.of(kind)]
+    assert sorted((one.name, one.process_id) for one in only.events) == sorted(expected)
+    assert expected
+    assert only.of(kind) == only.events
+
+
 @pytest.mark.parametrize("is_written", [True, False])
 @quickly
 async def test_who_counts_is_told_without_events(store, clock, is_written):
@@ -202,9 +248,10 @@ async def test_who_counts_is_told_without_events(store, clock, is_written):
     assert counts.counted[-1] == ("end", "Limited", "failed", "3600")
 
 
+@pytest.mark.parametrize("is_alone", [True, False])
 @pytest.mark.parametrize("name", RECORDS)
 @quickly
-async def test_one_who_cannot_count_harms_nobody(memory, heard, caplog, name):
+async def test_one_who_cannot_count_harms_nobody(memory, heard, caplog, name, is_alone):
     class Broken(Observer):
         pass
 
@@ -213,14 +260,14 @@ async def test_one_who_cannot_count_harms_nobody(memory, heard, caplog, name):
 
     setattr(Broken, name, broken)
     members: list[Any] = [Errand, Ledger, queue_of()]
-    async with Runtime(
-        memory, members, resources={"desk": desk()}, observers=[Broken(), heard]
-    ) as runtime:
+    observers = [Broken()] if is_alone else [Broken(), heard]
+    async with Runtime(memory, members, resources={"desk": desk()}, observers=observers) as runtime:
         receipt = await runtime.send(await open_ledger(runtime), Closed("x"))
         assert receipt.outcome is Outcome.APPLIED
         await runtime.enqueue(Do("e", "do", 0))
         await runtime.settled()
-    assert [one[0] for one in heard.counted] == ["turn", "turn", "end", "attempt"]
+    if not is_alone:
+        assert [one[0] for one in heard.counted] == ["turn", "turn", "end", "attempt"]
     [line] = [r.getMessage() for r in caplog.records if r.name == "perdure.observers"]
     assert "broken raised ValueError" in line
 
