@@ -17,6 +17,7 @@ from perdure import (
     ProcessManager,
     Runtime,
     Settings,
+    WorkQueue,
     starts,
 )
 from perdure.core.saga import Definition
@@ -57,7 +58,18 @@ from tests.runtime.test_ordered_sagas import Trip, World, saga_of
 from tests.runtime.test_stuck import Asked as Why
 from tests.runtime.test_stuck import Question
 from tests.sagas import TRIED as SHAKEN
-from tests.sagas import Added, Alarm, Armed, Closed, Flaky, Ledger, LedgerState, Limited, Opened
+from tests.sagas import (
+    Added,
+    Alarm,
+    Armed,
+    Closed,
+    Flaky,
+    Ledger,
+    LedgerState,
+    Limited,
+    Opened,
+    Ship,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -177,9 +189,14 @@ async def eventful(observer):
     def fails(command, job):
         raise NonRetryable("no")
 
+    shipping = WorkQueue("shipping")
+
+    @shipping.worker
+    async def ship(command: Ship) -> None: ...
+
     clock, saga = SimulatedClock(), saga_of("hotel", "car")
     resources = {"desk": desk(fail=fails), "world": World(car=NonRetryable("no cars"))}
-    members: list[Any] = [Errand, Undoing, Alarm, Question, Ledger, saga, queue_of()]
+    members: list[Any] = [Errand, Undoing, Alarm, Question, Ledger, saga, queue_of(), shipping]
     async with Runtime(
         MemoryStore(), members, resources=resources, clock=clock, observers=[observer]
     ) as runtime:
