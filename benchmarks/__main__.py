@@ -26,7 +26,6 @@ from benchmarks import (
     rehydrate,
     residents,
     throughput,
-    traced,
     work,
 )
 from benchmarks.measure import Bench
@@ -67,7 +66,6 @@ BENCHMARKS: dict[str, Callable[[Bench, bool, float], Result]] = {
         bench, observed.QUICK if quick else observed.Sizes()
     ),
     "find": lambda bench, quick, _: find.run(bench, find.QUICK if quick else find.Sizes()),
-    "traced": lambda bench, quick, _: traced.run(bench, traced.QUICK if quick else traced.Sizes()),
     "grown": lambda bench, quick, _: grown.run(bench, grown.QUICK if quick else grown.Sizes()),
     "purging": lambda bench, quick, _: purging.run(
         bench, purging.QUICK if quick else purging.Sizes()

@@ -23,7 +23,6 @@ from benchmarks import (
     rehydrate,
     residents,
     throughput,
-    traced,
     work,
 )
 from benchmarks.counting import CountingStore
@@ -55,11 +54,12 @@ RUNS: dict[str, Callable[[Bench], Result]] = {
     "sagas": lambda bench: ordered.run(
         bench, ordered.Sizes(instances=8, orders=8, asleep=10, idle_s=0.1)
     ),
-    "observed": lambda bench: observed.run(bench, observed.Sizes(instances=5, turns=3)),
+    "observed": lambda bench: observed.run(
+        bench, observed.Sizes(instances=5, turns=3, orders=5, orders_before=2)
+    ),
     "find": lambda bench: find.run(
         bench, find.Sizes(instances=300, asked=2, writers=5, turns=3, plans=True)
     ),
-    "traced": lambda bench: traced.run(bench, traced.Sizes(instances=5, turns=3, orders=5)),
     "grown": lambda bench: grown.run(
         bench, grown.Sizes(instances=20, working_set=10, empty_instances=5, turns=20)
     ),

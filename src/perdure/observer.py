@@ -19,6 +19,7 @@ Next to read: ``observations.py``, the events; ``runtime/announcing.py``, which 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from perdure.observations import (
     BatchCommitted,
@@ -43,6 +44,7 @@ from perdure.observations import (
 
 __all__ = [
     "HOOKS",
+    "RECORDS",
     "BatchCommitted",
     "CommandSent",
     "CompensationBegun",
@@ -62,6 +64,7 @@ __all__ = [
     "SendRefused",
     "SnapshotTaken",
     "TurnCommitted",
+    "unheard",
 ]
 
 
@@ -106,6 +109,17 @@ class Observer:
 
     def record_process_failed(self, process_type: str, duration: timedelta) -> None:
         """An instance of this saga has failed."""
+
+    # Plain calls for those who count: no event is made for them, so that they cost next to nothing
+
+    def record_turn(self, process_type: str, outcome: str) -> None:
+        """An instance of this saga has taken a turn."""
+
+    def record_end(self, process_type: str, status: str, seconds: float) -> None:
+        """An instance of this saga is "completed" or "failed", so long after its first turn."""
+
+    def record_attempt(self, queue: str, outcome: str, seconds: float) -> None:
+        """An attempt at a job of this queue has ended; ``outcome`` as in ``JobFinished``."""
 
     # Turns and what they are written with
 
@@ -189,3 +203,9 @@ HOOKS: dict[type, tuple[str, ...]] = {
     JobFinished: ("job_finished",),
 }
 """The method that hears each event; it is called if one of those named here is overridden."""
+
+RECORDS = ("record_turn", "record_end", "record_attempt")
+
+
+def unheard(self: Observer, event: Any) -> None:
+    """Assigned to a method of an observer: it does not hear the event, whatever it overrides."""

@@ -21,11 +21,13 @@ from perdure.ops.tracing import Tracing
 class Traces:
     """A provider with its spans in memory; it outlives the runtimes of a test."""
 
-    def __init__(self, share: float = 1.0, **options: Any) -> None:
+    def __init__(
+        self, share: float = 1.0, *, spans_per_s: float | None = None, **options: Any
+    ) -> None:
         self.provider = TracerProvider(shutdown_on_exit=False, **options)
         self._exporter = InMemorySpanExporter()
         self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.tracing = Tracing(self.provider, share)
+        self.tracing = Tracing(self.provider, share, spans_per_s=spans_per_s)
 
     @property
     def users(self) -> Tracer:

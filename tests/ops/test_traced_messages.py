@@ -17,6 +17,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Trace
 from perdure import MemoryStore, Runtime
 from perdure.errors import CorrelationFailed
 from perdure.ops.otel import context_of, text_of
+from perdure.ops.spans import OtelSpans
 from perdure.ops.tracing import Tracing
 from perdure.testing import SimulatedClock
 from tests.ops.parcels import CURRENT, Ordered, Pack, Parcel, Weighed, depot
@@ -165,7 +166,7 @@ async def test_no_span_leaks_into_the_turns_of_who_is_not_traced():
     CURRENT.clear()
     async with parcels(traces) as runtime:
         spans = parts(runtime).services.spans
-        assert spans is not None
+        assert isinstance(spans, OtelSpans)
         names = [f"{number}" for number in range(40)]
         await asyncio.gather(*(runtime.publish(Ordered(name)) for name in names))
         await runtime.settled()

@@ -149,6 +149,12 @@ def test_a_share_that_is_none_is_refused(share):
         Tracing(share=share)
 
 
+@pytest.mark.parametrize("spans_per_s", [0, -1, float("nan"), float("inf"), "all", True])
+def test_a_budget_that_is_none_is_refused(spans_per_s):
+    with pytest.raises(DefinitionError, match="spans a second"):
+        Tracing(spans_per_s=spans_per_s)
+
+
 def test_a_provider_that_is_none_is_refused():
     with pytest.raises(DefinitionError, match="TracerProvider"):
         Tracing("otlp://localhost")  # type: ignore[arg-type]

@@ -17,11 +17,14 @@ from perdure import (
     ProcessManager,
     Runtime,
     Settings,
+    WorkQueue,
     starts,
 )
 from perdure.core.saga import Definition
 from perdure.errors import DefinitionError, MailboxFull, StoreUnavailable
 from perdure.observer import (
+    HOOKS,
+    RECORDS,
     BatchCommitted,
     CommandSent,
     CompensationBegun,
@@ -41,20 +44,32 @@ from perdure.observer import (
     SendRefused,
     SnapshotTaken,
     TurnCommitted,
+    unheard,
 )
 from perdure.runtime.saga_actor import SagaActor
-from perdure.testing import FaultyStore
+from perdure.testing import FaultyStore, SimulatedClock
 from tests.runtime.errands import Asked, Do, Errand, Undoing, desk, queue_of
 from tests.runtime.flaky import begun, send
 from tests.runtime.frail import TRIED, Restarted, born, frail, hit
 from tests.runtime.frail import Quarantined as Frail
 from tests.runtime.heard import Heard
-from tests.runtime.support import adding, open_ledger, quickly, reopened, until
+from tests.runtime.support import adding, open_ledger, parts, quickly, reopened, until
 from tests.runtime.test_ordered_sagas import Trip, World, saga_of
 from tests.runtime.test_stuck import Asked as Why
 from tests.runtime.test_stuck import Question
 from tests.sagas import TRIED as SHAKEN
-from tests.sagas import Added, Alarm, Armed, Closed, Flaky, Ledger, LedgerState, Limited, Opened
+from tests.sagas import (
+    Added,
+    Alarm,
+    Armed,
+    Closed,
+    Flaky,
+    Ledger,
+    LedgerState,
+    Limited,
+    Opened,
+    Ship,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -168,6 +183,112 @@ async def test_the_plain_hooks_hear_the_same(memory, clock):
     ]
 
 
+async def eventful(observer):
+    """Something of everything that a turn may lead to."""
+
+    def fails(command, job):
+        raise NonRetryable("no")
+
+    shipping = WorkQueue("shipping")
+
+    @shipping.worker
+    async def ship(command: Ship) -> None: ...
+
+    clock, saga = SimulatedClock(), saga_of("hotel", "car")
+    resources = {"desk": desk(fail=fails), "world": World(car=NonRetryable("no cars"))}
+    members: list[Any] = [Errand, Undoing, Alarm, Question, Ledger, saga, queue_of(), shipping]
+    async with Runtime(
+        MemoryStore(), members, resources=resources, clock=clock, observers=[observer]
+    ) as runtime:
+        for one in (Errand, Undoing):
+            await runtime.send(runtime.ref(one, "e"), Asked("e", "fail"))
+        await runtime.send(await open_ledger(runtime), Added("x", 1))
+        await runtime.publish(Trip("t"))
+        await runtime.publish(Armed("x", "a", 60))
+        await runtime.publish(Why("why"))
+        await clock.advance(timedelta(seconds=61))
+        await runtime.settled()
+
+
+OF_TURNS = [
+    TurnCommitted, ProcessStarted, ProcessStopped, CommandSent, CompensationBegun, DeadlineFired,
+    ProcessStuck,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OF_TURNS)
+@quickly
+async def test_who_hears_one_kind_of_event_hears_it_as_who_hears_all(kind, heard):
+    class Only(Heard):
+        pass
+
+    for other, methods in HOOKS.items():
+        if other is not kind:
+            setattr(Only, methods[0], unheard)
+    only = Only()
+    await eventful(heard)
+    await eventful(only)
+    expected = [(one.name, one.process_id) for one in heard.of(kind)]
+    assert sorted((one.name, one.process_id) for one in only.events) == sorted(expected)
+    assert expected
+    assert only.of(kind) == only.events
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+@quickly
+async def test_who_counts_is_told_without_events(store, clock, is_written):
+    class Counts(Heard):
+        """No method for an event, though it overrides calls that go with some."""
+
+        def record_process_started(self, process_type):
+            raise AssertionError("the event is not heard")
+
+    for methods in HOOKS.values():
+        setattr(Counts, methods[0], unheard)
+    counts = Counts()
+    async with ledgers(store, counts, clock, Ledger, Limited) as runtime:
+        assert parts(runtime).services.observing.hooks == {}
+        ref = await open_ledger(runtime)
+        store.fail_writes(after_commit=is_written)
+        sending = asyncio.gather(*adding(runtime, ref, 1, 2), runtime.send(ref, Closed("x")))
+        while not sending.done():
+            await asyncio.sleep(0)
+            await clock.advance(timedelta(milliseconds=1))
+        await runtime.send(ref, Closed("x"))
+        await open_ledger(runtime, saga=Limited)
+        await clock.advance(timedelta(hours=2))
+    assert [one for one in counts.counted if one[1] == "Ledger"] == [
+        *[("turn", "Ledger", "applied")] * 4,
+        ("end", "Ledger", "completed", "0"),
+        ("turn", "Ledger", "finished"),
+    ]
+    assert counts.counted[-1] == ("end", "Limited", "failed", "3600")
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+@pytest.mark.parametrize("name", RECORDS)
+@quickly
+async def test_one_who_cannot_count_harms_nobody(memory, heard, caplog, name, is_alone):
+    class Broken(Observer):
+        pass
+
+    def broken(self, *values):
+        raise ValueError(f"no {values[0]}")
+
+    setattr(Broken, name, broken)
+    members: list[Any] = [Errand, Ledger, queue_of()]
+    observers = [Broken()] if is_alone else [Broken(), heard]
+    async with Runtime(memory, members, resources={"desk": desk()}, observers=observers) as runtime:
+        receipt = await runtime.send(await open_ledger(runtime), Closed("x"))
+        assert receipt.outcome is Outcome.APPLIED
+        await runtime.enqueue(Do("e", "do", 0))
+        await runtime.settled()
+    if not is_alone:
+        assert [one[0] for one in heard.counted] == ["turn", "turn", "end", "attempt"]
+    [line] = [r.getMessage() for r in caplog.records if r.name == "perdure.observers"]
+    assert "broken raised ValueError" in line
+
+
 # Once for what is durable, and only that
 
 
@@ -249,6 +370,8 @@ def test_whatever_fails_exactly_the_journal_is_told(seed):
         ]
         told = [(e.process_id, e.sequence_nr, e.message_id) for e in heard.of(TurnCommitted)]
         assert sorted(told) == journal
+        outcomes = [one.outcome for one in heard.of(TurnCommitted)]
+        assert [one for _, _, one in heard.counted] == outcomes
         for id in "abc":
             numbers = [nr for process_id, nr, _ in told if process_id == id]
             assert numbers == sorted(numbers)
@@ -317,6 +440,8 @@ async def test_attempts_at_a_job(memory, heard):
         ("bad", 2, "retried", "ValueError"),
         ("bad", 3, "given up", "ValueError"),
     ]
+    attempts = [one for one in heard.counted if one[0] == "attempt"]
+    assert attempts == [("attempt", "work", outcome) for _, _, outcome, _ in ends]
     assert [one.attempt for one in heard.of(JobStarted)] == calls
     assert len(heard.of(Retrying)) == 3
     assert heard.one(DeadLettered).queue == "work"
@@ -468,7 +593,14 @@ class Later(Observer):
     async def turn_committed(self, event): ...  # type: ignore[override]
 
 
-@pytest.mark.parametrize("wrong", [print, Heard, [Heard], [Later()], [Beginning()], ["x"], 7])
+class LaterCounted(Observer):
+    async def record_turn(self, process_type, outcome): ...  # type: ignore[override]
+
+
+WRONG = [print, Heard, [Heard], [Later()], [LaterCounted()], [Beginning()], ["x"], 7]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_what_is_no_observer_is_refused(wrong):
     with pytest.raises(DefinitionError):
         Runtime("memory://", [Ledger], observers=wrong)

@@ -100,6 +100,7 @@ _ALL = (
     _histogram(
         "state_bytes", "Size of a process's state, as its snapshots have it.", SIZE_BOUNDS, TYPE
     ),
+    _counter("spans_left_out", "Spans of turns and jobs that there would have been too many of."),
     _gauge("store_size_bytes", "What the store takes where it is kept.", is_stored=True),
     _gauge("store_up", "1 if the store has answered this scrape, else 0: its figures are old."),
 )

@@ -41,6 +41,8 @@ def gauges_of(
     if backlog is not None:
         _waiting(running, backlog, shown)
     _residents(running, sagas, shown)
+    if running.services.spans is not None:
+        shown["spans_left_out"] = {(): running.services.spans.left_out}
     for name, workers in list(running.dispatcher.workers.items()):
         state = running.dispatcher.runners[name].state
         shown.setdefault("queue_running_jobs", {})[name,] = len(workers.attempts)

@@ -39,17 +39,14 @@ from perdure.observer import (
     CompensationBegun,
     DeadLettered,
     DeadlineFired,
-    JobFinished,
     Observer,
     Passivated,
-    ProcessStarted,
-    ProcessStopped,
     Quarantined,
     Rehydrated,
     Retrying,
     SendRefused,
     SnapshotTaken,
-    TurnCommitted,
+    unheard,
 )
 from perdure.ops.exposition import Samples, join, leave, sources_of
 from perdure.ops.families import FAMILIES
@@ -101,6 +98,7 @@ class Metrics(Observer):
         self._refreshing: asyncio.Task[None] | None = None
         self._counts: dict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
         self._turns = self._counts["turns"]
+        self._attempts = self._counts["job_attempts"]
         self._spreads: dict[str, dict[tuple[str, ...], Spread]] = defaultdict(dict)
         self._batches = self._spread("commit_entries")
         self._commits = self._spread("commit_seconds")
@@ -213,16 +211,19 @@ class Metrics(Observer):
 
     # Hearing
 
-    def process_started(self, event: ProcessStarted) -> None:
-        """The store counts it."""
+    process_started = process_stopped = unheard
+    """The store counts them."""
 
-    def process_stopped(self, event: ProcessStopped) -> None:
-        if event.status == "completed":
-            seconds = event.duration.total_seconds()
-            self._spread("process_duration_seconds", event.name).add(seconds)
+    def record_end(self, process_type: str, status: str, seconds: float) -> None:
+        if status == "completed":
+            self._spread("process_duration_seconds", process_type).add(seconds)
 
-    def turn_committed(self, event: TurnCommitted) -> None:
-        self._turns[event.name, event.outcome] += 1
+    def record_turn(self, process_type: str, outcome: str) -> None:
+        self._turns[process_type, outcome] += 1
+
+    def record_attempt(self, queue: str, outcome: str, seconds: float) -> None:
+        self._attempts[queue, outcome] += 1
+        self._spread("job_seconds", queue).add(seconds)
 
     def batch_committed(self, event: BatchCommitted) -> None:
         self._batches.add(event.size)
@@ -254,10 +255,6 @@ class Metrics(Observer):
 
     def send_refused(self, event: SendRefused) -> None:
         self._counts["send_refusals"][event.name, event.reason] += 1
-
-    def job_finished(self, event: JobFinished) -> None:
-        self._counts["job_attempts"][event.queue, event.outcome] += 1
-        self._spread("job_seconds", event.queue).add(event.seconds)
 
 
 def dashboard(prefix: str = "perdure") -> dict[str, Any]:

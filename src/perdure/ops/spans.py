@@ -4,8 +4,9 @@
     job     its cause is sampled, as that of every command of a traced turn is; one that has no
             cause, put into the queue from outside: its id is in the share
 
-A message that nobody traced costs a comparison or two here, and no call of OpenTelemetry.
-Next to read: ``turn_spans.py``, ``job_spans.py``.
+and the budget is not spent, which is asked before a header is parsed: what nobody wants traced, and
+what is over the budget, costs a comparison or two here, and no call of OpenTelemetry.
+Next to read: ``budget.py``, ``turn_spans.py``, ``job_spans.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hashlib import blake2b
 from perdure.core.commit import OutboxRow
 from perdure.core.instance import Instance
 from perdure.core.traced import FIRST, TRACEPARENT, TRACESTATE, TURN, caused_by
+from perdure.ops.budget import Budget
 from perdure.ops.job_spans import OtelJobSpan
 from perdure.ops.otel import (
     Guard,
@@ -37,19 +39,37 @@ __all__ = ["OtelSpans"]
 
 _ALL = 2**64
 
+_UNTROD = Footprints(True)
+"""Of all chosen instances that have no span yet: most of those in memory, when there are many."""
+
 
 class OtelSpans:
     """Begins the spans of a runtime. ``guard.count``: how many were lost to a provider's error."""
 
-    def __init__(self, tracer: Tracer, share: float, honours_causes: bool, clock: Clock) -> None:
+    def __init__(
+        self,
+        tracer: Tracer,
+        share: float,
+        honours_causes: bool,
+        budget: Budget,
+        clock: Clock,
+    ) -> None:
         self.guard = Guard()
-        self._origin = Origin(tracer, clock, isinstance(clock, SystemClock), self.guard)
+        self._budget = budget
+        self._origin = Origin(tracer, clock, isinstance(clock, SystemClock), self.guard, budget)
         self._below = round(share * _ALL)
         self._honours_causes = honours_causes
         self._jobs: dict[int, OtelJobSpan] = {}
 
+    @property
+    def left_out(self) -> int:
+        """Spans that did not begin since the budget was spent."""
+        return self._budget.left_out
+
     def follows(self, key: str) -> bool:
         """By a hash of the key: the same in every process, and after every restart."""
+        if self._below == _ALL:
+            return True
         digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest, "big") < self._below
 
@@ -72,13 +92,17 @@ class OtelSpans:
             return kept
         return headers
 
+    def looks_back(self, key: str) -> bool:
+        """Not for a share of nobody, nor while no span may begin."""
+        return self._budget.is_open and self.follows(key)
+
     def trail(
-        self, instance: Instance, traced: Mapping[int, Mapping[str, str]]
+        self, instance: Instance, traced: Mapping[int, Mapping[str, str]], last_nr: int
     ) -> Footprints | None:
         """None for an instance that is not chosen and was not traced."""
         is_chosen = self.follows(instance.key)
-        if not is_chosen and not traced:
-            return None
+        if not traced:
+            return _UNTROD if is_chosen else None
         found = Footprints(is_chosen)
         with self.guard:
             for number, headers in traced.items():
@@ -86,50 +110,74 @@ class OtelSpans:
                 if context is None:
                     continue
                 found.armed_by[number] = context
-                if number == instance.sequence_nr:
+                if number == last_nr:
                     found.last = context
                     found.first = headers.get(FIRST) or (headers[TURN] if number == 1 else "")
         return found
 
     def turn(
-        self, delivery: Delivery, head: Instance, trail: Footprints | None
+        self, delivery: Delivery, head: Instance, trail: Footprints | None, now_s: float
     ) -> OtelTurnSpan | None:
         """Begin the span of a turn, if it is traced."""
-        headers = delivery.message.headers
-        if trail is None and headers is None:
+        if trail is None or not trail.is_chosen:
+            if trail is None and delivery.message.headers is None:
+                return None
+            if not self._may_be_caused(delivery, trail):
+                return None
+        if self._budget.is_spent(now_s):
             return None
         with self.guard:
-            cause = self._cause(delivery, headers, trail)
-            is_chosen = trail is not None and trail.is_chosen
-            if not is_chosen and not (self._honours_causes and is_sampled(cause)):
+            cause = self._cause(delivery, trail)
+            if trail is None or trail is _UNTROD:
+                trail = Footprints(trail is not None)
+            if not trail.is_chosen and not is_sampled(cause):
                 return None
-            span = OtelTurnSpan(self._origin, delivery, head, trail or Footprints(False), cause)
+            self._budget.take()
+            span = OtelTurnSpan(self._origin, delivery, head, trail, cause)
             return span if span.is_sampled else None
         return None
 
-    def _cause(
-        self,
-        delivery: Delivery,
-        headers: Mapping[str, str] | None,
-        trail: Footprints | None,
-    ) -> SpanContext | None:
+    def _may_be_caused(self, delivery: Delivery, trail: Footprints | None) -> bool:
+        """It has a cause to be honoured, if that is sampled."""
+        if not self._honours_causes:
+            return False
+        if delivery.deadline_nr:
+            return trail is not None and delivery.deadline_nr in trail.armed_by
+        headers = delivery.message.headers
+        return headers is not None and TRACEPARENT in headers
+
+    def _cause(self, delivery: Delivery, trail: Footprints | None) -> SpanContext | None:
         if delivery.deadline_nr:
             return None if trail is None else trail.armed_by.get(delivery.deadline_nr)
-        return None if headers is None else cause_in(headers)
+        return cause_in(delivery.message.headers)
 
     def job(
-        self, row: OutboxRow, headers: Mapping[str, str] | None, worker: str, number: int
+        self,
+        row: OutboxRow,
+        headers: Mapping[str, str] | None,
+        worker: str,
+        number: int,
+        now_s: float,
     ) -> OtelJobSpan | None:
         """Begin the span of an attempt at a job, if it is traced."""
         if headers is None and row.instance:
+            return None
+        if not self._may_want_job(row, headers) or self._budget.is_spent(now_s):
             return None
         with self.guard:
             cause = cause_in(headers)
             if not self._wants_job(row, cause):
                 return None
+            self._budget.take()
             span = OtelJobSpan(self._origin, row, worker, number, cause, self._jobs)
             return span if span.is_sampled else None
         return None
+
+    def _may_want_job(self, row: OutboxRow, headers: Mapping[str, str] | None) -> bool:
+        """It is wanted, if the cause that it has is sampled."""
+        if headers is not None and TRACEPARENT in headers:
+            return self._honours_causes or self.follows(row.instance or row.id)
+        return not row.instance and self.follows(row.id)
 
     def _wants_job(self, row: OutboxRow, cause: SpanContext | None) -> bool:
         if not is_sampled(cause):

@@ -23,6 +23,7 @@ from perdure.core.saga import Definition
 from perdure.core.traced import FIRST, TURN
 from perdure.core.turn import fired_name, step
 from perdure.messages import Message
+from perdure.ops.budget import Budget
 from perdure.ops.otel import (
     ROOT,
     Guard,
@@ -58,6 +59,7 @@ class Origin:
     clock: Clock
     is_live: bool
     guard: Guard
+    budget: Budget
 
     def at_ns(self) -> int | None:
         """Now by the runtime's clock; None where that is what the SDK reads itself, finer."""
@@ -208,6 +210,7 @@ class OtelTurnSpan:
             "perdure.duration_s": (after.updated_at_ms - after.started_at_ms) / 1000,
         }
         name, at_ns = f"{self._saga} {after.status.value}", origin.at_ns()
+        origin.budget.take()  # unasked: a process whose last turn is traced has its summary
         span = origin.tracer.start_span(name, ROOT, SpanKind.INTERNAL, attributes, links, at_ns)
         span.end(at_ns)
 

@@ -64,10 +64,20 @@ class Announcing:
 
     def committed(self, pending: PendingTurn, before: Instance) -> None:
         """The turn is durable; ``before`` is its instance as it was."""
-        if self._observing.hooks:
+        observing, turn = self._observing, pending.turn
+        if observing.counts_turns:
+            self._count(pending.actor.definition.name, turn)
+        if observing.hooks and (observing.hears_all or _is_eventful(turn, before, pending)):
             self._carefully(self._tell, pending.actor.definition, before, pending)
         if is_logged(logging.INFO):
-            self._carefully(log_transition, pending.actor.definition, before, pending.turn)
+            self._carefully(log_transition, pending.actor.definition, before, turn)
+
+    def _count(self, name: str, turn: Turn) -> None:
+        observing, after = self._observing, turn.after
+        observing.record(observing.on_turn, name, turn.outcome)
+        if turn.status_changed and after.status.is_over:
+            seconds = (after.updated_at_ms - after.started_at_ms) / 1000
+            observing.record(observing.on_end, name, after.status.value, seconds)
 
     def _carefully(self, tell: Callable[..., None], *told: Any) -> None:
         try:
@@ -79,7 +89,8 @@ class Announcing:
 
     def doubtful(self, pending: PendingTurn) -> None:
         """The outcome of the turn's commit is unknown."""
-        if not self._observing.hooks and not is_logged(logging.INFO):
+        observing = self._observing
+        if not (observing.hooks or observing.counts_turns or is_logged(logging.INFO)):
             return
         actor = pending.actor
         doubts = self._doubts.setdefault(actor.key, [])
@@ -172,3 +183,14 @@ class Announcing:
             and ProcessStuck in hooks
         ):
             tell(ProcessStuck(name, process_id, str(after.detail)))
+
+
+def _is_eventful(turn: Turn, before: Instance, pending: PendingTurn) -> bool:
+    """There may be more to tell of it than that it was taken, and what it has sent."""
+    return bool(
+        turn.status_changed
+        or turn.events
+        or turn.compensates
+        or not before.sequence_nr
+        or pending.delivery.deadline_nr
+    )

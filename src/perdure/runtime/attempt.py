@@ -92,9 +92,9 @@ class Attempt:
     ) -> None:
         """Call the worker."""
         self.job = job
-        if spans is not None:
-            self.span = spans.job(self.row, job.headers, self.worker.name, self.number)
         now_s = self.began_s = self._clock.monotonic_s()
+        if spans is not None:
+            self.span = spans.job(self.row, job.headers, self.worker.name, self.number, now_s)
         self._until_s = min(now_s + self._leases.lease_s, self._limit_s)
         if self._limit_s == math.inf:
             self._leases.hold(self, now_s)

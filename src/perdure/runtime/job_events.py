@@ -60,10 +60,15 @@ class JobEvents:
             self._observing.tell(event)
 
     def _finished(self, attempt: Attempt, outcome: str, error: BaseException | None = None) -> None:
-        if JobFinished not in self._observing.hooks:
+        observing, row = self._observing, attempt.row
+        if not observing.on_attempt and JobFinished not in observing.hooks:
             return
-        row, seconds = attempt.row, self._clock.monotonic_s() - attempt.began_s
-        self._observing.tell(
+        seconds = self._clock.monotonic_s() - attempt.began_s
+        if observing.on_attempt:
+            observing.record(observing.on_attempt, row.target, outcome, seconds)
+        if JobFinished not in observing.hooks:
+            return
+        observing.tell(
             JobFinished(
                 row.target,
                 *_instance(attempt),

@@ -27,10 +27,14 @@ from perdure.core.described import shown
 from perdure.errors import DefinitionError, StoreError
 from perdure.observer import (
     HOOKS,
+    RECORDS,
     BatchCommitted,
+    CommandSent,
     DeadLettered,
     Observer,
     SnapshotTaken,
+    TurnCommitted,
+    unheard,
 )
 from perdure.runtime.clock import Clock
 from perdure.runtime.supervised import UNEXPECTED
@@ -40,13 +44,22 @@ __all__ = ["BatchWatch", "Observing"]
 logger = logging.getLogger("perdure.observers")
 
 Hook = Callable[[Any], None]
+Recorders = tuple[Callable[..., None], ...]
 
 
 class Observing:
-    """The observers of a runtime. ``hooks``: those who hear an event, by its class."""
+    """The observers of a runtime. ``hooks``: those who hear an event, by its class.
+
+    ``on_turn``, ``on_end``, ``on_attempt``: those who count. ``hears_all``: somebody hears events
+    that nearly every turn leads to.
+    """
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self.hooks: dict[type, tuple[Hook, ...]] = {}
+        self.on_turn: Recorders = ()
+        self.on_end: Recorders = ()
+        self.on_attempt: Recorders = ()
+        self.counts_turns = self.hears_all = False
         self._observers: list[Observer] = []
         self._failed: set[tuple[str, type]] = set()
         if isinstance(observers, (Observer, type)) or not isinstance(observers, Iterable):
@@ -63,7 +76,7 @@ class Observing:
                 f"{shown(observer)} is no observer",
                 remedy="give an object of a class that inherits from perdure.observer.Observer",
             )
-        for method in chain(*HOOKS.values(), ("runtime_started", "runtime_stopped")):
+        for method in chain(*HOOKS.values(), RECORDS, ("runtime_started", "runtime_stopped")):
             if inspect.iscoroutinefunction(getattr(observer, method)):
                 raise DefinitionError(
                     f"{type(observer).__name__}.{method} is a coroutine function",
@@ -81,13 +94,17 @@ class Observing:
     def _find_hooks(self) -> None:
         found = {
             event: tuple(
-                getattr(one, methods[0])
-                for one in self._observers
-                if any(_is_overridden(one, method) for method in methods)
+                getattr(one, methods[0]) for one in self._observers if _hears(one, methods)
             )
             for event, methods in HOOKS.items()
         }
         self.hooks = {event: hooks for event, hooks in found.items() if hooks}
+        self.hears_all = TurnCommitted in self.hooks or CommandSent in self.hooks
+        self.on_turn, self.on_end, self.on_attempt = (
+            tuple(getattr(one, name) for one in self._observers if _is_overridden(one, name))
+            for name in RECORDS
+        )
+        self.counts_turns = bool(self.on_turn or self.on_end)
 
     def tell(self, event: Any) -> None:
         """Call whoever wants to hear of it."""
@@ -96,6 +113,14 @@ class Observing:
                 hook(event)
             except UNEXPECTED as error:
                 self._on_failure(hook, error)
+
+    def record(self, recorders: Recorders, *values: Any) -> None:
+        """Call those who count."""
+        for recorder in recorders:
+            try:
+                recorder(*values)
+            except UNEXPECTED as error:
+                self._on_failure(recorder, error)
 
     def started(self) -> None:
         """The runtime runs."""
@@ -122,6 +147,12 @@ class Observing:
                 name, type(error).__name__,
                 exc_info=error,
             )  # fmt: skip
+
+
+def _hears(observer: Observer, methods: Sequence[str]) -> bool:
+    if getattr(getattr(observer, methods[0]), "__func__", None) is unheard:
+        return False
+    return any(_is_overridden(observer, method) for method in methods)
 
 
 def _is_overridden(observer: Observer, method: str) -> bool:

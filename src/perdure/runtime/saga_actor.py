@@ -218,7 +218,8 @@ class SagaActor(Actor):
         began_s = services.clock.monotonic_s()
         if failpoints.listener is not None:
             failpoints.reach(Point.HANDLING)
-        take = step if services.spans is None else traced(services.spans, self, delivery)
+        spans = services.spans
+        take = step if spans is None else traced(spans, self, delivery, began_s)
         try:
             turn = take(
                 self.definition,

@@ -87,23 +87,40 @@ class JobSpan(Protocol):
 class Spans(Protocol):
     """The spans of a runtime that runs."""
 
+    @property
+    def left_out(self) -> int:
+        """How many spans did not begin since there would have been too many."""
+        ...
+
     def stored(self, headers: Headers) -> Headers:
         """A sender's headers, with the context that is current for the caller."""
         ...
 
-    def follows(self, key: str) -> bool:
-        """The turns of this instance are traced, whatever their causes are."""
+    def looks_back(self, key: str) -> bool:
+        """It is worth a read to know which turns of this instance had a span."""
         ...
 
-    def trail(self, instance: Instance, traced: Mapping[int, Mapping[str, str]]) -> Trail | None:
-        """What an instance remembers that was loaded. ``traced``: headers by sequence number."""
+    def trail(
+        self, instance: Instance, traced: Mapping[int, Mapping[str, str]], last_nr: int
+    ) -> Trail | None:
+        """What an instance remembers that was loaded. ``traced``: headers by sequence number.
+
+        ``last_nr``: the last turn that had a span, if it is among them.
+        """
         ...
 
-    def turn(self, delivery: Delivery, head: Instance, trail: Trail | None) -> TurnSpan | None:
-        """Begin the span of a turn that starts from ``head``; None if it is not traced."""
+    def turn(
+        self, delivery: Delivery, head: Instance, trail: Trail | None, now_s: float
+    ) -> TurnSpan | None:
+        """Begin the span of a turn that starts from ``head``; None if it is not traced.
+
+        ``now_s`` is monotonic, as the clock has it.
+        """
         ...
 
-    def job(self, row: OutboxRow, headers: Headers, worker: str, number: int) -> JobSpan | None:
+    def job(
+        self, row: OutboxRow, headers: Headers, worker: str, number: int, now_s: float
+    ) -> JobSpan | None:
         """Begin the span of an attempt, 1 for the first; None if it is not traced."""
         ...
 
@@ -120,7 +137,7 @@ class Tracing(Protocol):
         ...
 
 
-def traced(spans: Spans, actor: SagaActor, delivery: Delivery) -> Callable[..., Turn]:
+def traced(spans: Spans, actor: SagaActor, delivery: Delivery, now_s: float) -> Callable[..., Turn]:
     """Begin the span of the delivery's turn, if it has one; ``core.turn.step`` under it."""
-    span = delivery.span = spans.turn(delivery, actor.head, actor.trail)
+    span = delivery.span = spans.turn(delivery, actor.head, actor.trail, now_s)
     return step if span is None else span.step

@@ -1,8 +1,9 @@
 """Which turns before this incarnation the next spans must know: read back from the journal.
 
-These are the instance's last turn, and those that armed the deadlines it has. Their spans' contexts
-are in the headers of their messages. What a rehydration folds anyway is noted on the way; a turn
-that a snapshot covers is read by itself, for instances that are traced whole only.
+These are the instance's last turn that had a span, and those that armed the deadlines it has. Their
+spans' contexts are in the headers of their messages. What a rehydration folds anyway is noted on
+the way. What a snapshot covers is read by itself, if the instance is to be traced: its very last
+turn, and those that armed its deadlines; a last span further back is not looked for.
 Part of ``rehydration.py``, apart for its length. Next to read: ``tracing.py``.
 """
 
@@ -40,7 +41,7 @@ def noted(
 def keep_wanted(traced: dict[int, Mapping[str, str]], instance: Instance) -> None:
     """Forget the turns that no later span is about."""
     if traced:
-        wanted = _wanted(instance)
+        wanted = {max(traced), *_wanted(instance)}
         for number in [number for number in traced if number not in wanted]:
             del traced[number]
 
@@ -60,11 +61,12 @@ async def trail_of(
     spans = services.spans
     if spans is None:
         return None
-    if snapshot_nr and spans.follows(instance.key):
+    last_nr = max(traced, default=instance.sequence_nr)
+    if snapshot_nr and spans.looks_back(instance.key):
         covered = {number for number in _wanted(instance) if number <= snapshot_nr}
         for number in sorted(covered, reverse=True)[:READS_MAX]:
             await _read(services, instance.key, number, traced)
-    return spans.trail(instance, traced)
+    return spans.trail(instance, traced, last_nr)
 
 
 async def _read(
