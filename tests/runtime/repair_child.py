@@ -17,6 +17,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,11 @@ async def fill(folder: Path) -> None:
         await runtime.settled()
 
 
+def killed_at(point: Point | None, found: Point) -> None:
+    if found == point:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 async def repair(folder: Path, name: str, point: Point | None) -> dict[str, Any]:
     """Repair it, and be killed at that point; or live, and tell how it has ended."""
     BAD["text"] = ""
@@ -105,7 +111,7 @@ async def repair(folder: Path, name: str, point: Point | None) -> dict[str, Any]
             letters = [one async for one in runtime.dead_letters.list()]
             target = next((one for one in letters if one.correlation_id == name), None)
         if target is not None:
-            failpoints.listener = lambda found: found == point and os.kill(os.getpid(), 9)
+            failpoints.listener = partial(killed_at, point)
             by_ann = runtime.repair(by="ann", why="killed")
             with suppress(NotRepairable):
                 await ALL[name](by_ann, target, f"by hand/{name}")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_repairs_that_are_killed_are_done_once_when_they_are_repeated(tmp_path):
         command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert child.returncode == 0, child.stderr
-    found = defaultdict(dict)
+    found: dict[str, dict[str | None, dict[str, Any]]] = defaultdict(dict)
     for line in child.stdout.splitlines():
         said = json.loads(line)
         found[said["name"]][said["point"]] = said

@@ -498,3 +498,25 @@ async def test_what_is_no_moment_is_refused(scene, at):
             await by_ann(runtime).set_deadline(ref, "other", datetime.now(UTC))
         with pytest.raises(InstanceNotFound):
             await by_ann(runtime).set_deadline(runtime.ref(Sale, "x"), "remind", datetime.now(UTC))
+
+
+@quickly
+async def test_a_letter_of_nobody_is_edited_by_whoever_has_no_classes(scene):
+    scene.shop.breaks("charge 100", for_good=True)
+    async with scene.runtime() as runtime:
+        await runtime.enqueue(Charge("nobody's"), queue="repair.till")
+        await runtime.settled()
+        [letter] = await letters(runtime)
+        edited = {"type": "repair-test.charge", "data": {"id": "nobody's", "cents": 7}}
+        await by_ann(runtime).redrive(letter, edited)
+        await runtime.settled()
+    assert scene.shop.did == ["charge 7"]
+
+
+@quickly
+async def test_a_number_that_no_letter_can_have_is_that_of_none(scene):
+    async with scene.runtime() as runtime:
+        for number in (2**63, -(2**63), 0, 10**30):
+            with pytest.raises(NotRepairable, match="there is no dead letter"):
+                await by_ann(runtime).discard(number)
+            assert not await runtime.dead_letters.redrive(number)

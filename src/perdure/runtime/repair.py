@@ -45,7 +45,8 @@ class Repair:
     ``message_id``: repeated under it, what was done is told, and not done again.
 
     Raises ``InstanceNotFound``; ``NotRepairable`` if it does not fit how the instance stands,
-    ``InstanceMoved`` if that is not as ``expected``, ``InstanceFinished``, ``InstanceQuarantined``;
+    ``InstanceMoved`` if that is not as ``expected``, ``InstanceFinished``, ``InstanceQuarantined``,
+    ``InstancePurged``;
     whatever the saga's code raises in that turn; ``StoreError``. Nothing has been done then.
     """
 
