@@ -16,6 +16,8 @@ from perdure import (
     SqlStore,
     Status,
     WorkQueue,
+    compensates,
+    starts,
 )
 from perdure.errors import (
     DefinitionError,
@@ -191,6 +193,60 @@ async def test_what_it_has_sent_is_made_up_for_and_it_has_failed(scene):
         with pytest.raises(InstanceFinished):
             await by_ann(runtime).compensate(ref)
     assert scene.shop.did == ["charge 100", "refund"]
+
+
+@quickly
+async def test_what_waits_for_its_next_attempt_is_not_tried_again_after_it_was_made_up_for(scene):
+    scene.shop.breaks("charge 100")
+    async with scene.runtime() as runtime:
+        ref = await begun(runtime)
+        scene.shop.mend()
+        repaired = await by_ann(runtime).compensate(ref)
+        assert repaired.jobs == ("repair.sale/s-1/1/0",)
+        assert repaired.text.endswith("; not tried again: repair.sale/s-1/1/0")
+        await scene.clock.advance(timedelta(hours=1))
+        await runtime.settled()
+    async with scene.runtime() as runtime:
+        await scene.clock.advance(timedelta(hours=1))
+        await runtime.settled()
+    assert scene.shop.did == ["refund"]
+
+
+class Twice(Sale):
+    name = "repair.twice"
+
+    @starts(Placed, by="id")
+    def placed(self, state, event, do):
+        do.send(Charge(event.id, 1))
+        do.send(Charge(event.id, 2))
+
+    @compensates(Charge)
+    def undo(self, state, failed):
+        return [Refund(f"{failed.cents}")]
+
+
+@quickly
+async def test_commands_are_made_up_for_one_after_the_other_the_latest_first(scene):
+    queue, attempts = WorkQueue("repair.undoing", retry=RARELY), []
+
+    @queue.worker
+    async def take(command: Charge) -> None: ...
+
+    @queue.worker
+    async def give_back(command: Refund) -> None:
+        attempts.append(command.id)
+        if len(attempts) == 1:
+            raise ValueError("not now")
+
+    scene.members = [Twice, queue]
+    async with scene.runtime() as runtime:
+        await runtime.publish(Placed("s-1"))
+        await by_ann(runtime).compensate(runtime.ref(Twice, "s-1"))
+        await runtime.settled()
+        assert attempts == ["2"]
+        await scene.clock.advance(timedelta(hours=1))
+        await runtime.settled()
+        assert attempts == ["2", "2", "1"]
 
 
 @quickly
@@ -442,3 +498,25 @@ async def test_what_is_no_moment_is_refused(scene, at):
             await by_ann(runtime).set_deadline(ref, "other", datetime.now(UTC))
         with pytest.raises(InstanceNotFound):
             await by_ann(runtime).set_deadline(runtime.ref(Sale, "x"), "remind", datetime.now(UTC))
+
+
+@quickly
+async def test_a_letter_of_nobody_is_edited_by_whoever_has_no_classes(scene):
+    scene.shop.breaks("charge 100", for_good=True)
+    async with scene.runtime() as runtime:
+        await runtime.enqueue(Charge("nobody's"), queue="repair.till")
+        await runtime.settled()
+        [letter] = await letters(runtime)
+        edited = {"type": "repair-test.charge", "data": {"id": "nobody's", "cents": 7}}
+        await by_ann(runtime).redrive(letter, edited)
+        await runtime.settled()
+    assert scene.shop.did == ["charge 7"]
+
+
+@quickly
+async def test_a_number_that_no_letter_can_have_is_that_of_none(scene):
+    async with scene.runtime() as runtime:
+        for number in (2**63, -(2**63), 0, 10**30):
+            with pytest.raises(NotRepairable, match="there is no dead letter"):
+                await by_ann(runtime).discard(number)
+            assert not await runtime.dead_letters.redrive(number)

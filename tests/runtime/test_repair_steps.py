@@ -6,15 +6,36 @@ from datetime import timedelta
 
 import pytest
 
-from perdure import MemoryStore, Runtime, SqlStore, Status
+from perdure import (
+    Job,
+    MemoryStore,
+    OrderedSaga,
+    Retention,
+    Runtime,
+    SqlStore,
+    Status,
+)
 from perdure.errors import (
     EncodeError,
     InstanceFinished,
+    InstancePurged,
     InvalidResult,
     NotRepairable,
 )
 from perdure.testing import FaultyStore
-from tests.runtime.broken import Account, Order, Placed, Sale, Scene, audited, joining, papers, trip
+from tests.runtime.broken import (
+    Account,
+    Order,
+    Placed,
+    Sale,
+    Scene,
+    Shop,
+    audited,
+    joining,
+    papers,
+    till,
+    trip,
+)
 from tests.runtime.support import quickly, view_of
 
 
@@ -397,3 +418,57 @@ async def test_steps_that_stand_otherwise_are_refused(scene):
         with pytest.raises(NotRepairable, match="does not say what undoes its steps"):
             await repair.compensate(await begun(runtime, joining))
         assert await audited(runtime, ref) == []
+
+
+@quickly
+async def test_of_one_that_was_purged_there_is_nothing_left_to_repair(scene):
+    short = OrderedSaga(
+        "repair.short", Order, by="id", retention=Retention.delete(tombstone=timedelta(days=9))
+    )
+
+    @short.step(nothing_to_undo=True)
+    async def fly(order: Order, job: Job, shop: Shop) -> None:
+        shop.do("fly", job)
+
+    scene.members = [short]
+    scene.shop.breaks("fly", for_good=True)
+    async with scene.runtime() as runtime:
+        ref = await begun(runtime, short)
+        await scene.clock.advance(timedelta(hours=1))
+        assert (await view_of(runtime, ref)).purged
+        scene.shop.mend()
+        repair = by_ann(runtime)
+        for doing in (
+            repair.restart_from(ref, "fly"),
+            repair.skip(ref, "fly", dry_run=True),
+            repair.mark_done(ref, "fly"),
+            repair.compensate(ref),
+            repair.retry(ref),
+            repair.cancel(ref, message_id="m-1"),
+        ):
+            with pytest.raises(InstancePurged, match="it has failed, and its state is not kept"):
+                await doing
+        [letter] = [one async for one in runtime.dead_letters.list()]
+        with pytest.raises(InstanceFinished):
+            await repair.redrive(letter)
+        assert (await repair.discard(letter)).sequence_nr is None
+        assert (await view_of(runtime, ref)).sequence_nr == 2
+    assert scene.shop.did == []
+
+
+@quickly
+async def test_a_repair_whose_turn_is_not_kept_any_more_is_not_done_again(scene):
+    class Short(Sale):
+        name = "repair.short-sale"
+        retention = Retention.delete(tombstone=timedelta(days=9))
+
+    scene.members = [Short, till]
+    async with scene.runtime() as runtime:
+        await runtime.publish(Placed("s-1"))
+        await runtime.settled()
+        ref = runtime.ref(Short, "s-1")
+        await by_ann(runtime).cancel(ref, message_id="m-1")
+        assert (await by_ann(runtime).cancel(ref, message_id="m-1")).duplicate
+        await scene.clock.advance(timedelta(hours=1))
+        with pytest.raises(InstancePurged, match="which had message id 'm-1', is not kept"):
+            await by_ann(runtime).cancel(ref, message_id="m-1")

@@ -145,16 +145,16 @@ class Draft:
                 error.problem = f"{type(effect).__name__}: {error.problem}"
                 raise
 
-    def compensate(self, returned: Iterable[Any] | None) -> None:
+    def compensate(self, returned: Iterable[Any] | None, follows: bool = False) -> bool:
         """Carry out what makes up for a failed command: commands in their order, or effects.
 
-        Each command but the first starts only when the one before is done with.
+        Each command but the first starts only when the one before is done with; with ``follows``
+        the first does, too. Gives whether the next one would have to.
         """
         if returned is None:
-            return
+            return follows
         if isinstance(returned, (str, bytes)) or not isinstance(returned, Iterable):
             raise _no_compensation(returned)
-        follows = False
         for count, one in enumerate(returned):
             if count >= EFFECTS_MAX:
                 raise _too_many()
@@ -167,6 +167,7 @@ class Draft:
             else:
                 raise _no_compensation(one)
             follows = follows or carry is None or carry is send
+        return follows
 
     def time_out_again(self, attempts: int) -> None:
         """The timeout was reached for this many times: arm it again, if there is to be a retry.

@@ -129,8 +129,10 @@ def _compensate(draft: Draft, content: Intervention, metadata: Metadata) -> None
         _stepped(draft, content, metadata)
         return
     definition = draft.definition
+    follows = False
     for command in content.commands:
-        draft.compensate(definition.compensate(definition.working_copy(draft.state), command))
+        undoing = definition.compensate(definition.working_copy(draft.state), command)
+        follows = draft.compensate(undoing, follows)
     if draft.status is Status.RUNNING:
         draft.carry_out([Fail(f"compensated: {content.why} (by {content.by})")])
 

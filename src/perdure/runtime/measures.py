@@ -200,19 +200,26 @@ class Measures:
         if definition.repairs is not None:
             meant = definition.repairs.compensate(instance.state)
             return Measure(Action.COMPENSATE, meant.text)
-        commands = await self._sent(definition, instance.key)
-        if not commands:
+        found = await self._sent(definition, instance.key)
+        if not found:
             declared = ", ".join(kind.__name__ for kind in definition.compensated)
             raise NotRepairable(
                 "it has sent no command that it declares a compensation for",
                 remedy=f"it declares them for {declared}" if declared else "cancel it",
             )
+        commands = tuple(reversed(found.values()))
         said = ", ".join(type(one).__name__ for one in commands)
         text = f"made up for, latest first: {said}; then it has failed"
-        return Measure(Action.COMPENSATE, text, commands=tuple(commands))
+        measure = Measure(Action.COMPENSATE, text, commands=commands)
+        # One that waits may have been tried. It must not have its effect after it was made up for.
+        waiting = [row for row in await self._rows.jobs(instance.key) if row.id in found]
+        measure.jobs = [(row, None) for row in waiting]
+        if waiting:
+            measure.text += f"; not tried again: {', '.join(row.id for row in waiting)}"
+        return measure
 
-    async def _sent(self, definition: Definition, key: str) -> list[Any]:
-        """The commands that may be made up for and were not, latest first."""
+    async def _sent(self, definition: Definition, key: str) -> dict[str, Any]:
+        """The commands that may be made up for and were not, by their ids, oldest first."""
         found: dict[str, Any] = {}
         async for entry in history(self._services, key, 0):
             for sent in entry.sent:
@@ -220,7 +227,7 @@ class Measures:
                     found[sent.id] = sent.content
             if type(entry.message) is CommandFailed:
                 found.pop(entry.message.command_id, None)
-        return list(reversed(found.values()))
+        return found
 
     async def restart_from(self, definition: Definition, instance: Instance, step: str) -> Measure:
         """It goes on from the step; what it and those behind it have done is forgotten."""

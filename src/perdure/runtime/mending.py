@@ -32,6 +32,7 @@ from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.history import Sent
 from perdure.runtime.job_tickets import Awaited
 from perdure.runtime.measures import Measure, Measures
+from perdure.runtime.purged import not_kept
 from perdure.runtime.redrive import DeadLetters
 from perdure.runtime.rehydration import processed_in
 from perdure.runtime.repaired import Repaired
@@ -117,6 +118,8 @@ class Mending:
         instance = await self._views.committed(definition, key)
         if not instance.exists:
             raise InstanceNotFound("there is nothing to repair", remedy="start it, or send to it")
+        if instance.is_purged:
+            raise not_kept(key, f"it has {instance.status}, and its state")
         if said.expected is not None and said.expected != instance.sequence_nr:
             raise InstanceMoved(
                 f"{instance.correlation_id} has moved from turn {said.expected} to "
@@ -145,8 +148,10 @@ class Mending:
         nr = await processed_in(services, resident, definition, key, message_id)
         if nr is None:
             return None
-        (row,) = await services.store.journal(key, nr - 1, 1)
-        content = services.codec.decode(*services.journal.read_turn(row.body).message)
+        rows = await services.store.journal(key, nr - 1, 1)
+        if not rows:
+            raise not_kept(key, f"turn {nr}, which had message id {message_id!r},")
+        content = services.codec.decode(*services.journal.read_turn(rows[0].body).message)
         if not isinstance(content, Intervention):
             raise NotRepairable(
                 f"message id {message_id!r} is that of a {type(content).__name__} in turn {nr}",

@@ -94,13 +94,15 @@ class MendingLetters:
     async def _is_there(self, definition: Definition, key: str) -> bool:
         if key in self._supervisor.quarantine:
             return True
-        return (await self._views.committed(definition, key)).exists
+        found = await self._views.committed(definition, key)
+        return found.exists and not found.is_purged
 
     async def _of_nobody(
         self, action: Action, row: DeadLetterRow, message: Any, said: Said
     ) -> Repaired:
         """No instance could tell of it: the log does."""
         saga, id_ = split_key(row.instance) if row.instance else ("", "")
+        message = self.mending.measures.message_of(message)
         edited = ", edited" if message is not None else ""
         verb = "discarded" if action is Action.DISCARD else "redriven"
         text = f"dead letter {row.position} ({row.type}) is {verb}{edited}"

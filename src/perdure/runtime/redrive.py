@@ -225,6 +225,8 @@ class DeadLetters:
             raise DefinitionError(
                 f"{letter_id!r} is no id of a dead letter", remedy="give letter.id, a whole number"
             )
+        if not 0 < letter_id < 2**63:
+            return None
         rows = await self._services.store.dead_letters(letter_id - 1, 1)
         return rows[0] if rows and rows[0].position == letter_id else None
 

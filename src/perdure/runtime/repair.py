@@ -45,7 +45,8 @@ class Repair:
     ``message_id``: repeated under it, what was done is told, and not done again.
 
     Raises ``InstanceNotFound``; ``NotRepairable`` if it does not fit how the instance stands,
-    ``InstanceMoved`` if that is not as ``expected``, ``InstanceFinished``, ``InstanceQuarantined``;
+    ``InstanceMoved`` if that is not as ``expected``, ``InstanceFinished``, ``InstanceQuarantined``,
+    ``InstancePurged``;
     whatever the saga's code raises in that turn; ``StoreError``. Nothing has been done then.
     """
 
@@ -151,7 +152,8 @@ class Repair:
         """Turn back here: what is done is undone, latest first, and the instance fails.
 
         Of an ordered saga what its steps declare, not past its pivot. Of a process manager what
-        ``@compensates`` declares for the commands it has sent, and not made up for yet.
+        ``@compensates`` declares for the commands it has sent, and not made up for yet; those of
+        them that still wait are not performed any more.
         """
         measures, said = self._mending.measures, self._said.how(dry_run, expected, message_id)
         return await self._on(target, said, measures.compensate)

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import TypeAlias
 
+import msgpack
+
 from perdure.codec.bodies import Outgoing
 from perdure.codec.codec import Codec
 from perdure.codec.journal import JournalCodec
@@ -26,6 +28,7 @@ from perdure.core.commit import (
     SnapshotRow,
 )
 from perdure.core.correlation import split_key
+from perdure.core.intervention import Action
 from perdure.core.outcome import MINUTE_MS, Outcome
 from perdure.core.turn import deadline_id
 from perdure.errors import CodecError
@@ -35,6 +38,8 @@ __all__ = ["Finding", "JournalFacts", "Rule"]
 _FAILED = ("failed", "restarts")
 _UNREADABLE = ("corrupt", "undecodable", "replay")
 """Why an instance is set aside: for a message that failed, or since it could not be read."""
+
+_INTERVENTION = "perdure.Intervention"
 
 _journal = JournalCodec(Codec(TypeRegistry()))
 
@@ -63,7 +68,10 @@ class Rule(StrEnum):
     DEADLINE = "deadline"
     """The deadlines of an instance are those its turns have armed, with their moments."""
     OUTBOX = "outbox"
-    """A job is one that a turn has sent (or has an id of its own), and is in one place, once."""
+    """A job is one that a turn has sent (or has an id of its own), and is in one place, once.
+
+    It is as it was sent, unless somebody has edited it by hand.
+    """
     RESULT = "result"
     """A job whose result its instance has, or keeps in the inbox, is done with."""
     INBOX = "inbox"
@@ -90,6 +98,7 @@ class JournalFacts:
         self._epoch = 0
         self._processed: dict[str, int] = {}
         self._sent: dict[tuple[int, int], Outgoing] = {}
+        self._edited: set[str] = set()
         self._armed: dict[str, tuple[int, int]] = {}
         self._status_at: dict[int, str] = {}
         self._armed_at: dict[int, dict[str, tuple[int, int]]] = {}
@@ -121,6 +130,10 @@ class JournalFacts:
         turn = _journal.read_turn(body)
         for index, sent in enumerate(_journal.outgoing_of(turn)):
             self._sent[number, index] = sent
+        if turn.message[0] == _INTERVENTION:
+            said = msgpack.unpackb(turn.message[2], strict_map_key=False)
+            if said["action"] == Action.REDRIVE and said["commands"]:
+                self._edited.add(said["about"])
         for name in turn.deadlines_cleared:
             self._armed.pop(name, None)
         for name, due_at_ms in turn.deadlines_set.items():
@@ -180,7 +193,10 @@ class JournalFacts:
             sent = self._sent.get((job.sequence_nr, job.index))
             if sent is None:
                 yield Rule.OUTBOX, f"no turn has sent job {job.id}"
-            elif (sent.kind, tuple(sent.stored)) != (job.kind, (job.type, job.version, job.body)):
+            elif job.id not in self._edited and (sent.kind, tuple(sent.stored)) != (
+                job.kind,
+                (job.type, job.version, job.body),
+            ):
                 yield Rule.OUTBOX, f"job {job.id} is not what turn {job.sequence_nr} has sent"
         result = f"perdure.result/{job.id}"
         if result in self._processed:

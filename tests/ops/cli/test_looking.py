@@ -118,6 +118,9 @@ def test_what_is_not_there_is_said_with_its_own_exit_code(store):
         ("deadlines", "--before", "soon"),
         ("nothing",),
         ("instances", "list", "--limit", "0"),
+        ("instances", "show", "Ledger/\udcff"),  # a byte of argv that is no UTF-8
+        ("instances", "history", "Ledger/plain", "--after", str(2**63)),
+        ("dead", "show", str(2**63)),
     ],
 )
 def test_wrong_usage_is_said_with_its_own_exit_code(store, words):

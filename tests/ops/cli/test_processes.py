@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.ops.cli.support import filled
+from tests.sagas import Ledger, Opened
+
 ROOT = Path(__file__).parent.parent.parent.parent
 
 SERVICE = """
@@ -126,3 +129,26 @@ def test_without_its_extra_the_command_line_says_what_to_install():
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert "pip install 'perdure[cli]'" in done.stderr
+
+
+def test_whatever_stdout_is_the_command_ends_in_order(tmp_path):
+    filled(tmp_path / "store.db", lambda live: live.send(Ledger, "\u00fc-1", Opened("\u00fc-1")))
+    command = [sys.executable, "-m", "perdure.ops.cli", "instances", "list"]
+
+    def ended(how: str, **more: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {how}', "sh", *command],
+            cwd=tmp_path,
+            env={**environment(), **more},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    code, out, err = ended("", PYTHONIOENCODING="ascii")
+    assert (code, "Ledger/\\xfc-1" in out, "Traceback" in err) == (0, True, False), err
+    assert ended(">&-") == (0, "", "")
+    if os.path.exists("/dev/full"):
+        assert ended("> /dev/full") == (1, "", "error: [Errno 28] No space left on device\n")

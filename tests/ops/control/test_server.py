@@ -172,7 +172,7 @@ def test_whoever_says_what_is_no_request_is_told_and_given_up(tmp_path, said):
 
 
 @quickly
-async def test_clients_that_hang_make_room_and_harm_nobody(tmp_path):
+async def test_clients_that_hang_make_room_and_harm_nobody(tmp_path, caplog):
     path = tmp_path / "store.db"
     async with running(path):
         hanging = []
@@ -184,6 +184,16 @@ async def test_clients_that_hang_make_room_and_harm_nobody(tmp_path):
         assert await heard(hanging[0]) == b""  # the first one had to go
         for connection in hanging:
             connection.close()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
+@quickly
+async def test_an_id_that_is_no_text_is_refused_before_it_reaches_the_store(tmp_path):
+    path = tmp_path / "store.db"
+    async with running(path), asking(path) as control:
+        with pytest.raises(Refused, match=r"'id' is 'x.udcff', not valid Unicode") as refused:
+            await control.ask("retry", saga="Ledger", id="x\udcff", by="ann", why="none")
+        assert refused.value.kind == "BadRequest"
 
 
 @quickly

@@ -24,7 +24,7 @@ class Exit(IntEnum):
     USAGE = 2
     """The command line is wrong, or what it names cannot be loaded."""
     NOT_FOUND = 3
-    """No such instance, queue, job or saga; no such dead letter to show."""
+    """No such instance, queue, job or saga, or not any more; no such dead letter to show."""
     REFUSED = 4
     """It is there, but this cannot be done with it now; nothing was changed."""
     STORE = 5
@@ -42,6 +42,7 @@ _NOT_FOUND = (
     errors.UnknownQueue,
     errors.UnknownJob,
     errors.Gone,
+    errors.InstancePurged,
 )
 _STORE = (errors.StoreError, NoAnswer)
 _USAGE = (errors.DefinitionError,)

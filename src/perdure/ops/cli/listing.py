@@ -13,7 +13,14 @@ import typer
 from perdure.errors import Gone
 from perdure.ops.cli.documents import letter_row, letter_sheet, row_of, waiting_row
 from perdure.ops.cli.looking import end, looking
-from perdure.ops.cli.options import AppOption, FullOption, JsonOption, LimitOption, StoreOption
+from perdure.ops.cli.options import (
+    NUMBER_MAX,
+    AppOption,
+    FullOption,
+    JsonOption,
+    LimitOption,
+    StoreOption,
+)
 from perdure.ops.cli.output import Output
 from perdure.ops.cli.select import moment_of
 
@@ -46,7 +53,7 @@ async def queues(
 
 async def jobs(
     queue: Annotated[str, typer.Argument(help="The work queue.")],
-    after: Annotated[int, typer.Option(min=0, help="Behind this position.")] = 0,
+    after: Annotated[int, typer.Option(min=0, max=NUMBER_MAX, help="Behind this position.")] = 0,
     limit: LimitOption = 100,
     store: StoreOption = None,
     app: AppOption = None,
@@ -74,7 +81,7 @@ async def dead_list(
     queue: QueueOption = None,
     reason: Annotated[str | None, typer.Option(help="Of this reason only.")] = None,
     type: Annotated[str | None, typer.Option("--type", help="Of this message type only.")] = None,
-    after: Annotated[int, typer.Option(min=0, help="Behind this number.")] = 0,
+    after: Annotated[int, typer.Option(min=0, max=NUMBER_MAX, help="Behind this number.")] = 0,
     limit: LimitOption = 100,
     store: StoreOption = None,
     app: AppOption = None,
@@ -101,7 +108,9 @@ async def dead_list(
 
 
 async def dead_show(
-    letter: Annotated[int, typer.Argument(help="Its number, as dead list shows it.")],
+    letter: Annotated[
+        int, typer.Argument(min=1, max=NUMBER_MAX, help="Its number, as dead list shows it.")
+    ],
     store: StoreOption = None,
     app: AppOption = None,
     as_json: JsonOption = False,

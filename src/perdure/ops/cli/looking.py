@@ -24,6 +24,7 @@ from perdure.ops.cli.documents import (
     view_sheet,
 )
 from perdure.ops.cli.options import (
+    NUMBER_MAX,
     AppOption,
     FullOption,
     InstanceArgument,
@@ -122,9 +123,13 @@ async def show(
 
 async def history(
     instance: InstanceArgument,
-    after: Annotated[int, typer.Option(min=0, help="Turns behind this number.")] = 0,
+    after: Annotated[
+        int, typer.Option(min=0, max=NUMBER_MAX, help="Turns behind this number.")
+    ] = 0,
     limit: LimitOption = 1_000,
-    turn: Annotated[int | None, typer.Option(min=1, help="All of this one turn.")] = None,
+    turn: Annotated[
+        int | None, typer.Option(min=1, max=NUMBER_MAX, help="All of this one turn.")
+    ] = None,
     store: StoreOption = None,
     app: AppOption = None,
     as_json: JsonOption = False,

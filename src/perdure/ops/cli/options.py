@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import io
 import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -21,9 +22,10 @@ import typer
 from perdure.errors import DefinitionError, PerdureError
 from perdure.ops.cli.exits import Exit, exit_of
 from perdure.ops.cli.output import Output
-from perdure.ops.cli.safe import safe_lines
+from perdure.ops.cli.safe import is_unicode, safe_lines
 
 __all__ = [
+    "NUMBER_MAX",
     "AppOption",
     "ByOption",
     "DryRunOption",
@@ -38,6 +40,9 @@ __all__ = [
     "add",
     "instance_of",
 ]
+
+NUMBER_MAX = 2**63 - 1
+"""The largest number that a store has."""
 
 StoreOption = Annotated[
     str | None,
@@ -105,10 +110,13 @@ def add(app: typer.Typer, name: str, command: Command, **options: Any) -> None:
 
 
 def _run(command: Command, given: dict[str, Any]) -> int:
+    _prepare_stdout()
     output = Output(bool(given.get("as_json")))
     try:
         with _logs_on_stderr():
-            return asyncio.run(command(**given)) or Exit.OK
+            code = asyncio.run(command(**given)) or Exit.OK
+            sys.stdout.flush()
+            return code
     except PerdureError as error:
         output.error(error)
         return exit_of(error)
@@ -116,8 +124,26 @@ def _run(command: Command, given: dict[str, Any]) -> int:
         output.note("interrupted")
         return Exit.INTERRUPTED
     except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return Exit.OK
+    except OSError as error:  # such as a full disk behind ``> file``
+        output.error(error)
+        _drop_output()
+        return Exit.FAILED
+
+
+def _prepare_stdout() -> None:
+    """What its encoding has no letters for is written as escapes; closed, it is written nowhere."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - till the end
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """What was not written yet shall not be tried again when the process ends."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Safe(logging.Formatter):
@@ -143,5 +169,9 @@ def instance_of(named: str) -> tuple[str, str]:
     if not saga or not slash or not correlation_id:
         raise DefinitionError(
             f"{named!r} names no instance", remedy="give SAGA/ID, as Order/o-1; see instances list"
+        )
+    if not is_unicode(named):
+        raise DefinitionError(
+            f"{named!r} is not valid Unicode", remedy="give the id as listings show it, in UTF-8"
         )
     return saga, correlation_id

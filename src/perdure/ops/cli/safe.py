@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["CHARS_MAX", "cut", "safe", "safe_lines"]
+__all__ = ["CHARS_MAX", "cut", "is_unicode", "safe", "safe_lines"]
 
 CHARS_MAX = 2_000
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -44,6 +44,11 @@ def cut(text: str, chars_max: int) -> tuple[str, str]:
     if len(text) <= chars_max:
         return text, ""
     return text[:chars_max], f"… ({len(text):,} characters in all)"
+
+
+def is_unicode(text: str) -> bool:
+    """It has no halves of characters, which bytes of another encoding are read as."""
+    return not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def _each(text: str, keep: str) -> list[str]:

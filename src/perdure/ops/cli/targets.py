@@ -10,6 +10,7 @@ Next to read: ``ops/control/client.py``; ``loading.py``.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 
 from perdure.errors import DefinitionError, StoreError
 from perdure.ops.cli.loading import load_runtime
-from perdure.ops.control import Control, NoAnswer, perform
+from perdure.ops.control import Control, NoAnswer, no_end, perform
 from perdure.queue import WorkQueue
 from perdure.runtime.definitions import Saga
 from perdure.runtime.runtime import Runtime
@@ -103,7 +104,11 @@ class _Here:
         self._runtime = runtime
 
     async def ask(self, do: str, *, within_s: float = 60.0, **arguments: Any) -> Any:
-        return await perform(self._runtime, do, arguments)
+        try:
+            async with asyncio.timeout(within_s):
+                return await perform(self._runtime, do, arguments)
+        except TimeoutError:
+            raise no_end(do, within_s) from None
 
 
 def path_named(store: str) -> str:

@@ -12,7 +12,7 @@ who answers. ``client.py``: who asks. Next to read: ``server.py``.
 
 from perdure.ops.control.client import Control, NoAnswer
 from perdure.ops.control.lines import Refused
-from perdure.ops.control.requests import REQUESTS, perform
+from perdure.ops.control.requests import REQUESTS, no_end, perform
 from perdure.ops.control.server import ControlSocket
 
-__all__ = ["REQUESTS", "Control", "ControlSocket", "NoAnswer", "Refused", "perform"]
+__all__ = ["REQUESTS", "Control", "ControlSocket", "NoAnswer", "Refused", "no_end", "perform"]

@@ -34,6 +34,8 @@ class Arguments:
         value = self._left.pop(name, None)
         if value is not None and type(value) is not str:
             raise self._wrong(name, "a text", value)
+        if value is not None and any("\ud800" <= one <= "\udfff" for one in value):
+            raise self._wrong(name, "valid Unicode", value)
         return value
 
     def number(self, name: str) -> int:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from perdure.errors import SendTimeout
 from perdure.ops.control.arguments import Arguments
 from perdure.ops.control.lines import VERSION, BadRequest
 from perdure.ops.control.repairs import REPAIRS
@@ -19,7 +20,7 @@ from perdure.ops.plain import to_plain
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.runtime import Runtime
 
-__all__ = ["REQUESTS", "perform"]
+__all__ = ["REQUESTS", "no_end", "perform"]
 
 Answering = Callable[[Runtime, Arguments], Awaitable[Any]]
 
@@ -30,6 +31,14 @@ async def perform(runtime: Runtime, do: str, arguments: Mapping[str, Any]) -> An
     if answering is None:
         raise BadRequest(f"{do[:40]!r} is not known; known are {', '.join(sorted(REQUESTS))}")
     return await answering(runtime, Arguments(do, arguments))
+
+
+def no_end(do: str, limit_s: float) -> SendTimeout:
+    """The error for what takes longer than whoever asks is willing to wait."""
+    return SendTimeout(
+        f"no end of {do!r} within {limit_s:g} s",
+        remedy="it may still be done: look at the instance before you repeat it",
+    )
 
 
 async def _ping(runtime: Runtime, given: Arguments) -> Any:

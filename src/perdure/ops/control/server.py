@@ -17,10 +17,10 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Self
 
-from perdure.errors import PerdureError, SendTimeout
+from perdure.errors import PerdureError
 from perdure.ops.control.lines import LINE_BYTES_MAX, BadRequest, Request, answer, refusal
 from perdure.ops.control.place import Place, bound, peer_uid
-from perdure.ops.control.requests import perform
+from perdure.ops.control.requests import no_end, perform
 from perdure.runtime.lifecycle import Lifecycle
 from perdure.runtime.runtime import Runtime
 from perdure.store.sql import SqlStore
@@ -124,6 +124,8 @@ class ControlSocket:
         self._make_room()
         try:
             await client.serve()
+        except asyncio.CancelledError:
+            pass  # it has made room, or the runtime has stopped: asyncio would log it as a failure
         finally:
             del self._clients[client]
 
@@ -197,13 +199,7 @@ class _Client:
             async with asyncio.timeout(limit_s):
                 line = answer(request.id, await self._perform(request.do, arguments))
         except TimeoutError:
-            line = refusal(
-                request.id,
-                SendTimeout(
-                    f"no end of {request.do!r} within {limit_s:g} s",
-                    remedy="it may still be done: look at the instance before you repeat it",
-                ),
-            )
+            line = refusal(request.id, no_end(request.do, limit_s))
         except PerdureError as error:
             line = refusal(request.id, error)
         except Exception as error:
