@@ -103,7 +103,7 @@ def test_one_that_is_stuck():
         f"It is stuck since {BEFORE} and goes on only when somebody has seen to it: hotel (could "
         "not be undone): ValueError: full."
     )
-    assert found[0].remedy == "see to it, then resume it"
+    assert found[0].remedy == "see to it, then retry it"
 
 
 def test_one_that_has_ended():

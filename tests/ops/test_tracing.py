@@ -166,17 +166,25 @@ def test_a_runtime_wants_tracing_and_nothing_else(tracing):
         Runtime("memory://", [Parcel], tracing=tracing)
 
 
-def test_a_missing_library_is_named_with_its_extra():
+@pytest.mark.parametrize(
+    ("library", "module", "extra"),
+    [
+        ("opentelemetry", "tracing", "otel"),
+        ("prometheus_client", "prometheus", "prometheus"),
+        ("starlette", "starlette", "service"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_extra(library, module, extra):
     program = (
-        "import sys; sys.modules['opentelemetry'] = None\n"
+        f"import sys; sys.modules[{library!r}] = None\n"
         "import perdure\n"
-        "try:\n    import perdure.ops.tracing\n"
+        f"try:\n    import perdure.ops.{module}\n"
         "except ImportError as error:\n    print(error)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
     )
-    assert "pip install 'perdure[otel]'" in done.stdout
+    assert f"pip install 'perdure[{extra}]'" in done.stdout
 
 
 def test_the_runtime_itself_does_not_import_opentelemetry():

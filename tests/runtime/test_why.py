@@ -387,7 +387,7 @@ async def test_an_ordered_saga_that_is_stuck():
         assert "hotel (failed, and what was done before is not undone): ValueError: full" in (
             stuck.text
         )
-        assert stuck.remedy == "see to it, then resume it"
+        assert stuck.remedy == "see to it, then retry it"
         assert letter.kind == "dead letter"
 
 

@@ -117,7 +117,9 @@ def _parts(fields: list[attrs.Attribute[Any]]) -> tuple[_Parts, _Parts]:
             if field.name in wire:
                 yield f".{field.name}", _form(field), wire[field.name]
             elif field.init and field.default is attrs.NOTHING:
-                raise Refused(f"field {field.name!r} is missing", "give the field a default")
+                raise Refused(
+                    f"field {field.name!r} is missing", "give it a value, or the field a default"
+                )
 
     return parts_out, parts_in
 

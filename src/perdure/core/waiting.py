@@ -141,7 +141,7 @@ def _stuck(facts: Facts) -> list[WaitingFor]:
             f"somebody has seen to it: {harmless(facts.detail)}.",
             since=datetime_of(facts.updated_at_ms),
             error=facts.detail,
-            remedy="see to it, then resume it",
+            remedy="see to it, then retry it",
         )
     ]
 

@@ -94,7 +94,7 @@ def _child(facts: Facts, child: ChildFact) -> WaitingFor:
     elif child.status is None:
         text = f"{what} has not begun: the message that starts it is on its way."
     elif child.status is Status.STUCK:
-        text, remedy = f"{what} is stuck: {harmless(child.detail)}.", "see to it, then resume it"
+        text, remedy = f"{what} is stuck: {harmless(child.detail)}.", "see to it, then retry it"
     elif child.status.is_over:
         text = f"{what} has ended ({child.status}); the news of it is on its way."
     elif isinstance(child.state, ApprovalState) and child.state.approval_id:

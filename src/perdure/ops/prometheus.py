@@ -30,7 +30,13 @@ from importlib.resources import files
 from threading import get_ident
 from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry
+except ImportError as error:
+    raise ImportError(
+        "perdure.ops.prometheus needs prometheus-client; install it: "
+        "pip install 'perdure[prometheus]'"
+    ) from error
 
 from perdure.core.tally import TallyRow
 from perdure.errors import StoreError

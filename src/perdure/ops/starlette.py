@@ -24,8 +24,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeAlias
 
-from starlette.requests import HTTPConnection
-from starlette.routing import Route
+try:
+    from starlette.requests import HTTPConnection
+    from starlette.routing import Route
+except ImportError as error:
+    raise ImportError(
+        "perdure.ops.starlette needs Starlette; install it: pip install 'perdure[service]'"
+    ) from error
 
 from perdure.errors import RuntimeNotRunning
 from perdure.ops.asgi import Endpoints

@@ -66,7 +66,7 @@ def status_of(wanted: Status | str | None) -> Status | None:
         return None if wanted is None else Status(wanted)
     except ValueError:
         raise DefinitionError(
-            f"{wanted!r} is no status", remedy=f"give one of {', '.join(Status)}, or None for any"
+            f"{wanted!r} is no status", remedy=f"give one of {', '.join(Status)}"
         ) from None
 
 

@@ -276,3 +276,25 @@ def test_instances_are_found_by_age_and_by_what_is_indexed(store):
     ]:
         store("instances", "list", *words, exits=2)
     assert store.rows("instances", "list", "--quarantined") == []
+
+
+def test_a_misspelt_saga_is_told_from_one_without_instances(store):
+    assert store.rows("instances", "list", "ledger") == []
+    assert "no instances; nothing here is of 'ledger', only of Ledger" in store.err
+    store("retry", "--saga", "ledger", "--why", "typo")
+    assert "no such instances; nothing here is of 'ledger', only of Ledger" in store.err
+    store("instances", "list", "Ledger", "--status", "stuck")
+    assert store.err == "no instances\n"
+
+
+def test_the_next_page_is_named_as_a_shell_takes_it(store):
+    limit = 1 + [row["correlation_id"] for row in store.rows("instances", "list")].index(
+        "with space"
+    )
+    store("instances", "list", "--limit", str(limit))
+    assert store.err == f"{limit} shown; more: --after 'Ledger/with space'\n"
+
+
+def test_a_turn_that_was_not_taken_is_told_from_an_instance(store):
+    store("instances", "history", "Ledger/plain", "--turn", "99", exits=3)
+    assert "history without --turn lists the turns" in store.err

@@ -57,6 +57,7 @@ def test_a_message_is_sent_to_any_id_and_applied_once(live, perdure):
         found = perdure.document(*words)
         assert (found["correlation_id"], found["outcome"]) == (id, "applied")
         assert perdure.document(*words)["duplicate"]
+        assert "known by its id, and nothing was done now" in perdure(*words)
     said = perdure("send", "Ledger/x", "runtime-test.added", '{"id": "x", "n": 4}')
     assert said == "Ledger/x: applied in turn 2\n"
 
@@ -69,7 +70,14 @@ def test_data_come_from_files_and_stdin_too(live, perdure, tmp_path, monkeypatch
     ]
     (tmp_path / "events.jsonl").write_text("\n".join([*lines, ""]))
     assert len(perdure.rows("publish", "--file", str(tmp_path / "events.jsonl"))) == 9
-    assert "9 of 9 events published, to 9 instances" in perdure.err
+    assert perdure.err.endswith("9 of 9 events published, to 9 instances\n")
+    event = ("publish", "runtime-test.added", '{"id": "p-0", "n": 1}', "--message-id", "e-1")
+    perdure(*event)
+    perdure(*event)
+    assert perdure.err.endswith("1 of 1 events published, to 1 instances; 1 duplicate\n")
+    both = ("publish", "runtime-test.opened", "--file", str(tmp_path / "events.jsonl"))
+    perdure(*both, exits=2)
+    assert "leave TYPE away" in perdure.err
     for text, said in [
         ("{", "no JSON"),
         ("@/nowhere", "cannot read"),

@@ -18,7 +18,8 @@ __all__ = ["app", "run"]
 HELP = """Look into, repair and run long-running processes.
 
 Looking opens the store read-only, beside whoever holds it, and needs none of your code. Repairing
-goes through the runtime that holds the store, or through one that --app starts here.
+goes through the runtime that holds the store, or through one that --app starts here. Options stand
+behind the command: perdure health --store orders.db; or set PERDURE_STORE and PERDURE_APP.
 
 Exit codes: 0 done; 1 failed; 2 wrong usage; 3 not found; 4 refused, nothing was changed; 5 the
 store cannot be used; 6 and 7 health is a warning or critical; 130 interrupted."""

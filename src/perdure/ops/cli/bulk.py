@@ -61,7 +61,9 @@ class _Done:
     def row(self) -> dict[str, Any]:
         if self.error is not None:
             kind = getattr(self.error, "kind", type(self.error).__name__)
-            return {"item": self.item.name, "ok": False, "error": kind, "text": str(self.error)}
+            text = f"{self.error.problem}; {self.error.remedy}" if self.error.remedy else ""
+            told = text or self.error.problem
+            return {"item": self.item.name, "ok": False, "error": kind, "text": told}
         return {"item": self.item.name, "ok": True, **self.result}
 
 
@@ -77,11 +79,11 @@ async def carry_out(target: Target, bulk: Bulk, output: Output) -> Exit:
             output.line(f"{item.name}: {would}{_text(found)}", found)
             return Exit.OK
         if bulk.dry_run:
-            return _told(output, await _each(ask, bulk, dry_run=True), "can be done")
+            return _told(output, await _each(ask, bulk, dry_run=True), "can be done", "possible")
         if not bulk.yes:
             looked = await _each(ask, bulk, dry_run=True)
             if all(one.error is not None for one in looked):
-                return _told(output, looked, "can be done")
+                return _told(output, looked, "can be done", "possible")
             _confirm(looked, bulk, output)
         return _told(output, await _each(ask, bulk, dry_run=False), "done")
 
@@ -123,7 +125,7 @@ def _confirm(looked: list[_Done], bulk: Bulk, output: Output) -> None:
         raise Declined("you said no: nothing was done")
 
 
-def _told(output: Output, done: list[_Done], what: str) -> Exit:
+def _told(output: Output, done: list[_Done], what: str, heading: str = "done") -> Exit:
     failed = [one for one in done if one.error is not None]
     if output.as_json:
         output.rows([one.row for one in done], {})
@@ -131,7 +133,7 @@ def _told(output: Output, done: list[_Done], what: str) -> Exit:
         rows = [one.row for one in done]
         if not output.full and len(rows) > SHOWN:
             rows = [one.row for one in failed[:SHOWN]]
-        output.rows(rows, {"item": "item", "ok": "done", "text": "what"})
+        output.rows(rows, {"item": "item", "ok": heading, "text": "what"})
     summary = f"{len(done) - len(failed)} of {len(done)} {what}"
     if output.as_json:
         output.note(summary)

@@ -51,7 +51,8 @@ def _module(app: str, name: str) -> Any:
     except Exception as error:
         raise DefinitionError(
             f"the module of {app!r} cannot be imported: {type(error).__name__}: {error}",
-            remedy="run this where `python -c 'import …'` of it works",
+            remedy="run this where `python -c 'import …'` of it works; looking can do without: "
+            "leave --app away, and unset PERDURE_APP",
         ) from error
 
 

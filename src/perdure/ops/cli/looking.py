@@ -7,10 +7,11 @@ fold states of process managers, too. Next to read: ``ops/inspection.py``, what 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,7 +46,7 @@ from perdure.ops.cli.select import (
 from perdure.ops.cli.targets import Target
 from perdure.ops.inspection import Inspection
 
-__all__ = ["counts", "end", "history", "instances", "looking", "show", "why"]
+__all__ = ["counts", "end", "history", "instances", "looking", "show", "unknown_saga", "why"]
 
 
 @asynccontextmanager
@@ -56,10 +57,18 @@ async def looking(store: str | None, app: str | None) -> AsyncIterator[Inspectio
         yield look
 
 
-def end(output: Output, count: int, limit: int, what: str, more: str) -> None:
+async def unknown_saga(look: Inspection, saga: str | None) -> str:
+    """A note that none of its instances is known here, and whose are; empty if some are."""
+    known = await look.counts()
+    if saga is None or saga in known:
+        return ""
+    return f"; nothing here is of {saga!r}, only of {', '.join(sorted(known)) or 'nothing'}"
+
+
+def end(output: Output, count: int, limit: int, what: str, more: str, why: str = "") -> None:
     """Say on stderr what a listing does not show."""
     if not count:
-        output.note(f"no {what}")
+        output.note(f"no {what}{why}")
     elif count >= limit:
         output.note(f"{count} shown; more: {more}")
 
@@ -83,6 +92,7 @@ async def instances(
     selection = Selection(saga, status, quarantined, where or [], idle_for, older_than)
     async with looking(store, app) as look:
         found = [row_of(one) async for one in selection.of(look, after, limit)]
+        unknown = "" if found else await unknown_saga(look, saga)
     columns = {
         "instance": "instance",
         "status": "status",
@@ -91,7 +101,7 @@ async def instances(
         "updated_at": "updated",
     }
     count = output.rows(found, columns)
-    end(output, count, limit, "instances", f"--after {found[-1]['instance']}" if found else "")
+    end(output, count, limit, "instances", f"--after {_word(found)}" if found else "", unknown)
 
 
 async def show(
@@ -149,7 +159,14 @@ async def history(
         output.sheet(entry_sheet(found[0]), row_of(found[0]))
         return
     if not found and not after:
-        raise _missing(saga, correlation_id, "has no such turn" if turn else "does not exist")
+        if turn is None:
+            raise _missing(saga, correlation_id, "does not exist")
+        raise InstanceNotFound(
+            "there is no such turn, or no such instance",
+            saga=saga,
+            correlation_id=correlation_id,
+            remedy="history without --turn lists the turns",
+        )
     columns = {"sequence_nr": "turn", "at": "at", "type": "message", "outcome": "outcome"}
     rows = [row_of(one) if as_json else entry_row(one) for one in found]
     count = output.rows(rows, {**columns, "what": "what came of it"})
@@ -196,8 +213,13 @@ def _missing(saga: str, correlation_id: str, problem: str) -> InstanceNotFound:
         f"the instance {problem}",
         saga=saga,
         correlation_id=correlation_id,
-        remedy="see instances list; ids are as it shows them",
+        remedy="see instances list for its name; if that has escapes, instances list --json",
     )
+
+
+def _word(found: list[dict[str, Any]]) -> str:
+    """The last instance of a listing, as a shell takes it."""
+    return shlex.quote(found[-1]["instance"])
 
 
 def _moment(at: str) -> int | datetime:

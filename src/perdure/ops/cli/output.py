@@ -14,7 +14,6 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from types import NoneType
 from typing import Any
 
 from rich.console import Console
@@ -31,6 +30,8 @@ CELL_CHARS_MAX = 120
 VALUE_CHARS_MAX = 4_000
 WIDTH = 4_000
 """Of what is no terminal: lines are not broken."""
+GAP = 2
+LAST_WIDTH_MIN = 30
 
 
 class Output:
@@ -48,12 +49,14 @@ class Output:
                 print(_json(row))
         elif listed:
             table = Table(box=None, pad_edge=False, header_style="bold")
-            for key, heading in columns.items():
-                is_moment = all(isinstance(row.get(key), (datetime, NoneType)) for row in listed)
-                table.add_column(Text(heading), overflow="fold", no_wrap=is_moment)
-            for row in listed:
-                table.add_row(*(Text(self._cell(row.get(key))) for key in columns))
-            self._print(table)
+            cells = [[Text(self._cell(row.get(key))) for key in columns] for row in listed]
+            *fixed, last = columns.values()
+            for heading in fixed:
+                table.add_column(Text(heading), no_wrap=True)
+            table.add_column(Text(last), overflow="fold")
+            for row_of_cells in cells:
+                table.add_row(*row_of_cells)
+            self._print(table, _least_width(list(columns.values()), cells))
         return len(listed)
 
     def sheet(self, values: Mapping[str, Any], document: Any = None) -> None:
@@ -100,14 +103,25 @@ class Output:
     def _value(self, value: Any) -> str:
         return safe_lines(as_text(value, indent=2), None if self.full else VALUE_CHARS_MAX)
 
-    def _print(self, table: Table) -> None:
+    def _print(self, table: Table, least_width: int = 0) -> None:
         if sys.stdout.isatty():
-            Console(highlight=False).print(table)
+            console = Console(highlight=False)
+            console.width = max(console.width, least_width)
+            console.print(table)
             return
         console = Console(highlight=False, width=WIDTH, no_color=True)
         with console.capture() as capture:
             console.print(table)
         print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def _least_width(headings: list[str], cells: list[list[Text]]) -> int:
+    """Of a table whose last column alone is broken: a narrower terminal breaks its lines itself."""
+    widths = [
+        max(len(heading), *(row[number].cell_len for row in cells))
+        for number, heading in enumerate(headings)
+    ]
+    return sum(widths[:-1]) + GAP * len(widths[:-1]) + min(widths[-1], LAST_WIDTH_MIN)
 
 
 def as_text(value: Any, indent: int | None = None) -> str:

@@ -14,7 +14,7 @@ from perdure.errors import DefinitionError
 from perdure.ops.cli.bulk import Bulk, Item, carry_out
 from perdure.ops.cli.data import data_of, who
 from perdure.ops.cli.exits import Exit
-from perdure.ops.cli.looking import looking
+from perdure.ops.cli.looking import looking, unknown_saga
 from perdure.ops.cli.options import (
     AppOption,
     ByOption,
@@ -87,12 +87,9 @@ def of_many(do: str, help_text: str) -> Any:
                 "name instances, or say what they have in common",
                 remedy="give SAGA/ID, or --saga, --status, --quarantined, --where",
             )
-        if not names:
-            async with looking(store, app) as look:
-                names = [f"{one.saga}/{one.correlation_id}" async for one in selection.of(look)]
         output = Output(as_json)
+        names = names or await _selected(selection, store, app, output)
         if not names:
-            output.note("no such instances")
             return Exit.OK
         items = [Item(name, _named(name)) for name in names]
         common = {"by": by or who(), "why": why}
@@ -101,6 +98,16 @@ def of_many(do: str, help_text: str) -> Any:
 
     command.__doc__ = help_text
     return command
+
+
+async def _selected(
+    selection: Selection, store: str | None, app: str | None, output: Output
+) -> list[str]:
+    async with looking(store, app) as look:
+        names = [f"{one.saga}/{one.correlation_id}" async for one in selection.of(look)]
+        if not names:
+            output.note(f"no such instances{await unknown_saga(look, selection.saga)}")
+    return names
 
 
 def _named(instance: str) -> dict[str, str]:

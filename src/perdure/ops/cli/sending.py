@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -73,7 +74,8 @@ async def send(
         Output(as_json).line(f"{instance}: {found['text']}", found)
         return
     turn = "" if found["sequence_nr"] is None else f" in turn {found['sequence_nr']}"
-    Output(as_json).line(f"{instance}: {found['outcome']}{turn}", found)
+    known = "; it was known by its id, and nothing was done now" if found["duplicate"] else ""
+    Output(as_json).line(f"{instance}: {found['outcome']}{turn}{known}", found)
 
 
 async def publish(
@@ -92,8 +94,13 @@ async def publish(
     as_json: JsonOption = False,
 ) -> Exit:
     """Publish events to every instance they are for, as the sagas correlate them."""
-    if (type is None) == (file is None):
+    if type is None and file is None:
         raise DefinitionError("there is nothing to publish", remedy="give TYPE and DATA, or --file")
+    if type is not None and file is not None:
+        raise DefinitionError(
+            f"{type!r} and --file are given, one too many",
+            remedy='leave TYPE away: a line of the file is {"type": …, "data": {…}}',
+        )
     output = Output(as_json)
     events = list(_events(file)) if file else [(type, data_of(data), message_id)]
     async with (await Target.of(store, app)).asking() as ask:
@@ -109,8 +116,19 @@ async def publish(
     if len(failed) > SHOWN:
         output.note(f"… and {len(failed) - SHOWN} more that failed")
     count = sum(map(len, receipts))
-    output.note(f"{len(receipts)} of {len(events)} events published, to {count} instances")
+    said = f"{len(receipts)} of {len(events)} events published, to {count} instances"
+    output.note("; ".join([said, *_unlike(receipts)]))
     return Exit.FAILED if failed else Exit.OK
+
+
+def _unlike(receipts: list[Any]) -> list[str]:
+    """How many had another outcome than to be applied now: a repetition, one that came too late."""
+    outcomes = Counter(
+        "duplicate" if one["duplicate"] else str(one["outcome"])
+        for listed in receipts
+        for one in listed
+    )
+    return [f"{count} {name}" for name, count in sorted(outcomes.items()) if name != "applied"]
 
 
 async def _publish_all(ask: Ask, events: list[Any], within_s: float) -> list[Any]:
