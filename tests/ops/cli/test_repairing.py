@@ -328,6 +328,8 @@ def test_quarantined_instances_are_found_and_released_together(perdure):
             live.runtime.ref(Quarantined, id).tell(Hit(id, 1, fails=int(id != "d")))
         live.do(live.runtime.settled())
         aside = perdure.rows("instances", "list", "--quarantined")
+        listed = perdure("instances", "list", "--quarantined").splitlines()[1:]
+        assert [line.split()[1] for line in listed] == [row["reason"] for row in aside]
         assert [row["instance"] for row in aside] == ["Quarantined/a", "Quarantined/b/c"]
         assert "quarantined" in perdure("instances", "show", "Quarantined/b/c")
         assert perdure.document("health", exits=6)["status"] == "warning"

@@ -49,6 +49,22 @@ from perdure.ops.inspection import Inspection
 __all__ = ["counts", "end", "history", "instances", "looking", "show", "unknown_saga", "why"]
 
 
+COLUMNS = {
+    "instance": "instance",
+    "status": "status",
+    "quarantined": "quarantined",
+    "started_at": "started",
+    "updated_at": "updated",
+}
+ASIDE = {
+    "instance": "instance",
+    "reason": "quarantined",
+    "since": "since",
+    "held": "held",
+    "error": "error",
+}
+
+
 @asynccontextmanager
 async def looking(store: str | None, app: str | None) -> AsyncIterator[Inspection]:
     """The store that the options name, open for reading."""
@@ -93,13 +109,7 @@ async def instances(
     async with looking(store, app) as look:
         found = [row_of(one) async for one in selection.of(look, after, limit)]
         unknown = "" if found else await unknown_saga(look, saga)
-    columns = {
-        "instance": "instance",
-        "status": "status",
-        "quarantined": "quarantined",
-        "started_at": "started",
-        "updated_at": "updated",
-    }
+    columns = ASIDE if quarantined else COLUMNS
     count = output.rows(found, columns)
     end(output, count, limit, "instances", f"--after {_word(found)}" if found else "", unknown)
 
