@@ -22,6 +22,7 @@ from perdure.errors import (
     InvalidResult,
     NotRepairable,
 )
+from perdure.runtime.measures import Measures
 from perdure.testing import FaultyStore
 from tests.runtime.broken import (
     Account,
@@ -472,3 +473,31 @@ async def test_a_repair_whose_turn_is_not_kept_any_more_is_not_done_again(scene)
         await scene.clock.advance(timedelta(hours=1))
         with pytest.raises(InstancePurged, match="which had message id 'm-1', is not kept"):
             await by_ann(runtime).cancel(ref, message_id="m-1")
+
+
+@quickly
+async def test_one_that_is_purged_while_somebody_decides_is_not_repaired(scene, monkeypatch):
+    short = OrderedSaga(
+        "repair.racing", Order, by="id", retention=Retention.delete(tombstone=timedelta(days=9))
+    )
+
+    @short.step(nothing_to_undo=True)
+    async def fly(order: Order, job: Job, shop: Shop) -> None:
+        shop.do("fly", job)
+
+    scene.members = [short]
+    scene.shop.breaks("fly", for_good=True)
+    async with scene.runtime() as runtime:
+        ref = await begun(runtime, short)
+        restart_from = Measures.restart_from
+
+        async def slowly(self, *arguments):
+            measure = await restart_from(self, *arguments)
+            await scene.clock.advance(timedelta(hours=1))
+            return measure
+
+        monkeypatch.setattr(Measures, "restart_from", slowly)
+        repair = by_ann(runtime)
+        with pytest.raises(InstancePurged):
+            await repair.restart_from(ref, "fly")
+        assert (await view_of(runtime, ref)).purged

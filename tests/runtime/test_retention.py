@@ -393,6 +393,32 @@ def test_a_dead_letter_of_who_was_purged_is_not_redriven(store):
     story()
 
 
+def test_whoever_has_dead_letters_is_known_until_they_are_gone(store):
+    @quickly
+    async def story():
+        clock = SimulatedClock()
+        queue = WorkQueue("work")
+
+        @queue.worker
+        async def perform(command: Work) -> None:
+            raise NonRetryable("broken")
+
+        async with runtime_over(store, clock, Deleted, queue) as runtime:
+            ref = runtime.ref(Deleted, "w")
+            await runtime.send(ref, Added("w", 100))
+            await clock.advance(timedelta(days=1))
+            [letter] = [letter async for letter in runtime.dead_letters.list()]
+            assert await purged(runtime, ref)
+            sound(store)
+            await runtime.dead_letters.discard(letter.id)
+            await clock.advance(timedelta(hours=2))
+            assert await purged(runtime, ref) is None
+            assert await store.tombstones() == []
+        sound(store)
+
+    story()
+
+
 def test_messages_that_come_while_it_is_purged_wait_for_that(store):
     @quickly
     async def story():

@@ -55,6 +55,11 @@ def intervene(
             f"{instance.sequence_nr} since you looked",
             remedy="look again, then say what is to be done",
         )
+    if instance.is_purged:
+        raise InstanceMoved(
+            f"{instance.correlation_id} was purged since you looked",
+            remedy="nothing of it is left to repair",
+        )
     follow = _follow(content, instance)
     if follow is None:
         return noted(instance, message, now_ms)

@@ -80,6 +80,10 @@ _FACES = (
 )
 
 
+_UNKNOWN = object()
+"""In place of a state that nobody can fold here; None would be that of a purged instance."""
+
+
 def foreign_definition(
     saga: str,
     journal: JournalCodec,
@@ -97,7 +101,7 @@ def foreign_definition(
             info = type_info_of(kind) or TypeInfo(kind, kind.__name__)
             return _definition(saga, info, face.state, face.apply, face.folds), True
     unknown = TypeInfo(object, "unknown")
-    return _definition(saga, unknown, None, _as_it_was, frozenset()), False
+    return _definition(saga, unknown, _UNKNOWN, _as_it_was, frozenset()), False
 
 
 def _definition(

@@ -159,6 +159,7 @@ class Inspection(StoreLook):
             turns_after=0 if read.state_nr is None else view.sequence_nr - read.state_nr,
             result=view.result,
             failure=view.failure,
+            purged=view.purged,
             parent="" if family is None else family.parent,
             children={} if family is None else dict(family.children),
         )
@@ -226,5 +227,6 @@ class Inspection(StoreLook):
             return None, str(error.__cause__ or error.problem)
 
     def _view(self, read: Read) -> InstanceView:
-        view = view_of(self._reading.codec, read.instance, to_plain(read.instance.state))
+        state = None if read.state_nr is None else to_plain(read.instance.state)
+        view = view_of(self._reading.codec, read.instance, state)
         return replace(view, result=to_plain(view.result))

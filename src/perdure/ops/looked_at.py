@@ -134,7 +134,7 @@ class InstanceShown:
     ``state`` is that after turn ``state_nr``; ``turns_after`` turns have followed, which only the
     saga's own code can fold (None: there is no state to show). ``problem`` is why it cannot be
     read, "" if it can. ``waiting`` messages are in its inbox, of which ``inbox`` shows the first.
-    ``status`` is None if there is no such instance.
+    ``status`` is None if there is no such instance. ``purged``: it has ended, and only that is known.
     """
 
     saga: str
@@ -157,3 +157,4 @@ class InstanceShown:
     dead_letters: list[DeadLetterSeen] = field(default_factory=list)
     quarantine: QuarantineSeen | None = None
     problem: str = ""
+    purged: bool = False

@@ -116,10 +116,14 @@ class Pieces:
     async def _end(self, rows: Sequence[TombstoneRow], now_ms: int) -> int:
         """Forget the instances; one for whom something waits somewhere is known for longer.
 
-        How many entries were written.
+        So is one with dead letters: a command that is redriven has its old id, and a new instance
+        of that name would take its result for that of its own. How many entries were written.
         """
         found = {one.instance: one for one in await self._store.load([r.instance for r in rows])}
         free = await self._free(list(found), self._last_end_ms(found.values()))
+        for key in list(free):
+            if (await self._store.rows_of(key, 1)).dead_letters:
+                del free[key]
         entries: list[Purge | TombstoneRow] = []
         postponed: list[TombstoneRow] = []
         for row in rows:

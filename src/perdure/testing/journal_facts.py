@@ -11,12 +11,11 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import TypeAlias
 
-import msgpack
-
 from perdure.codec.bodies import Outgoing
 from perdure.codec.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.codec.registry import TypeRegistry
+from perdure.codec.wire import unpack
 from perdure.core.commit import (
     DeadlineRow,
     HeadRow,
@@ -131,7 +130,7 @@ class JournalFacts:
         for index, sent in enumerate(_journal.outgoing_of(turn)):
             self._sent[number, index] = sent
         if turn.message[0] == _INTERVENTION:
-            said = msgpack.unpackb(turn.message[2], strict_map_key=False)
+            said = unpack(turn.message[2], lambda code, data: data)
             if said["action"] == Action.REDRIVE and said["commands"]:
                 self._edited.add(said["about"])
         for name in turn.deadlines_cleared:

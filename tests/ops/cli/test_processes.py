@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.ops.cli.support import filled
+from tests.ops.cli.support import Live, filled
 from tests.sagas import Ledger, Opened
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -152,3 +152,31 @@ def test_whatever_stdout_is_the_command_ends_in_order(tmp_path):
     assert ended(">&-") == (0, "", "")
     if os.path.exists("/dev/full"):
         assert ended("> /dev/full") == (1, "", "error: [Errno 28] No space left on device\n")
+
+
+def test_an_interrupt_ends_the_question_at_once_and_nothing_is_done(tmp_path):
+    def fill(live: Live) -> None:
+        live.send(Ledger, "a", Opened("a"))
+        live.send(Ledger, "b", Opened("b"))
+
+    filled(tmp_path / "store.db", fill)
+    (tmp_path / "service.py").write_text(SERVICE)
+    words = ["cancel", "--saga", "Ledger", "--why", "none", "--app", "service:runtime"]
+    end, terminal = os.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "perdure.ops.cli", *words],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    said = b""
+    with child:
+        while b"[y/N]" not in said:
+            said += os.read(end, 4096)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 130
+    os.close(end)
+    assert typed(tmp_path, "instances", "count", "--json").stdout.count('"running": 2') == 1

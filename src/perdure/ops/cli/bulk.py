@@ -7,6 +7,7 @@ fails stops no other. Next to read: ``repairing.py``, the commands.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,8 +122,21 @@ def _confirm(looked: list[_Done], bulk: Bulk, output: Output) -> None:
         raise DefinitionError(
             f"{question} Nobody can be asked here", remedy="add --yes, or --dry-run to look only"
         )
-    if not typer.confirm(question, err=True):
+    if not _says_yes(question):
         raise Declined("you said no: nothing was done")
+
+
+def _says_yes(question: str) -> bool:
+    """Asks, on the terminal. Ctrl-C ends it at once: asyncio would only cancel what waits here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort as abort:
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        return False
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _told(output: Output, done: list[_Done], what: str, heading: str = "done") -> Exit:

@@ -62,6 +62,8 @@ def shown_sheet(shown: InstanceShown) -> dict[str, Any]:
     later = ""
     if shown.turns_after:
         later = f"{shown.turns_after} turns since then need the saga's code: give --app"
+    elif shown.purged:
+        later = "it was purged, as its saga's retention says: only its end is known"
     elif shown.state_nr is None and shown.status is not None and not shown.problem:
         later = "it needs the saga's code: give --app"
     aside = shown.quarantine
@@ -95,11 +97,15 @@ def view_sheet(view: InstanceView) -> dict[str, Any]:
         "status": str(view.status),
         "turns": view.sequence_nr,
         "updated": view.updated_at,
-        "state": "it needs the saga's code: give --app" if view.state is None else view.state,
+        "state": _no_state(view) if view.state is None else view.state,
         "result": view.result,
         "failure": view.failure,
         "deadlines": {name: as_text(at) for name, at in view.deadlines.items()},
     }
+
+
+def _no_state(view: InstanceView) -> str:
+    return "it was purged" if view.purged else "it needs the saga's code: give --app"
 
 
 def entry_row(entry: HistoryEntry) -> dict[str, Any]:

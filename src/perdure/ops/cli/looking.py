@@ -8,14 +8,15 @@ fold states of process managers, too. Next to read: ``ops/inspection.py``, what 
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
-from perdure.errors import InstanceNotFound
+from perdure.errors import DefinitionError, InstanceNotFound
 from perdure.ops.cli.documents import (
     entry_row,
     entry_sheet,
@@ -35,6 +36,7 @@ from perdure.ops.cli.options import (
     instance_of,
 )
 from perdure.ops.cli.output import Output
+from perdure.ops.cli.safe import safe_lines
 from perdure.ops.cli.select import (
     IdleOption,
     OlderOption,
@@ -45,6 +47,8 @@ from perdure.ops.cli.select import (
 )
 from perdure.ops.cli.targets import Target
 from perdure.ops.inspection import Inspection
+from perdure.queue import WorkQueue
+from perdure.runtime.definitions import Saga
 
 __all__ = ["counts", "end", "history", "instances", "looking", "show", "unknown_saga", "why"]
 
@@ -69,7 +73,12 @@ ASIDE = {
 async def looking(store: str | None, app: str | None) -> AsyncIterator[Inspection]:
     """The store that the options name, open for reading."""
     target = await Target.of(store, app)
-    async with Inspection(target.url, members=await target.members()) as look:
+    members: Sequence[Saga | WorkQueue] = ()
+    try:
+        members = await target.members()
+    except DefinitionError as error:  # a look can do without
+        print(safe_lines(f"shown without your code: {error.problem}"), file=sys.stderr)
+    async with Inspection(target.url, members=members) as look:
         yield look
 
 
