@@ -6,11 +6,12 @@ import asyncio
 import random
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from perdure import (
+    Effects,
     MemoryStore,
     NonRetryable,
     Outcome,
@@ -18,6 +19,7 @@ from perdure import (
     Runtime,
     Settings,
     WorkQueue,
+    continues,
     starts,
 )
 from perdure.core.saga import Definition
@@ -183,6 +185,19 @@ async def test_the_plain_hooks_hear_the_same(memory, clock):
     ]
 
 
+class Sending(ProcessManager[LedgerState]):
+    """Its second turn does nothing but send a command."""
+
+    name: ClassVar[str] = "observers-test.sending"
+
+    @starts(Opened, by="id")
+    def opened(self, state: LedgerState, event: Opened, do: Effects) -> None: ...
+
+    @continues(Added, by="id")
+    def added(self, state: LedgerState, event: Added, do: Effects) -> None:
+        do.send(Ship(event.id, event.n))
+
+
 async def eventful(observer):
     """Something of everything that a turn may lead to."""
 
@@ -196,13 +211,13 @@ async def eventful(observer):
 
     clock, saga = SimulatedClock(), saga_of("hotel", "car")
     resources = {"desk": desk(fail=fails), "world": World(car=NonRetryable("no cars"))}
-    members: list[Any] = [Errand, Undoing, Alarm, Question, Ledger, saga, queue_of(), shipping]
+    members: list[Any] = [Errand, Undoing, Alarm, Question, Sending, saga, queue_of(), shipping]
     async with Runtime(
         MemoryStore(), members, resources=resources, clock=clock, observers=[observer]
     ) as runtime:
         for one in (Errand, Undoing):
             await runtime.send(runtime.ref(one, "e"), Asked("e", "fail"))
-        await runtime.send(await open_ledger(runtime), Added("x", 1))
+        await runtime.send(await open_ledger(runtime, saga=Sending), Added("x", 1))
         await runtime.publish(Trip("t"))
         await runtime.publish(Armed("x", "a", 60))
         await runtime.publish(Why("why"))

@@ -67,7 +67,7 @@ class Announcing:
         observing, turn = self._observing, pending.turn
         if observing.counts_turns:
             self._count(pending.actor.definition.name, turn)
-        if observing.hooks and (observing.hears_all or _is_eventful(turn, before, pending)):
+        if observing.hooks and (observing.hears_all or _is_eventful(turn, pending)):
             self._carefully(self._tell, pending.actor.definition, before, pending)
         if is_logged(logging.INFO):
             self._carefully(log_transition, pending.actor.definition, before, turn)
@@ -185,12 +185,11 @@ class Announcing:
             tell(ProcessStuck(name, process_id, str(after.detail)))
 
 
-def _is_eventful(turn: Turn, before: Instance, pending: PendingTurn) -> bool:
+def _is_eventful(turn: Turn, pending: PendingTurn) -> bool:
     """There may be more to tell of it than that it was taken, and what it has sent."""
     return bool(
-        turn.status_changed
+        turn.status_changed  # as by the first
         or turn.events
         or turn.compensates
-        or not before.sequence_nr
         or pending.delivery.deadline_nr
     )
