@@ -134,7 +134,8 @@ class InstanceShown:
     ``state`` is that after turn ``state_nr``; ``turns_after`` turns have followed, which only the
     saga's own code can fold (None: there is no state to show). ``problem`` is why it cannot be
     read, "" if it can. ``waiting`` messages are in its inbox, of which ``inbox`` shows the first.
-    ``status`` is None if there is no such instance. ``purged``: it has ended, and only that is known.
+    ``status`` is None if there is no such instance. ``purged``: it has ended, and only that
+    is known.
     """
 
     saga: str
