@@ -90,7 +90,7 @@ MUTANTS = {
     ),
     "job deleted when it begins": Mutant(
         Workers, "_call", "failpoints.reach(Point.JOB_BEGINS)",
-        "self._settling.close(row, Settlement(row.instance, job=row.position));"
+        "row = attempt.row; self._settling.close(row, Settlement(row.instance, job=row.position));"
         " failpoints.reach(Point.JOB_BEGINS)",
     ),
     "deadline deleted before its turn": Mutant(

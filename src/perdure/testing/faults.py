@@ -44,7 +44,7 @@ from perdure.errors import SequenceConflict, StoreError, StoreUnavailable
 from perdure.store.backlog import Backlog
 from perdure.store.protocol import InstanceRows, LoadedInstance, Store
 from perdure.store.write_plan import key_of
-from perdure.testing.gates import Fault, Gate
+from perdure.testing.gates import Fault, Gate, strike
 
 __all__ = ["FaultyStore", "Read"]
 
@@ -186,19 +186,19 @@ class FaultyStore:
         self.calls["write"] += 1
         await self._writes_gate.passed()
         instances = [key_of(entry) for entry in entries]
-        _raise(self._before, "write", instances)
+        strike(self._before, "write", instances)
         lost = self._losers(entries)
         passed_on = [entry for entry, error in zip(entries, lost, strict=True) if error is None]
         answers = iter(await self.inner.write(passed_on))
         self.instances_written.update(map(key_of, passed_on))
-        _raise(self._after, "write", instances)
+        strike(self._after, "write", instances)
         return [next(answers) if error is None else error for error in lost]
 
     async def load(self, instances: Sequence[str]) -> Sequence[LoadedInstance]:
         """See ``Store.load``."""
         self.calls["load"] += 1
         await self._loads_gate.passed()
-        _raise(self._reads, "load", instances)
+        strike(self._reads, "load", instances)
         return await self.inner.load(instances)
 
     async def journal(self, instance: str, after: int = 0, limit: int = 1000) -> list[JournalRow]:
@@ -317,7 +317,7 @@ class FaultyStore:
         self, operation: Read, read: Callable[[], Awaitable[Result]], *instances: str
     ) -> Result:
         self.calls[operation] += 1
-        _raise(self._reads, operation, instances)
+        strike(self._reads, operation, instances)
         found = await read()
         await self._reads_gate.passed()
         return found
@@ -334,12 +334,6 @@ class FaultyStore:
         return [
             lost.get(key_of(entry)) if isinstance(entry, TurnRecord) else None for entry in entries
         ]
-
-
-def _raise(faults: list[Fault], operation: str, instances: Sequence[str]) -> None:
-    for fault in faults:
-        if fault.strikes(operation, instances):
-            raise fault.error
 
 
 def _failure(what: str) -> StoreUnavailable:

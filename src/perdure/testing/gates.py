@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Fault", "Gate"]
+__all__ = ["Fault", "Gate", "strike"]
 
 
 @dataclass(slots=True)
@@ -30,6 +30,13 @@ class Fault:
             return False
         self.left -= 1
         return True
+
+
+def strike(faults: Iterable[Fault], operation: str, instances: Iterable[str]) -> None:
+    """Raise the error of the first that concerns this call, if one does."""
+    for fault in faults:
+        if fault.strikes(operation, instances):
+            raise fault.error
 
 
 class Gate:
