@@ -77,20 +77,20 @@ from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
 from perdure.runs import PauseSchedule, ResumeSchedule, Run, TriggerSchedule
-from perdure.runtime.agenda import ArmedDeadline, ScheduleView
 from perdure.runtime.companions import COMPANIONS as _COMPANIONS
 from perdure.runtime.delivery import Receipt
-from perdure.runtime.history import HistoryEntry
-from perdure.runtime.letters import DeadLetter
-from perdure.runtime.quarantine import QuarantinedInstance
-from perdure.runtime.queues import JobView, QueueRef
-from perdure.runtime.redrive import DeadLetters
+from perdure.runtime.instances.quarantine import QuarantinedInstance
+from perdure.runtime.jobs.queues import JobView, QueueRef
+from perdure.runtime.letters.letters import DeadLetter
+from perdure.runtime.letters.redrive import DeadLetters
+from perdure.runtime.looking.agenda import ArmedDeadline, ScheduleView
+from perdure.runtime.looking.history import HistoryEntry
+from perdure.runtime.looking.searching import SagaCounts
+from perdure.runtime.looking.views import InstanceView
 from perdure.runtime.ref import SagaRef
-from perdure.runtime.repair import Repair
-from perdure.runtime.repaired import Audited, Repaired, Tried
+from perdure.runtime.repair.repair import Repair
+from perdure.runtime.repair.repaired import Audited, Repaired, Tried
 from perdure.runtime.runtime import Runtime
-from perdure.runtime.searching import SagaCounts
-from perdure.runtime.views import InstanceView
 from perdure.schedule import Schedule
 from perdure.settings import Settings
 from perdure.steps import step

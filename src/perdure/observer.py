@@ -12,7 +12,7 @@ command | compensate]``), with its fields under its names. What concerns a turn 
 commit, once for each committed turn of this runtime's life: a repeated message tells nothing, nor
 does rehydration. (A turn whose commit had an unknown outcome is told when it was read back; if the
 runtime stops before that, it is not.) Knows no runtime.
-Next to read: ``observations.py``, the events; ``runtime/announcing.py``, which tells;
+Next to read: ``observations.py``, the events; ``runtime/watching/announcing.py``, which tells;
 ``ops/prometheus.py``, who hears.
 """
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from perdure.errors import DefinitionError
 from perdure.ops.facts import Facts, QueueFacts, SagaFacts, StoreFacts
 from perdure.ops.health import HealthStatus, IssueKind, SagaThresholds, Thresholds, judge
-from perdure.runtime.vitals import Phase, Trouble, Vitals
+from perdure.runtime.watching.vitals import Phase, Trouble, Vitals
 
 HOUR_S = 3_600.0
 WARNING, CRITICAL = HealthStatus.WARNING, HealthStatus.CRITICAL

@@ -189,7 +189,7 @@ def test_a_missing_library_is_named_with_its_extra(library, module, extra):
 
 def test_the_runtime_itself_does_not_import_opentelemetry():
     program = (
-        "import sys, perdure, perdure.runtime.tracing\n"
+        "import sys, perdure, perdure.runtime.watching.tracing\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
     done = subprocess.run(

@@ -15,7 +15,7 @@ import sys
 import perdure.failpoints as failpoints
 from perdure import Runtime
 from perdure.failpoints import Point
-from perdure.runtime import purge_entries, purge_pieces
+from perdure.runtime.retention import purge_entries, purge_pieces
 from tests.runtime.test_retention import Deleted
 
 

@@ -16,7 +16,7 @@ from perdure import (
     ScheduleView,
     errors,
 )
-from perdure.runtime import agenda
+from perdure.runtime.looking import agenda
 from perdure.testing import SimulatedClock
 from tests.runtime.support import quickly
 from tests.sagas import Alarm, Armed, Ledger, Limited, Opened

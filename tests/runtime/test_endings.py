@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 
-from perdure.runtime.endings import Endings
+from perdure.runtime.instances.endings import Endings
 
 
 def test_who_has_found_the_end_otherwise_leaves_no_error_behind():

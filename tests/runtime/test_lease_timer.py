@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from perdure.runtime.leases import Leases
+from perdure.runtime.jobs.leases import Leases
 
 
 class CountingClock:

@@ -20,7 +20,7 @@ from perdure import (
     stops,
 )
 from perdure.observer import ProcessStopped
-from perdure.runtime.logs import _LOGGERS, FIELDS, about, on_one_line
+from perdure.runtime.watching.logs import _LOGGERS, FIELDS, about, on_one_line
 from tests.runtime.errands import Asked, Do, Errand, desk, errands, queue_of
 from tests.runtime.flaky import begun, flaky, send
 from tests.runtime.heard import Heard
@@ -183,7 +183,7 @@ async def test_the_steps_of_an_ordered_saga(memory, lines):
 
 @quickly
 async def test_a_logger_that_is_off_is_asked_and_no_more(memory, caplog, monkeypatch):
-    monkeypatch.setattr("perdure.runtime.announcing.log_transition", lambda *_: 1 / 0)
+    monkeypatch.setattr("perdure.runtime.watching.announcing.log_transition", lambda *_: 1 / 0)
     async with Runtime(memory, [Ledger]) as runtime:
         await open_ledger(runtime)
     assert caplog.records == []

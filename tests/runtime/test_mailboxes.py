@@ -13,8 +13,8 @@ from perdure import Outcome, Settings, errors
 from perdure.core.correlation import VerdictKind
 from perdure.messages import Message
 from perdure.process_manager import define
-from perdure.runtime.admission import Admission
 from perdure.runtime.delivery import Delivery
+from perdure.runtime.instances.admission import Admission
 from tests.runtime.support import (
     FreeClock,
     add,

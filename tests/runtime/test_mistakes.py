@@ -28,7 +28,7 @@ from perdure.codec.journal import JournalCodec
 from perdure.core.commit import InboxReason, InboxRow, SnapshotRow
 from perdure.core.correlation import VerdictKind
 from perdure.core.saga import MissingPolicy
-from perdure.runtime.pending import Unattended
+from perdure.runtime.instances.pending import Unattended
 from perdure.store.lock import FileLock
 from perdure.store.sql_write import write_entries
 from tests.runtime.support import (

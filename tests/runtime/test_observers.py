@@ -48,7 +48,7 @@ from perdure.observer import (
     TurnCommitted,
     unheard,
 )
-from perdure.runtime.saga_actor import SagaActor
+from perdure.runtime.instances.saga_actor import SagaActor
 from perdure.testing import FaultyStore, SimulatedClock
 from tests.runtime.errands import Asked, Do, Errand, Undoing, desk, queue_of
 from tests.runtime.flaky import begun, send

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from perdure.runtime.pauses import Pauses
+from perdure.runtime.jobs.pauses import Pauses
 from perdure.runtime.supervised import growing_s, insist
 from perdure.settings import Settings
 from perdure.testing import SimulatedClock

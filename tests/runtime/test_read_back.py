@@ -8,9 +8,9 @@ from typing import Any
 
 from perdure import Settings
 from perdure.runtime.clock import SystemClock
-from perdure.runtime.read_back import ReadBack
+from perdure.runtime.jobs.read_back import ReadBack
 from perdure.runtime.services import Services
-from perdure.runtime.vitals import Troubles
+from perdure.runtime.watching.vitals import Troubles
 from tests.runtime.support import quickly
 
 _row: Any = SimpleNamespace

@@ -22,7 +22,7 @@ from perdure.errors import (
     InvalidResult,
     NotRepairable,
 )
-from perdure.runtime.measures import Measures
+from perdure.runtime.repair.measures import Measures
 from perdure.testing import FaultyStore
 from tests.runtime.broken import (
     Account,

@@ -37,16 +37,16 @@ from perdure.core.commit import InboxReason, InboxRow
 from perdure.core.correlation import VerdictKind
 from perdure.core.work import QueueState
 from perdure.errors import PerdureError
-from perdure.runtime.attempt import Attempt
-from perdure.runtime.read_back import ReadBack
-from perdure.runtime.rehydration import Rehydration
-from perdure.runtime.residency import Residency
-from perdure.runtime.saga_actor import SagaActor
+from perdure.runtime.instances.rehydration import Rehydration
+from perdure.runtime.instances.residency import Residency
+from perdure.runtime.instances.saga_actor import SagaActor
+from perdure.runtime.instances.supervisor import Supervisor
+from perdure.runtime.instances.timers import Timer
+from perdure.runtime.instances.wakeups import Wakeups
+from perdure.runtime.jobs.attempt import Attempt
+from perdure.runtime.jobs.read_back import ReadBack
+from perdure.runtime.jobs.workers import Workers
 from perdure.runtime.supervised import Background, growing_s, insist
-from perdure.runtime.supervisor import Supervisor
-from perdure.runtime.timers import Timer
-from perdure.runtime.wakeups import Wakeups
-from perdure.runtime.workers import Workers
 from perdure.store.group_commit import GroupCommit
 from perdure.testing import FaultyStore, SimulatedClock
 from tests.runtime.support import in_loop, ledgers, parts, quickly, rounds

@@ -21,7 +21,7 @@ from perdure.errors import (
     SagaFailed,
     StoreUnavailable,
 )
-from perdure.runtime.dispatcher import Dispatcher
+from perdure.runtime.jobs.dispatcher import Dispatcher
 from perdure.testing import SimulatedClock
 from tests.runtime.frail import (
     POINTS,

@@ -33,8 +33,8 @@ from perdure import (
 )
 from perdure.approvals import submit
 from perdure.messages import datetime_of
-from perdure.runtime import then
-from perdure.runtime.reading import Reader
+from perdure.runtime.looking import then
+from perdure.runtime.looking.reading import Reader
 from perdure.store.protocol import Store
 from perdure.testing import FaultyStore, SimulatedClock
 from tests.runtime.support import add, ledgers, open_ledger, parts, quickly, reopened, view_of

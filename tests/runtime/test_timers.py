@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from perdure.core.commit import DeadlineRow, InboxReason, InboxRow, OutboxKind, OutboxRow
-from perdure.runtime.timers import Timer
+from perdure.runtime.instances.timers import Timer
 from perdure.testing import SimulatedClock
 from tests.runtime.support import quickly, rounds
 

@@ -10,7 +10,7 @@ import pytest
 from perdure import Runtime, Settings
 from perdure.errors import StoreLocked, StoreUnavailable
 from perdure.runtime.supervised import Background, insist
-from perdure.runtime.vitals import Phase, Troubles
+from perdure.runtime.watching.vitals import Phase, Troubles
 from perdure.testing import SimulatedClock
 from tests.runtime.support import add, adding, ledgers, open_ledger, quickly, rounds, until
 from tests.sagas import Ledger

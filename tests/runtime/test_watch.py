@@ -29,7 +29,7 @@ from perdure import (
     starts,
 )
 from perdure.errors import HandlerFailed, TurnTooLong
-from perdure.runtime.loop_watch import LOOKS_PER_LIMIT, LoopWatch
+from perdure.runtime.watching.loop_watch import LOOKS_PER_LIMIT, LoopWatch
 from perdure.testing import SimulatedClock
 from tests.runtime.errands import Asked, Done, desk, errands
 from tests.runtime.support import in_loop, parts, quickly, state_of

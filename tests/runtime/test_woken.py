@@ -8,8 +8,8 @@ import pytest
 
 from perdure import Outcome
 from perdure.errors import StoreUnavailable
-from perdure.runtime import woken
-from perdure.runtime.woken import BURST
+from perdure.runtime.instances import woken
+from perdure.runtime.instances.woken import BURST
 from tests.runtime.flaky import begun, flaky, letters, reasons, seconds, send
 from tests.runtime.support import (
     adding,

@@ -14,24 +14,25 @@ from unittest import mock
 from perdure.core import course
 from perdure.core.retention import Retention
 from perdure.core.work import QueueState
-from perdure.runtime import purge_pieces, saga_actor
-from perdure.runtime.attempt import Attempt
-from perdure.runtime.dispatcher import Dispatcher
-from perdure.runtime.holding import Aside
-from perdure.runtime.measures import Measure
-from perdure.runtime.pending import Pending
-from perdure.runtime.purge_entries import Mail
-from perdure.runtime.purge_writing import PurgeWriting
-from perdure.runtime.purging import Purging
-from perdure.runtime.quarantine import Quarantine
-from perdure.runtime.saga_actor import SagaActor
-from perdure.runtime.seizing import Seizing
-from perdure.runtime.settling import Settling
-from perdure.runtime.supervisor import Supervisor
-from perdure.runtime.telling import Telling
-from perdure.runtime.timers import Timer
-from perdure.runtime.wakeups import Wakeups
-from perdure.runtime.workers import Workers
+from perdure.runtime.instances import saga_actor
+from perdure.runtime.instances.holding import Aside
+from perdure.runtime.instances.pending import Pending
+from perdure.runtime.instances.quarantine import Quarantine
+from perdure.runtime.instances.saga_actor import SagaActor
+from perdure.runtime.instances.supervisor import Supervisor
+from perdure.runtime.instances.timers import Timer
+from perdure.runtime.instances.wakeups import Wakeups
+from perdure.runtime.jobs.attempt import Attempt
+from perdure.runtime.jobs.dispatcher import Dispatcher
+from perdure.runtime.jobs.settling import Settling
+from perdure.runtime.jobs.telling import Telling
+from perdure.runtime.jobs.workers import Workers
+from perdure.runtime.repair.measures import Measure
+from perdure.runtime.repair.seizing import Seizing
+from perdure.runtime.retention import purge_pieces
+from perdure.runtime.retention.purge_entries import Mail
+from perdure.runtime.retention.purge_writing import PurgeWriting
+from perdure.runtime.retention.purging import Purging
 from perdure.store import sql_write
 from perdure.store.changes import Changes
 from perdure.testing import Simulation
@@ -309,7 +310,7 @@ MUTANTS = {
             saga_actor,
             "step_in",
             "record.repairs = repair.settlements",
-            "from perdure.runtime.job_tickets import Awaited;"
+            "from perdure.runtime.jobs.job_tickets import Awaited;"
             " [services.commit.submit(Awaited(one)) for one in repair.settlements]",
         ),
         "edited",

@@ -26,7 +26,7 @@ from perdure import (
     continues,
     starts,
 )
-from perdure.runtime import purge_entries, purge_pieces
+from perdure.runtime.retention import purge_entries, purge_pieces
 from perdure.testing import Ledger, World
 from perdure.testing.simulation.calls import Call
 from tests.simulation.sagas import AskFor, Begin, Count

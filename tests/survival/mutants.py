@@ -16,11 +16,11 @@ from unittest import mock
 
 from perdure.core import course
 from perdure.core.commit import Settlement
-from perdure.runtime import saga_actor
-from perdure.runtime.saga_actor import SagaActor
-from perdure.runtime.telling import Telling
-from perdure.runtime.wakeups import Wakeups
-from perdure.runtime.workers import Workers
+from perdure.runtime.instances import saga_actor
+from perdure.runtime.instances.saga_actor import SagaActor
+from perdure.runtime.instances.wakeups import Wakeups
+from perdure.runtime.jobs.telling import Telling
+from perdure.runtime.jobs.workers import Workers
 from perdure.store import sql_write
 
 __all__ = ["MUTANTS", "Mutant"]

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from perdure import Runtime
-from perdure.runtime.views import InstanceView
+from perdure.runtime.looking.views import InstanceView
 from tests.survival import ledger
 from tests.survival.checks import Finding, Tables, Told, ended, kept, live, sound
 from tests.survival.sagas import members

@@ -3,7 +3,7 @@
     pack_context("cart-7", "m-1", {"tenant": "a"})        # OutboxRow.context
     unpack_context(row.context).correlation_id            # "cart-7"
 
-Knows rows, no store. Next to read: ``runtime/dispatcher.py``, which hands jobs out.
+Knows rows, no store. Next to read: ``runtime/jobs/dispatcher.py``, which hands jobs out.
 """
 
 from __future__ import annotations

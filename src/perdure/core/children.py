@@ -1,7 +1,7 @@
 """What a turn does about parents and children: starting, cancelling, telling the end.
 
 The carrying out of some effects, apart from ``draft.py`` for their length. Knows no runtime.
-Next to read: ``family.py``; ``runtime/saga_mail.py``, which delivers what is put out here.
+Next to read: ``family.py``; ``runtime/jobs/saga_mail.py``, which delivers what is put out here.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     Criteria.may_fit(head)     by its head: moments are right to the minute, long values are cut
     Criteria.fits(state, …)    by itself
 
-Next to read: ``routes.py``, along which index they are found; ``runtime/finding.py``.
+Next to read: ``routes.py``, along which index they are found; ``runtime/looking/finding.py``.
 """
 
 from __future__ import annotations

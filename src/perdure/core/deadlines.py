@@ -2,7 +2,8 @@
 
 A window on the store: it holds the rows up to a horizon, so that millions may wait. What lies
 beyond is read when the window runs empty. Deadlines, waiting messages and jobs are all held so.
-Pure; the clock and the store are elsewhere. Next to read: ``runtime/timers.py``, which fires them.
+Pure; the clock and the store are elsewhere. Next to read: ``runtime/instances/timers.py``, which
+fires them.
 """
 
 from __future__ import annotations

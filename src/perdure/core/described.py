@@ -1,6 +1,6 @@
 """An error in words that can be stored and shown, whatever the error is. Pure.
 
-Next to read: ``reentry.py`` and ``runtime/dead_letters.py``, which tell of errors.
+Next to read: ``reentry.py`` and ``runtime/letters/dead_letters.py``, which tell of errors.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
         amount: Indexed[int | None] = None
 
 For the type checker, and for whoever stores the state, the field is of the type inside. Its value
-is kept beside the instance in the commit of each turn that changes it.
-Next to read: ``index_key.py``, how a value is kept; ``runtime/finding.py``, how it is asked for.
+is kept beside the instance in the commit of each turn that changes it. Next to read:
+``index_key.py``, how a value is kept; ``runtime/looking/finding.py``, how it is asked for.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 It is the message of a turn of its own. By itself it changes no state: whatever follows from it is
 recorded beside it, as of any other turn. Next to read: ``intervening.py``, the turn;
-``runtime/repair.py``, who makes them.
+``runtime/repair/repair.py``, who makes them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a turn sends: the outbox rows of commands, published events, and a result.
 
 The carrying out of some effects, apart from ``draft.py`` for their length. Knows no queue: the
-``Encoder`` gives addresses. Next to read: ``runtime/dispatcher.py``, which hands the rows out.
+``Encoder`` gives addresses. Next to read: ``runtime/jobs/dispatcher.py``, which hands the rows out.
 """
 
 from __future__ import annotations

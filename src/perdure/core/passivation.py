@@ -2,7 +2,7 @@
 
 A pure policy: it is told the time and answers with keys. It does not know what a key stands for
 and stops nobody. Every question costs the same however many are resident (an ordered dict).
-After Pekko's ``EntityPassivationStrategy``. Next to read: ``runtime/supervisor.py``.
+After Pekko's ``EntityPassivationStrategy``. Next to read: ``runtime/instances/supervisor.py``.
 """
 
 from __future__ import annotations

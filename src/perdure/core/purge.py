@@ -1,7 +1,7 @@
 """What is written when an instance is purged: its tombstone, and what goes for it.
 
 Plain data, as in ``commit.py``. Next to read: ``retention.py``, when that is;
-``runtime/purging.py``, who has it written.
+``runtime/retention/purging.py``, who has it written.
 """
 
 from __future__ import annotations

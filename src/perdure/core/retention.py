@@ -6,7 +6,7 @@
 An instance whose time is over is *purged*: its journal, state and head go, and a tombstone stays,
 which knows its messages and how it ended. So a message that is repeated does not revive it. When
 the tombstone's own time is over, it is as if the instance had never been.
-Next to read: ``runtime/purging.py``, which does it; ``commit.py``, ``Purge``.
+Next to read: ``runtime/retention/purging.py``, which does it; ``commit.py``, ``Purge``.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 A turn fails for good when its saga's code raised and the saga's ``retry`` policy, which counts in
 the message's row, has no further attempt. Frozen values and a pure decision: whoever asks counts.
 Literature: the supervision strategies of Erlang/OTP (restart intensity) and of Akka and Pekko.
-Next to read: ``runtime/failing.py``, which carries it out.
+Next to read: ``runtime/instances/failing.py``, which carries it out.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     perdure.turn      in a journaled message: the span of the turn that took it
     perdure.first     there, too: the span of the instance's first turn
 
-Texts only: nothing here knows what a span is. Next to read: ``runtime/tracing.py``.
+Texts only: nothing here knows what a span is. Next to read: ``runtime/watching/tracing.py``.
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@
 A command that failed for good is one such message; after it was handled, ``compensate`` says what
 makes up for it, in the same turn (also if that turn ends the process).
 
-The duplicate check and the due deadlines come before a step (``runtime/saga_actor.py``); the commit
-and everything visible come after it. An exception leaves nothing behind: the draft is dropped (a
-definition that salvages such turns has another draft for it).
-``replay.py`` folds journal entries the same way and never runs ``handle``.
-Next to read: ``codec/journal.py`` (how a turn is written), ``store/group_commit.py`` (when).
+The duplicate check and the due deadlines come before a step (``runtime/instances/saga_actor.py``);
+the commit and everything visible come after it. An exception leaves nothing behind: the draft is
+dropped (a definition that salvages such turns has another draft for it). ``replay.py`` folds
+journal entries the same way and never runs ``handle``. Next to read: ``codec/journal.py`` (how a
+turn is written), ``store/group_commit.py`` (when).
 """
 
 from __future__ import annotations

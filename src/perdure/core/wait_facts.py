@@ -2,7 +2,7 @@
 
     gathered at the edge ─> Facts ─> reasons(facts) ─> [WaitingFor, …]
 
-The same for a live runtime (``runtime/why.py``) and for a store that is only looked at
+The same for a live runtime (``runtime/looking/why.py``) and for a store that is only looked at
 (``ops/inspection.py``), which knows less: None stands for what it cannot see. Next to read:
 ``waiting.py``, which makes the one of the other.
 """

@@ -3,7 +3,7 @@
 A window on the store, which holds every job: so many rows are kept here, the rest is read when
 room is left (``needs_more``, ``begin_refill``, ``refilled``). Pure: the clock, the store and the
 workers are elsewhere, and nothing here knows sagas. Every operation is O(log n).
-Next to read: ``runtime/dispatcher.py``, which asks it.
+Next to read: ``runtime/jobs/dispatcher.py``, which asks it.
 """
 
 from __future__ import annotations

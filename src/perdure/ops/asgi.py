@@ -25,7 +25,7 @@ from perdure.errors import StoreError
 from perdure.ops.health import Health, HealthStatus, health
 from perdure.ops.thresholds import Thresholds
 from perdure.runtime.runtime import Runtime
-from perdure.runtime.vitals import Phase
+from perdure.runtime.watching.vitals import Phase
 
 __all__ = ["Endpoints", "Scraped", "endpoints", "is_alive", "why_not_ready"]
 

@@ -1,6 +1,6 @@
 """What is seen of instances and queues from outside their runtime; the rest is None.
 
-Next to read: ``runtime/gathering_facts.py``, which asks.
+Next to read: ``runtime/looking/gathering_facts.py``, which asks.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from perdure.core.instance import Instance
 from perdure.core.outgoing import SAGAS
 from perdure.core.wait_facts import QueueFact
 from perdure.ops.instance_reader import InstanceReader
-from perdure.runtime.gathering_facts import paused_queues
-from perdure.runtime.reading import Reading
-from perdure.runtime.why import interests_of
+from perdure.runtime.looking.gathering_facts import paused_queues
+from perdure.runtime.looking.reading import Reading
+from perdure.runtime.looking.why import interests_of
 
 __all__ = ["DistantSight"]
 

@@ -2,14 +2,14 @@
 
 Plain values in seconds, bytes and numbers. Whoever cannot know a fact leaves it out: a store that
 is looked at without its runtime says nothing of loops. Gathered by ``gathering.py`` and
-``runtime/vitals.py``, judged by ``health.py``.
+``runtime/watching/vitals.py``, judged by ``health.py``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perdure.runtime.vitals import Vitals
+from perdure.runtime.watching.vitals import Vitals
 
 __all__ = ["COUNTED_MAX", "Facts", "QueueFacts", "SagaFacts", "StoreFacts"]
 

@@ -24,7 +24,7 @@ from perdure.ops.facts import COUNTED_MAX, Facts, QueueFacts, SagaFacts, StoreFa
 from perdure.ops.thresholds import Thresholds
 from perdure.runtime.clock import Clock
 from perdure.runtime.runtime import Runtime
-from perdure.runtime.vitals import Phase, Vitals
+from perdure.runtime.watching.vitals import Phase, Vitals
 from perdure.store.backlog import Backlog
 from perdure.store.protocol import Store
 

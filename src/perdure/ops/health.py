@@ -34,7 +34,7 @@ from perdure.ops.thresholds import Thresholds
 from perdure.ops.wording import at_least, counted, percent, span, times
 from perdure.runtime.clock import Clock, SystemClock
 from perdure.runtime.runtime import Runtime
-from perdure.runtime.vitals import Phase, Vitals
+from perdure.runtime.watching.vitals import Phase, Vitals
 from perdure.store.protocol import Store
 
 __all__ = [

@@ -35,17 +35,17 @@ from perdure.ops.plain import to_plain
 from perdure.ops.search import Wanted, find_heads
 from perdure.ops.store_look import PAGE, StoreLook
 from perdure.queue import WorkQueue
-from perdure.runtime.agenda import (
+from perdure.runtime.clock import Clock, SystemClock
+from perdure.runtime.definitions import Saga, definitions_of, types_of
+from perdure.runtime.looking.agenda import (
     ScheduleView,
     schedule_view,
 )
-from perdure.runtime.clock import Clock, SystemClock
-from perdure.runtime.definitions import Saga, definitions_of, types_of
-from perdure.runtime.gathering_facts import gather
-from perdure.runtime.history import HistoryEntry, history
-from perdure.runtime.reading import Reader
-from perdure.runtime.then import At, checked_at
-from perdure.runtime.views import InstanceView, status_of, view_of
+from perdure.runtime.looking.gathering_facts import gather
+from perdure.runtime.looking.history import HistoryEntry, history
+from perdure.runtime.looking.reading import Reader
+from perdure.runtime.looking.then import At, checked_at
+from perdure.runtime.looking.views import InstanceView, status_of, view_of
 from perdure.settings import Settings
 from perdure.store.protocol import Store
 from perdure.store.sql import SqlStore

@@ -13,9 +13,9 @@ from perdure.core.instance import Instance
 from perdure.core.saga import Definition
 from perdure.errors import CorruptRecord
 from perdure.ops.foreign import foreign_definition
-from perdure.runtime.reading import Reading
-from perdure.runtime.rehydration import fold_loaded
-from perdure.runtime.then import At, instance_at
+from perdure.runtime.instances.rehydration import fold_loaded
+from perdure.runtime.looking.reading import Reading
+from perdure.runtime.looking.then import At, instance_at
 
 __all__ = ["InstanceReader", "Read"]
 

@@ -6,8 +6,8 @@
 
 One condition chooses the index that is walked, the others are looked at in each head. The values of
 indexed fields come as text, as people type them: "7" finds the number and the text. Moments are
-right to the minute, as in the heads. Next to read: ``core/head_query.py``; ``runtime/finding.py``,
-which also looks at the instances themselves.
+right to the minute, as in the heads. Next to read: ``core/head_query.py``;
+``runtime/looking/finding.py``, which also looks at the instances themselves.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ from perdure.ops.looked_at import (
     WaitingMessageSeen,
 )
 from perdure.ops.plain import to_plain
-from perdure.runtime.history import content_of
-from perdure.runtime.reading import Reading
+from perdure.runtime.looking.history import content_of
+from perdure.runtime.looking.reading import Reading
 
 __all__ = ["dead_letter", "head", "job", "moment", "plain_content", "quarantine", "waiting"]
 

@@ -20,12 +20,12 @@ from perdure.ops.looked_at import (
     QueueSeen,
     WaitingMessageSeen,
 )
-from perdure.runtime.agenda import (
+from perdure.runtime.looking.agenda import (
     ArmedDeadline,
     armed_deadlines,
     checked_before,
 )
-from perdure.runtime.reading import Reader
+from perdure.runtime.looking.reading import Reader
 from perdure.store.protocol import Store
 
 __all__ = ["PAGE", "StoreLook"]

@@ -5,7 +5,7 @@
     sender, job, turn that armed it ──(cause)───┘
 
 The span begins before the turn, since its id is journaled with it. Which turn was the one before is
-read in ``Footprints``, which an incarnation keeps. Next to read: ``runtime/trails.py``.
+read in ``Footprints``, which an incarnation keeps. Next to read: ``runtime/watching/trails.py``.
 """
 
 from __future__ import annotations

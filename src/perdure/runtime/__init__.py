@@ -1,7 +1,16 @@
-"""The edge, where awaits live: the runtime, its supervisor, instances' actors, timers, workers.
+"""The edge, where awaits live: what turns, commits and time make of each other.
 
-A message's way, one file per hop: ``ref.py`` or ``runtime.py`` → ``routing.py`` → ``supervisor.py``
-→ (``rehydration.py``) → ``saga_actor.py`` → ``core/turn.py`` → ``store/group_commit.py`` → reply.
-A command's way from there: ``dispatcher.py`` → ``runner.py`` → ``workers.py`` → ``attempt.py`` →
-``settling.py`` → ``telling.py`` → ``supervisor.py``, where its result is a message.
+    runtime.py, ref.py      what a service calls            lifecycle.py, running.py   start and stop
+    routing.py, delivery.py from a message to its instance   services.py                what all share
+
+    instances/  supervisor, incarnations, what waits         looking/    questions; nobody is woken
+    jobs/       commands, workers, mail between sagas        repair/     by hand, with who and why
+    letters/    what could not be processed                  retention/  what has ended goes
+                                                             watching/   observers, logs, traces
+
+A message's way: ``ref.py`` or ``runtime.py`` → ``routing.py`` → ``instances/supervisor.py`` →
+(``instances/rehydration.py``) → ``instances/saga_actor.py`` → ``core/turn.py`` →
+``store/group_commit.py`` → reply. A command's way from there: ``jobs/dispatcher.py`` →
+``jobs/runner.py`` → ``jobs/workers.py`` → ``jobs/attempt.py`` → ``jobs/settling.py`` →
+``jobs/telling.py`` → ``instances/supervisor.py``, where its result is a message.
 """

@@ -17,11 +17,11 @@ from perdure.observer import Observer
 from perdure.queue import WorkQueue
 from perdure.runtime.clock import Clock
 from perdure.runtime.definitions import Saga, codec_of, definitions_of
-from perdure.runtime.observing import Observing
-from perdure.runtime.outbound import Outbound
+from perdure.runtime.jobs.outbound import Outbound
 from perdure.runtime.routing import Routing
 from perdure.runtime.threads import Threads
-from perdure.runtime.tracing import Tracing
+from perdure.runtime.watching.observing import Observing
+from perdure.runtime.watching.tracing import Tracing
 from perdure.settings import Settings
 from perdure.store.protocol import Store
 

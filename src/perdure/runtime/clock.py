@@ -1,6 +1,6 @@
 """Time, injected: the system's, or (``perdure.testing.SimulatedClock``) one that tests advance.
 
-Nothing else in perdure asks the system what time it is. Next to read: ``timers.py``.
+Nothing else in perdure asks the system what time it is. Next to read: ``instances/timers.py``.
 """
 
 from __future__ import annotations

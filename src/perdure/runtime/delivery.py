@@ -1,7 +1,7 @@
 """A message on its way to one instance, and what its sender is told.
 
 A ``Delivery`` is an envelope with an address. It lives until it is answered, exactly once, over as
-many incarnations of its instance as that takes. Next to read: ``saga_actor.py``.
+many incarnations of its instance as that takes. Next to read: ``instances/saga_actor.py``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from perdure.errors import (
     SendError,
 )
 from perdure.messages import Message
-from perdure.runtime.tracing import TurnSpan
+from perdure.runtime.watching.tracing import TurnSpan
 
 __all__ = ["AskReply", "Delivery", "Receipt", "Repairing", "Reply", "Room", "refusal"]
 

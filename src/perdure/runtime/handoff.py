@@ -3,7 +3,7 @@
 A message is checked and encoded in the sender's own thread, so that what is wrong with it is raised
 there. One wake-up of the loop serves all that has gathered. A ``tell`` that finds no room raises on
 the loop; from another thread it blocks for a while, then raises; once handed over it is applied, or
-becomes a dead letter if its instance has no room in time. Next to read: ``admission.py``.
+becomes a dead letter if its instance has no room in time. Next to read: ``instances/admission.py``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 
 from perdure.actors import Envelope, Future, is_stop
 from perdure.errors import MailboxFull, RuntimeNotRunning
-from perdure.runtime.admission import Waiting
 from perdure.runtime.delivery import AskReply, Delivery
+from perdure.runtime.instances.admission import Waiting
+from perdure.runtime.instances.supervisor import Supervisor
+from perdure.runtime.instances.told import mistaken
 from perdure.runtime.ref import SagaRef
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import UNEXPECTED
-from perdure.runtime.supervisor import Supervisor
-from perdure.runtime.told import mistaken
 from perdure.store.forks import REMEDY, here
 
 __all__ = ["Handoff", "forked"]

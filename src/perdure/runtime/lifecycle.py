@@ -25,8 +25,8 @@ from perdure.runtime.handoff import forked
 from perdure.runtime.ids import unique_ids, unique_random
 from perdure.runtime.running import Running
 from perdure.runtime.threads import SystemThreads, Threads
-from perdure.runtime.tracing import Tracing
-from perdure.runtime.vitals import Phase, Vitals
+from perdure.runtime.watching.tracing import Tracing
+from perdure.runtime.watching.vitals import Phase, Vitals
 from perdure.settings import Settings
 from perdure.store.forks import here
 from perdure.store.protocol import Store

@@ -5,7 +5,8 @@
     order.ask(GetStatus("o-1"), block=False).get(timeout=5)
 
 pykka's own ``tell``, ``ask`` and ``stop`` work on it unchanged, since its inbox is the way to the
-supervisor. Knows no store. Next to read: ``handoff.py`` (from other threads), ``supervisor.py``.
+supervisor. Knows no store. Next to read: ``handoff.py`` (from other threads),
+``instances/supervisor.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pykka
 
 from perdure.actors import Envelope
 from perdure.errors import DefinitionError
-from perdure.runtime.saga_actor import SagaActor
+from perdure.runtime.instances.saga_actor import SagaActor
 
 __all__ = ["SagaRef", "Seen", "checked_ref"]
 

@@ -1,7 +1,7 @@
 """From a message to deliveries: which sagas want it, which instances, and its bytes.
 
 Everything that can be wrong with a message is found here, at its sender: unknown types, values that
-cannot be stored, a missing correlation field. Next to read: ``supervisor.py``.
+cannot be stored, a missing correlation field. Next to read: ``instances/supervisor.py``.
 """
 
 from __future__ import annotations

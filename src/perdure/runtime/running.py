@@ -1,6 +1,6 @@
 """A runtime between start and stop: its parts, wired in the order in which they come and go.
 
-Next to read: ``supervisor.py``; for the way in, ``runtime.py`` and ``handoff.py``.
+Next to read: ``instances/supervisor.py``; for the way in, ``runtime.py`` and ``handoff.py``.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from perdure.messages import Message, datetime_of
 from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.clock import SystemClock
 from perdure.runtime.delivery import Delivery, Receipt
-from perdure.runtime.dispatcher import Dispatcher
 from perdure.runtime.handoff import Handoff
-from perdure.runtime.job_tickets import Awaited, nothing
-from perdure.runtime.letters import DeadLetter
-from perdure.runtime.loop_watch import LoopWatch
-from perdure.runtime.mending_letters import repairs_of
-from perdure.runtime.queues import Queues
-from perdure.runtime.redrive import DeadLetters
+from perdure.runtime.instances.supervisor import Supervisor
+from perdure.runtime.jobs.dispatcher import Dispatcher
+from perdure.runtime.jobs.job_tickets import Awaited, nothing
+from perdure.runtime.jobs.queues import Queues
+from perdure.runtime.letters.letters import DeadLetter
+from perdure.runtime.letters.redrive import DeadLetters
+from perdure.runtime.looking.reindexing import forget_fields
+from perdure.runtime.looking.views import Views
 from perdure.runtime.ref import SagaRef
-from perdure.runtime.reindexing import forget_fields
-from perdure.runtime.scenes import scenes
-from perdure.runtime.supervisor import Supervisor
-from perdure.runtime.views import Views
-from perdure.runtime.vitals import Phase, Vitals
+from perdure.runtime.repair.mending_letters import repairs_of
+from perdure.runtime.watching.loop_watch import LoopWatch
+from perdure.runtime.watching.scenes import scenes
+from perdure.runtime.watching.vitals import Phase, Vitals
 from perdure.runtime.wiring import services_of
 from perdure.store.forks import here
 

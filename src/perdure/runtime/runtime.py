@@ -6,7 +6,7 @@
         await runtime.send(order, PaymentReceived("o-1"))
         print((await runtime.state(order)).status)
 
-Decides nothing itself. Next to read: ``routing.py``, ``running.py``, ``supervisor.py``.
+Decides nothing itself. Next to read: ``routing.py``, ``running.py``, ``instances/supervisor.py``.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from perdure.core.step_events import Resume
 from perdure.errors import PerdureError, SendTimeout
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Receipt
-from perdure.runtime.history import HistoryEntry, history
-from perdure.runtime.looking import Looking
-from perdure.runtime.quarantine import QuarantinedInstance
-from perdure.runtime.queues import QueueRef
-from perdure.runtime.redrive import DeadLetters
+from perdure.runtime.instances.quarantine import QuarantinedInstance
+from perdure.runtime.jobs.queues import QueueRef
+from perdure.runtime.letters.redrive import DeadLetters
+from perdure.runtime.looking.history import HistoryEntry, history
+from perdure.runtime.looking.looking import Looking
+from perdure.runtime.looking.searching import Searching
+from perdure.runtime.looking.then import At
+from perdure.runtime.looking.views import InstanceView, status_of
 from perdure.runtime.ref import SagaRef, Seen, checked_ref
-from perdure.runtime.repair import Repair
-from perdure.runtime.repaired import Audited
-from perdure.runtime.searching import Searching
-from perdure.runtime.then import At
-from perdure.runtime.views import InstanceView, status_of
+from perdure.runtime.repair.repair import Repair
+from perdure.runtime.repair.repaired import Audited
 
 __all__ = ["Runtime"]
 

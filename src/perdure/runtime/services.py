@@ -1,6 +1,6 @@
 """What the parts of a runtime share. Everything that touches the world is in here, injected.
 
-Next to read: ``supervisor.py``.
+Next to read: ``instances/supervisor.py``.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.core.outcome import Encoder
 from perdure.runtime.clock import Clock, Wake
-from perdure.runtime.observing import Observing
 from perdure.runtime.supervised import Background, growing_s, insist
-from perdure.runtime.tracing import Spans
-from perdure.runtime.vitals import Troubles
+from perdure.runtime.watching.observing import Observing
+from perdure.runtime.watching.tracing import Spans
+from perdure.runtime.watching.vitals import Troubles
 from perdure.settings import Settings
 from perdure.store.group_commit import GroupCommit
 from perdure.store.protocol import Store

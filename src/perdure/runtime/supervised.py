@@ -9,7 +9,7 @@ nothing written any more, no deadline fired. So none of them is a bare task or c
 
 Whatever the work has in its hands when it raises, it must put down so that it finds it again.
 Knows nothing of what the work is. After the supervision of Erlang/OTP.
-Next to read: ``timers.py``, ``rehydration.py``, which are built on it.
+Next to read: ``instances/timers.py``, ``instances/rehydration.py``, which are built on it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from perdure.runtime.clock import Clock, Wake
-from perdure.runtime.vitals import Troubles
+from perdure.runtime.watching.vitals import Troubles
 
 __all__ = ["DOUBLINGS_MAX", "UNEXPECTED", "Background", "growing_s", "insist"]
 

@@ -2,7 +2,7 @@
 
 A pool of the standard library is joined when the interpreter exits, so one worker that hangs would
 keep the process from ending; these threads are daemons. Knows calls, not jobs.
-Next to read: ``attempt.py``.
+Next to read: ``jobs/attempt.py``.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from perdure.core.sharing import Sharing
 from perdure.messages import Message, Metadata
 from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.ids import positions
-from perdure.runtime.observing import BatchWatch
-from perdure.runtime.outbound import Outbound
+from perdure.runtime.jobs.outbound import Outbound
 from perdure.runtime.services import Services
+from perdure.runtime.watching.observing import BatchWatch
 from perdure.store.group_commit import GroupCommit
 
 __all__ = ["services_of"]

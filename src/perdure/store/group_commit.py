@@ -9,7 +9,7 @@ thousand share a few. Tickets are told the outcome in the order they were submit
 
 After an unknown outcome the ticket's owner is over and withdraws what it has waiting here
 (``ticket.is_void``), so that no later turn lands on a turn that may be missing.
-Knows the store's protocol, nothing of actors. Next to read: ``runtime/saga_actor.py``.
+Knows the store's protocol, nothing of actors. Next to read: ``runtime/instances/saga_actor.py``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import asyncio
 import os
 
 from perdure import Runtime, Settings
-from perdure.runtime.vitals import Phase
+from perdure.runtime.watching.vitals import Phase
 from tests.sagas import Basket, Flaky, Ledger
 
 NUMBER = 7

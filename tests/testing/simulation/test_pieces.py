@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.runtime.residency import Residency
-from perdure.runtime.saga_actor import SagaActor
-from perdure.runtime.wakeups import Wakeups
+from perdure.runtime.instances.residency import Residency
+from perdure.runtime.instances.saga_actor import SagaActor
+from perdure.runtime.instances.wakeups import Wakeups
 from perdure.testing import Faults, SimulationFailed
 from perdure.testing.simulation.choices import Choices
 from perdure.testing.simulation.clock import START_MS, ProcessClock

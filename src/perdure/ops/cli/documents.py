@@ -11,8 +11,8 @@ from typing import Any
 
 from perdure.ops.cli.output import as_text
 from perdure.ops.looked_at import DeadLetterSeen, InstanceShown, WaitingMessageSeen
-from perdure.runtime.history import HistoryEntry
-from perdure.runtime.views import InstanceView
+from perdure.runtime.looking.history import HistoryEntry
+from perdure.runtime.looking.views import InstanceView
 
 __all__ = [
     "entry_row",

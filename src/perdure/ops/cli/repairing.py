@@ -1,7 +1,7 @@
 """Commands that change what a runtime holds: repairs with who and why, messages, queues.
 
 Each goes through the runtime that holds the store, or through one that ``--app`` starts here.
-Next to read: ``bulk.py``, one or many; ``runtime/repair.py``, what the repairs do.
+Next to read: ``bulk.py``, one or many; ``runtime/repair/repair.py``, what the repairs do.
 """
 
 from __future__ import annotations

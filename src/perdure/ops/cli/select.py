@@ -20,7 +20,7 @@ from perdure.errors import DefinitionError
 from perdure.ops.inspection import Inspection
 from perdure.ops.looked_at import InstanceSeen, QuarantineSeen
 from perdure.ops.search import Wanted
-from perdure.runtime.views import status_of
+from perdure.runtime.looking.views import status_of
 
 __all__ = ["IdleOption", "OlderOption", "Selection", "StatusOption", "WhereOption", "moment_of"]
 

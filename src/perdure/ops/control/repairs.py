@@ -3,7 +3,7 @@
     await ask("skip", saga="Trip", id="t-1", step="book_hotel", by="ann", why="booked by phone")
 
 With ``dry_run`` nothing is done, and told is what would be; with ``expected``, only if the instance
-still stands at that sequence number. Next to read: ``runtime/repair.py``.
+still stands at that sequence number. Next to read: ``runtime/repair/repair.py``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 from perdure.ops.control.arguments import Arguments
 from perdure.ops.control.lines import BadRequest
 from perdure.ops.plain import to_plain
-from perdure.runtime.repair import Repair
-from perdure.runtime.repaired import Repaired
+from perdure.runtime.repair.repair import Repair
+from perdure.runtime.repair.repaired import Repaired
 from perdure.runtime.runtime import Runtime
 
 __all__ = ["REPAIRS"]

@@ -15,7 +15,7 @@ from typing import Any
 from perdure.core.instance import Instance, ProcessedMessages
 from perdure.core.outcome import Outcome
 from perdure.runtime.delivery import Receipt
-from perdure.runtime.rehydration import PAGE, fold_loaded
+from perdure.runtime.instances.rehydration import PAGE, fold_loaded
 from perdure.runtime.running import Running
 from perdure.store.protocol import LoadedInstance
 from perdure.testing.invariants import violations

@@ -21,10 +21,10 @@ from perdure.errors import DefinitionError
 from perdure.messages import datetime_of
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Receipt
-from perdure.runtime.history import HistoryEntry
-from perdure.runtime.letters import DeadLetter
+from perdure.runtime.letters.letters import DeadLetter
+from perdure.runtime.looking.history import HistoryEntry
+from perdure.runtime.looking.views import InstanceView
 from perdure.runtime.runtime import Runtime
-from perdure.runtime.views import InstanceView
 from perdure.testing.simulation.calls import Call, Calls
 from perdure.testing.simulation.checks import (
     answered_alike,
