@@ -1,12 +1,12 @@
 """The edge, where awaits live: what turns, commits and time make of each other.
 
-    runtime.py, ref.py      what a service calls            lifecycle.py, running.py   start and stop
-    routing.py, delivery.py from a message to its instance   services.py                what all share
+    runtime.py, ref.py       what a service calls          lifecycle.py, running.py  start, stop
+    routing.py, delivery.py  from message to instance      services.py               what all share
 
-    instances/  supervisor, incarnations, what waits         looking/    questions; nobody is woken
-    jobs/       commands, workers, mail between sagas        repair/     by hand, with who and why
-    letters/    what could not be processed                  retention/  what has ended goes
-                                                             watching/   observers, logs, traces
+    instances/  supervisor, incarnations, what waits       looking/    questions; nobody is woken
+    jobs/       commands, workers, mail between sagas      repair/     by hand, with who and why
+    letters/    what could not be processed                retention/  what has ended goes
+                                                           watching/   observers, logs, traces
 
 A message's way: ``ref.py`` or ``runtime.py`` → ``routing.py`` → ``instances/supervisor.py`` →
 (``instances/rehydration.py``) → ``instances/saga_actor.py`` → ``core/turn.py`` →
