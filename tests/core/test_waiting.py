@@ -152,6 +152,13 @@ def test_its_dead_letters():
     assert found[2].kind is WaitKind.MESSAGE, "it lives, and waits for more"
 
 
+def test_a_dead_command_of_one_that_has_ended_is_not_worth_redriving():
+    letters = (dead_letter("Order/o-1", "Order/o-1/2/0", job=5, created_at_ms=NOW_MS, position=8),)
+    found = why(letters=letters, status=Status.FAILED)
+    [letter] = [one for one in found if one.kind is WaitKind.DEAD_LETTER]
+    assert letter.remedy == "see to the cause, then discard it: redriven, nobody would hear of it"
+
+
 def test_many_dead_letters_are_counted():
     letters = tuple(dead_letter("Order/o-1", f"m-{n}", position=n) for n in range(12))
     assert texts(letters=letters)[10] == "And 2 further dead letters of it are kept."

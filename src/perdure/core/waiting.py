@@ -207,7 +207,9 @@ def _letter(facts: Facts, row: DeadLetterRow) -> WaitingFor:
         attempts=row.attempts,
         error=row.error,
         count=1,
-        remedy="see to the cause, then redrive it or discard it",
+        remedy="see to the cause, then discard it: redriven, nobody would hear of it"
+        if row.job and facts.status is not None and facts.status.is_over
+        else "see to the cause, then redrive it or discard it",
     )
 
 

@@ -155,6 +155,13 @@ def test_the_code_that_cannot_be_had_is_named(store, tmp_path, monkeypatch):
         assert "\x1b" not in store.err
 
 
+def test_code_that_is_broken_tonight_does_not_keep_anybody_from_looking(store, monkeypatch):
+    monkeypatch.setenv("PERDURE_APP", "nowhere:runtime")
+    assert "completed" in store("instances", "show", "Ledger/plain")
+    assert "shown without your code: the module of 'nowhere:runtime' cannot be" in store.err
+    store("instances", "show", "Ledger/plain", "--app", "elsewhere:runtime", exits=2)
+
+
 def test_hostile_and_huge_payloads_are_shown_safely_and_in_part(perdure, caplog):
     caplog.set_level(logging.CRITICAL, "perdure")
     items = list(range(90_000))
@@ -281,7 +288,7 @@ def test_instances_are_found_by_age_and_by_what_is_indexed(store):
 def test_a_misspelt_saga_is_told_from_one_without_instances(store):
     assert store.rows("instances", "list", "ledger") == []
     assert "no instances; nothing here is of 'ledger', only of Ledger" in store.err
-    store("retry", "--saga", "ledger", "--why", "typo")
+    store("retry", "--saga", "ledger", "--why", "typo", exits=3)
     assert "no such instances; nothing here is of 'ledger', only of Ledger" in store.err
     store("instances", "list", "Ledger", "--status", "stuck")
     assert store.err == "no instances\n"

@@ -7,6 +7,7 @@ fold states of process managers, too. Next to read: ``ops/inspection.py``, what 
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -76,7 +77,10 @@ async def looking(store: str | None, app: str | None) -> AsyncIterator[Inspectio
     members: Sequence[Saga | WorkQueue] = ()
     try:
         members = await target.members()
-    except DefinitionError as error:  # a look can do without
+    except DefinitionError as error:
+        if app != os.environ.get("PERDURE_APP"):
+            raise
+        # It is set for other commands: a look can do without.
         print(safe_lines(f"shown without your code: {error.problem}"), file=sys.stderr)
     async with Inspection(target.url, members=members) as look:
         yield look

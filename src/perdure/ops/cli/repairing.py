@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perdure.errors import DefinitionError
+from perdure.errors import DefinitionError, UnknownSaga
 from perdure.ops.cli.bulk import Bulk, Item, carry_out
 from perdure.ops.cli.data import data_of, who
 from perdure.ops.cli.exits import Exit
@@ -105,8 +105,10 @@ async def _selected(
 ) -> list[str]:
     async with looking(store, app) as look:
         names = [f"{one.saga}/{one.correlation_id}" async for one in selection.of(look)]
+        if not names and (unknown := await unknown_saga(look, selection.saga)):
+            raise UnknownSaga(f"no such instances{unknown}", remedy="give the name of one of those")
         if not names:
-            output.note(f"no such instances{await unknown_saga(look, selection.saga)}")
+            output.note("no such instances")
     return names
 
 
