@@ -19,6 +19,11 @@ settings.register_profile("perdure", deadline=None, suppress_health_check=[Healt
 settings.load_profile("perdure")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first: several processes that share the tests are done at the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A log may hold half a character, on purpose; pytest-xdist could not send it on."""
