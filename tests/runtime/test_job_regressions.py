@@ -841,10 +841,10 @@ async def test_a_late_failure_that_cannot_be_printed_is_refused_quietly(caplog):
         await until(lambda: len(where.jobs) == 1)
         await clock.advance(SECOND * 30)
         await runtime.settled()
+        await until(lambda: "refused" in caplog.text)
         await rounds()
         assert (await errand_of(runtime)).done == ("do",)
     assert "never retrieved" not in caplog.text
-    assert "refused" in caplog.text
 
 
 # what goes on after the stop and writes then is never answered
