@@ -72,7 +72,7 @@ from perdure.messages import (
     message,
 )
 from perdure.observer import Observer
-from perdure.ops.control.server import attend as _attend
+from perdure.ops.attending import attend as _attend
 from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue

@@ -72,7 +72,8 @@ _FORGET_LOOKUPS = compiled(
 def put_heads(connection: sqlite3.Connection, changes: Changes) -> None:
     """Write the heads of the changes, and with them tallies and lookups."""
     heads = changes.heads
-    before = _before(connection, [*heads, *changes.purged])
+    there = [instance for instance in heads if instance not in changes.begun]
+    before = _before(connection, [*there, *changes.purged])
     sagas = {instance: _saga_of(instance, heads.get(instance)) for instance in changes.purged}
     sagas |= {instance: head.saga for instance, head in heads.items()}
     lost = [key for key in sagas if key not in before and key not in changes.begun]

@@ -21,11 +21,10 @@ from perdure.errors import PerdureError
 from perdure.ops.control.lines import LINE_BYTES_MAX, BadRequest, Request, answer, refusal
 from perdure.ops.control.place import Place, bound, peer_uid
 from perdure.ops.control.requests import no_end, perform
-from perdure.runtime.lifecycle import Lifecycle
 from perdure.runtime.runtime import Runtime
 from perdure.store.sql import SqlStore
 
-__all__ = ["ControlSocket", "attend"]
+__all__ = ["ControlSocket"]
 
 logger = logging.getLogger("perdure.control")
 
@@ -38,14 +37,6 @@ REQUEST_S = 60.0
 REQUEST_S_MAX = 3600.0
 
 Perform = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
-
-
-async def attend(runtime: Lifecycle) -> ControlSocket | None:
-    """The control socket of a runtime that has started, if its store is a file."""
-    if not isinstance(runtime, Runtime) or not isinstance(runtime.store, SqlStore):
-        return None
-    control = ControlSocket(runtime)
-    return control if await control.listen() else None
 
 
 class ControlSocket:
