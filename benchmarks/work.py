@@ -278,8 +278,14 @@ def _start(bench: Bench, sizes: Sizes) -> Mapping[str, float]:
 
 
 def _waiting(bench: Bench, sizes: Sizes) -> Mapping[str, float]:
-    with bench.fresh() as path:
-        return asyncio.run(_idle(path, sizes))
+    logger = logging.getLogger("perdure.workers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)  # each failed attempt is a warning
+    try:
+        with bench.fresh() as path:
+            return asyncio.run(_idle(path, sizes))
+    finally:
+        logger.setLevel(before)
 
 
 async def _idle(path: Path, sizes: Sizes) -> dict[str, float]:
@@ -289,7 +295,6 @@ async def _idle(path: Path, sizes: Sizes) -> dict[str, float]:
     async def charge(command: Charge) -> None:
         raise ConnectionError("the bank does not answer")
 
-    logging.getLogger("perdure.workers").setLevel(logging.ERROR)  # each failed attempt is a warning
     store = CountingStore(SqlStore(url_of(path)))
     async with Runtime(store, [Fulfilment, queue], unbounded()) as runtime:
         await place(runtime, names(sizes.retries))
