@@ -18,7 +18,7 @@ from typing import Any
 from perdure.errors import DefinitionError
 from perdure.runtime.runtime import Runtime
 
-__all__ = ["load_runtime"]
+__all__ = ["load_runtime", "url_named"]
 
 _REMEDY = "give module:attribute, as --app shop.service:runtime"
 _NAMES = ("store", "url")
@@ -45,6 +45,15 @@ async def load_runtime(app: str, store: str | None = None) -> Runtime:
     if not isinstance(found, Runtime):
         raise DefinitionError(f"{app!r} is a {type(found).__name__}, no Runtime", remedy=_REMEDY)
     return found if store is None else found.over(store)
+
+
+def url_named(store: str) -> str:
+    """The URL, also of a file that is named by its path.
+
+    >>> url_named("orders.db")
+    'sqlite+aiosqlite:///orders.db'
+    """
+    return store if ":" in store.partition("/")[0] else f"sqlite+aiosqlite:///{store}"
 
 
 def _arguments(app: str, function: Callable[..., Any], store: str | None) -> dict[str, str]:

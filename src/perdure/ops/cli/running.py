@@ -19,7 +19,7 @@ import typer
 from perdure.errors import DefinitionError
 from perdure.ops.cli.child import Parent
 from perdure.ops.cli.exits import Exit
-from perdure.ops.cli.loading import load_runtime
+from perdure.ops.cli.loading import load_runtime, url_named
 from perdure.ops.cli.options import log_as
 from perdure.ops.cli.processes import RESTARTS_MAX, Processes
 from perdure.runtime.runtime import Runtime
@@ -47,7 +47,7 @@ async def run(
             "--store",
             "-s",
             envvar="PERDURE_STORE",
-            help="The URL of the store to run over, in place of the one your code names.",
+            help="The store to run over, in place of the one your code names: a URL, or a file.",
         ),
     ] = None,
     processes: Annotated[
@@ -87,9 +87,10 @@ async def run(
     if level is None:
         raise typer.BadParameter(f"{log_level!r} is no level", param_hint="--log-level")
     logging.getLogger("perdure").setLevel(level)
+    store = None if store is None else url_named(store)
     if processes > 1:
         if store is not None and not _is_shared(store):
-            raise _not_shared(store)
+            raise _not_shared(repr(store))
         commands = [_command(app, store, name, number, log_level) for number in _upto(processes)]
         return await Processes(commands, restarts_max=restarts).run()
     runtime = await load_runtime(app, store)
@@ -115,9 +116,9 @@ def _is_shared(url: str) -> bool:
     return url.startswith("postgresql")
 
 
-def _not_shared(store: str) -> DefinitionError:
+def _not_shared(which: str) -> DefinitionError:
     return DefinitionError(
-        f"several processes cannot share the store {store!r}, which one process owns at a time",
+        f"several processes cannot share the store {which}, which one process owns at a time",
         remedy="leave --processes away, or move to PostgreSQL: --store postgresql+asyncpg://…",
     )
 
@@ -126,7 +127,7 @@ async def _as_child(runtime: Runtime, parent: Parent, name: str | None) -> Exit:
     """As one of several processes."""
     log_as(name or "")
     if not _is_shared(runtime.store.name):
-        raise _not_shared(runtime.store.name)
+        raise _not_shared(f"of {runtime.store.name}")
     try:
         return await _until_told(runtime, parent)
     finally:
