@@ -25,7 +25,7 @@ def typed(capsys, monkeypatch):
         code = main(["db", *words])
         printed = capsys.readouterr()
         assert code == exits, printed
-        return printed.err if exits else printed.out
+        return str(printed.err if exits else printed.out)
 
     return run
 
