@@ -51,7 +51,7 @@ __all__ = ["Running"]
 logger = logging.getLogger("perdure")
 
 GRACE_S = 1.0
-"""Results of workers that took the whole time to stop have so long to be written."""
+"""What took the whole time to stop leaves so long to write results, and to close the store."""
 
 
 class Running:
@@ -286,8 +286,9 @@ class Running:
         failpoints.reach(Point.STOPPING)
         self.supervisor.end()
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(closing_s := max(limit_s, GRACE_S)):
                 await services.store.close()
         except (StoreError, TimeoutError) as error:
-            logger.error("closing the store: %s", error or f"it has not closed for {limit_s:g} s")
+            problem = str(error) or f"it has not closed for {closing_s:g} s"
+            logger.error("closing the store: %s", problem)
         services.observing.stopped()
