@@ -1,0 +1,1 @@
+"""Many runtimes over one PostgreSQL."""
