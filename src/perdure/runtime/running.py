@@ -35,6 +35,7 @@ from perdure.runtime.instances.supervisor import Supervisor
 from perdure.runtime.jobs.dispatcher import Dispatcher
 from perdure.runtime.jobs.job_tickets import Awaited, nothing
 from perdure.runtime.jobs.queues import Queues
+from perdure.runtime.joining import joining_of
 from perdure.runtime.letters.letters import DeadLetter
 from perdure.runtime.letters.redrive import DeadLetters
 from perdure.runtime.looking.reindexing import forget_fields
@@ -78,6 +79,7 @@ class Running:
         self.views = Views(services, self.supervisor)
         self.letters = DeadLetters(services, routing, self.dispatcher, self.supervisor)
         self.queues = Queues(services, outbound, self.dispatcher)
+        self.joining = joining_of(services, routing, outbound)
         self.repairs = repairs_of(self, routing, outbound)
         self._watch = LoopWatch(
             min(settings.loop_block_limit_s, settings.turn_limit_s),
