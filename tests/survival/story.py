@@ -184,10 +184,10 @@ class Story:
     def states(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """All states as fresh runtimes have them: with the snapshots, and from the journals."""
         folded = FilePlace(self.place.without_snapshots())
-        return asyncio.run(_read(self.place.url)), asyncio.run(_read(folded.url))
+        return asyncio.run(read_states(self.place.url)), asyncio.run(read_states(folded.url))
 
 
-async def _read(url: str) -> dict[str, Any]:
+async def read_states(url: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     outside: Any = None
     every = members()
