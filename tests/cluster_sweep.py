@@ -65,7 +65,7 @@ class Crew:
         self._changed = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
 
-    async def read_states(self) -> None:
+    async def _read(self) -> None:
         assert self._process.stderr is not None
         with self._log.open("ab") as log:
             async for line in self._process.stderr:
@@ -207,10 +207,11 @@ async def _sent(
 
 async def healed(url: str) -> None:
     """Wait until nothing waits, mail neither; for so long at most."""
-    async with waiting_in(url) as waiting:
-        async with asyncio.timeout(HEAL_S):
-            while await waiting() or await run_sql(url, "SELECT 1 FROM perdure.mail LIMIT 1"):
-                await asyncio.sleep(0.05)
+    async with waiting_in(url) as waiting, asyncio.timeout(HEAL_S):
+        for pause_s in itertools.repeat(0.05):
+            if not (await waiting() or await run_sql(url, "SELECT 1 FROM perdure.mail LIMIT 1")):
+                return
+            await asyncio.sleep(pause_s)
 
 
 async def play(
