@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,12 +37,12 @@ from typing import Any
 
 from perdure.runtime.runtime import Runtime
 from tests.kill_sweep import served
-from tests.servers.databases import AnyServer, ForeignServer, run_sql
+from tests.servers.databases import AnyServer, ForeignServer
 from tests.survival.checks import CHECKS, Finding, Tables, Told, ended, kept, live, sound
 from tests.survival.crowd import LEDGER, POINTS, crowd
 from tests.survival.ledger import Shared
 from tests.survival.life import Clients, Life, operations_of
-from tests.survival.places import PostgresPlace, waiting_in
+from tests.survival.places import WAITING, PostgresPlace, waiting_in
 from tests.survival.sagas import Op
 from tests.survival.story import read_states
 
@@ -51,6 +51,7 @@ HOWS = ("kill", "stop", "pause")
 PAUSED_S = 5.0
 """Longer than the lease of the crowd."""
 
+MAIL = "mail"
 HEAL_S = 60.0
 
 
@@ -205,11 +206,11 @@ async def _sent(
     await asyncio.gather(*(Clients(runtime, outside, life, ops).done() for _ in range(clients)))
 
 
-async def healed(url: str) -> None:
+async def healed(url: str, tables: Sequence[str] = WAITING) -> None:
     """Wait until nothing waits, mail neither; for so long at most."""
-    async with waiting_in(url) as waiting, asyncio.timeout(HEAL_S):
+    async with waiting_in(url, [*tables, MAIL]) as waiting, asyncio.timeout(HEAL_S):
         for pause_s in itertools.repeat(0.05):
-            if not (await waiting() or await run_sql(url, "SELECT 1 FROM perdure.mail LIMIT 1")):
+            if not await waiting():
                 return
             await asyncio.sleep(pause_s)
 

@@ -167,13 +167,15 @@ def _summed(rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
 
 
 @asynccontextmanager
-async def waiting_in(url: str) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+async def waiting_in(
+    url: str, tables: Sequence[str] = WAITING
+) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
     """Whether anything waits in the store, to be asked again and again, whoever owns it."""
     if url.startswith("postgresql"):
         import asyncpg
 
         connection = await asyncpg.connect(url.replace("+asyncpg", ""))
-        sql = _any_row(f'"{SCHEMA}".')
+        sql = _any_row(tables, f'"{SCHEMA}".')
 
         async def in_database() -> bool:
             return bool(await connection.fetch(sql))
@@ -187,10 +189,10 @@ async def waiting_in(url: str) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
 
         async def in_file() -> bool:
-            return bool(file.execute(_any_row("")).fetchall())
+            return bool(file.execute(_any_row(tables, "")).fetchall())
 
         yield in_file
 
 
-def _any_row(schema: str) -> str:
-    return " UNION ALL ".join(f"SELECT 1 FROM {schema}{table}" for table in WAITING)
+def _any_row(tables: Sequence[str], schema: str) -> str:
+    return " UNION ALL ".join(f"SELECT 1 FROM {schema}{table}" for table in tables)
