@@ -68,11 +68,15 @@ MAY_IMPORT = {
         "observer", "process_manager", "job", "worker_signature", "queue", "member", "runs",
         "runtime",
     },
+    "cluster": {
+        "errors", "failpoints", "messages", "settings", "core", "codec", "store", "observer",
+        "process_manager", "queue", "member", "runs", "runtime", "cluster",
+    },
     "observations": set(),
     "observer": {"observations"},
     "ops": {
         "errors", "messages", "settings", "core", "codec", "store", "observer", "process_manager",
-        "queue", "member", "runs", "runtime", "ops",
+        "queue", "member", "runs", "runtime", "cluster", "ops",
     },
     "testing": {
         "errors", "failpoints", "messages", "settings", "core", "codec", "store", "actors",
@@ -123,8 +127,11 @@ def test_what_belongs_to_one_package_is_imported_nowhere_else(path):
         assert root not in {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
         if root in {"msgpack", "cattrs"}:
             assert layer_of(path) == "codec"
-        if root in {"sqlalchemy", "aiosqlite", "sqlite3", "fcntl"}:
+        if root in {"sqlalchemy", "aiosqlite", "asyncpg", "alembic", "sqlite3", "fcntl"}:
             assert layer_of(path) in {"store", "testing"}
+        if root == "ray":
+            assert path.parent.name == "cluster"
+            assert path.name.startswith("ray")
         if root in {"prometheus_client", "opentelemetry", "starlette", "typer", "rich"}:
             assert layer_of(path) == "ops"
         if name.startswith("pykka._"):
