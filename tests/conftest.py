@@ -13,6 +13,8 @@ from perdure.core.described import storable
 from perdure.store.protocol import Store
 from perdure.testing import FaultyStore, SimulatedClock
 
+pytest_plugins = ["tests.servers.fixtures"]
+
 # A fresh clone builds Hypothesis's table of characters inside the first test that draws text, and a
 # busy machine is slow: neither is a failure.
 settings.register_profile("perdure", deadline=None, suppress_health_check=[HealthCheck.too_slow])

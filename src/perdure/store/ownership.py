@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from perdure.errors import StoreLocked
 from perdure.store.ownership_statements import statements
@@ -31,9 +31,11 @@ from perdure.store.ownership_statements import statements
 if TYPE_CHECKING:
     import asyncpg
 
-    Connection = asyncpg.Connection[Any]
+__all__ = ["Beat", "Connection", "HostId", "HostRow", "Kind", "Outlook", "Ownership"]
 
-__all__ = ["Beat", "HostId", "HostRow", "Kind", "Outlook", "Ownership"]
+
+Connection: TypeAlias = "asyncpg.Connection[Any]"
+"""asyncpg's, whose package an installation without PostgreSQL does not have."""
 
 
 class Kind(StrEnum):
