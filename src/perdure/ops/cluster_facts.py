@@ -1,0 +1,57 @@
+"""Whose the shards of a cluster are, as one of its processes sees it, and which are nobody's.
+
+    facts = await facts_of_cluster(runtime)      # None: the runtime is no cluster's
+    print(facts.here, "of", facts.shards, facts.unowned)
+
+Asked of the database, at its own time. Judges nothing. Next to read: ``health.py``;
+``cluster/host.py``, who takes shards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from perdure.cluster import Cluster
+from perdure.runtime.runtime import Runtime
+
+__all__ = ["ClusterFacts", "facts_of_cluster"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterFacts:
+    """A cluster of ``hosts`` live processes, this one of them.
+
+    Of ``shards``, numbered from 0, those ``here`` are this process's; ``unowned`` have no live
+    owner: nothing happens to their instances until one takes them.
+    """
+
+    name: str
+    shards: int
+    hosts: int
+    here: tuple[int, ...]
+    unowned: tuple[int, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, as ``/health/ready`` shows it."""
+        return asdict(self)
+
+
+async def facts_of_cluster(runtime: Runtime) -> ClusterFacts | None:
+    """How the shards are spread; None for a runtime that owns its whole store.
+
+    Raises ``StoreUnavailable`` while there is no connection to the database.
+    """
+    if not isinstance(runtime, Cluster):
+        return None
+    session = runtime.host.session
+    shards = await session.ask(session.owners.shards)
+    live = [row for row in await runtime.hosts() if not row.is_gone]
+    owned = {shard for row in live for shard in row.shards}
+    return ClusterFacts(
+        name=session.host.name,
+        shards=shards,
+        hosts=len(live),
+        here=tuple(sorted(runtime.host.owned)),
+        unowned=tuple(shard for shard in range(shards) if shard not in owned),
+    )
