@@ -160,9 +160,7 @@ def _answer_of(fields: list[Any]) -> Answer:
     if len(fields) == 6:
         return Taken(*fields)
     token, name, problem, saga, correlation_id, remedy, is_written = fields
-    error = _kind_of(name)(
-        problem, saga=saga, correlation_id=correlation_id, remedy=remedy or None
-    )
+    error = _kind_of(name)(problem, saga=saga, correlation_id=correlation_id, remedy=remedy or None)
     return Refusal(token, error, bool(is_written))
 
 

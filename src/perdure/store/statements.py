@@ -59,7 +59,7 @@ def in_a_file(_: str) -> tuple[ColumnElement[bool], ...]:
 
 def clause_of(made: Made, own: Own) -> Any:
     """The statement itself."""
-    return made(own) if callable(made) else made
+    return made if isinstance(made, ClauseElement) else made(own)
 
 
 def given(number: int) -> ColumnClause[Any]:
