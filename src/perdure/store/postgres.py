@@ -212,7 +212,7 @@ async def _all_taken(session: Session) -> int:
     Its session is not there any more, but that is believed only when ours is old enough, too.
     """
     loop = asyncio.get_running_loop()
-    until_s = loop.time() + 2 * session.owners.absent_s
+    until_s = loop.time() + 3 * session.owners.absent_s
     while True:
         try:
             return await session.ask(session.owners.take_all)
