@@ -9,11 +9,14 @@ Asked of the database, at its own time. Judges nothing. Next to read: ``health.p
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from perdure.cluster import Cluster
 from perdure.runtime.runtime import Runtime
+
+if TYPE_CHECKING:
+    from perdure.cluster.front import Cluster
 
 __all__ = ["ClusterFacts", "facts_of_cluster"]
 
@@ -42,16 +45,25 @@ async def facts_of_cluster(runtime: Runtime) -> ClusterFacts | None:
 
     Raises ``StoreUnavailable`` while there is no connection to the database.
     """
-    if not isinstance(runtime, Cluster):
+    cluster = _cluster(runtime)
+    if cluster is None:
         return None
-    session = runtime.host.session
+    session = cluster.host.session
     shards = await session.ask(session.owners.shards)
-    live = [row for row in await runtime.hosts() if not row.is_gone]
+    live = [row for row in await cluster.hosts() if not row.is_gone]
     owned = {shard for row in live for shard in row.shards}
     return ClusterFacts(
         name=session.host.name,
         shards=shards,
         hosts=len(live),
-        here=tuple(sorted(runtime.host.owned)),
+        here=tuple(sorted(cluster.host.owned)),
         unowned=tuple(shard for shard in range(shards) if shard not in owned),
     )
+
+
+def _cluster(runtime: Runtime) -> Cluster | None:
+    if "perdure.cluster.front" not in sys.modules:  # who has no cluster does not pay for one
+        return None
+    from perdure.cluster.front import Cluster
+
+    return runtime if isinstance(runtime, Cluster) else None
