@@ -1,4 +1,4 @@
-"""What a host runs in tests of Ray alone: it owns its shards by a file, and notices who took them."""
+"""What a host runs in tests of Ray alone: it owns its shards by a file, and sees who takes them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from perdure.errors import DefinitionError, Fenced
 from perdure.cluster.ray_places import assigned
+from perdure.errors import DefinitionError, Fenced
 
 
 class StandIn:
@@ -32,7 +32,7 @@ class StandIn:
             self._note("drained")
 
     async def stopped(self) -> None:
-        while self._is_ours:
+        while self._is_ours:  # noqa: ASYNC110 - it is another process that changes it
             await asyncio.sleep(0.02)
         raise Fenced("another epoch is in the file")
 
