@@ -26,6 +26,7 @@ class Statements:
     leave: str
     forget: str
     hosts: str
+    shards: str
 
 
 def quoted(name: str) -> str:
@@ -77,12 +78,13 @@ WITH me AS (
     INSERT INTO {hosts} (
         host, name, pid, version, backend_pid, backend_start, joined_at, beat_at, is_draining
     )
-    SELECT $1, $2, $3, $4, own.pid, own.backend_start, clock_timestamp(), clock_timestamp(), false
+    SELECT $1, $2, $3, $4, own.pid, own.backend_start, clock_timestamp(), clock_timestamp(), $5
     FROM pg_stat_get_activity(pg_backend_pid()) own
     ON CONFLICT (host) DO UPDATE SET
         backend_pid = excluded.backend_pid,
         backend_start = excluded.backend_start,
-        beat_at = excluded.beat_at
+        beat_at = excluded.beat_at,
+        is_draining = excluded.is_draining
     RETURNING host
 )
 SELECT {owned}
@@ -214,4 +216,5 @@ def statements(schema: str) -> Statements:
         leave=_LEAVE.format(**names),
         forget=_FORGET.format(**names),
         hosts=_HOSTS.format(**hosts_names),
+        shards="SELECT count(*) FROM {shards}".format(**names),
     )
