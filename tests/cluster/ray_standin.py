@@ -24,12 +24,14 @@ class StandIn:
         old = json.loads(self._file.read_text())["epoch"] if self._file.exists() else 0
         self._epoch = old + 1
         self.shards = sorted(assigned(self._plan.host, self._plan.hosts, 16))
-        self._note("taken")
+        new = self._file.with_suffix(".new")
+        new.write_text(json.dumps({"epoch": self._epoch}))
+        new.rename(self._file)
 
     async def stop(self) -> None:
         self.shards = []
         if self._is_ours:
-            self._note("drained")
+            self._file.with_name(f"drained-{self._plan.host}").touch()
 
     async def stopped(self) -> None:
         while self._is_ours:  # noqa: ASYNC110 - it is another process that changes it
@@ -42,11 +44,6 @@ class StandIn:
     @property
     def _is_ours(self) -> bool:
         return bool(json.loads(self._file.read_text())["epoch"] == self._epoch)
-
-    def _note(self, what: str) -> None:
-        new = self._file.with_suffix(f".{self._epoch}")
-        new.write_text(json.dumps({"epoch": self._epoch, "what": what}))
-        new.rename(self._file)
 
 
 def app(plan: Any) -> StandIn:

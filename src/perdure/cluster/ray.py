@@ -37,7 +37,7 @@ from perdure.cluster.ray_host import HostPlan
 from perdure.cluster.ray_hosts import HostStatus as HostStatus
 from perdure.cluster.ray_hosts import RayHosts
 from perdure.cluster.ray_moves import move, move_all, moving
-from perdure.cluster.ray_versions import check_nodes
+from perdure.cluster.ray_versions import versions
 from perdure.errors import DefinitionError
 
 __all__ = [
@@ -99,17 +99,17 @@ async def up(
     of Ray's for the actors, such as ``{"runtime_env": …}`` or ``{"resources": …}``.
 
     Hosts that miss are made, those that run are left. Raises ``RayError`` if hosts run there that
-    were made otherwise, if versions differ, or if not all run after ``within_s``: what this call
-    made is ended then. ``DefinitionError`` for arguments that can never do.
+    were made otherwise, if a node has another Ray or Python, or if not all run ``within_s``: what
+    this call made is ended then. ``DefinitionError`` for arguments that can never do.
     """
     _check(app, hosts, options)
     async with connected(address) as ray:
-        await check_nodes(ray)
         seen = RayHosts(ray, schema)
         _check_same(await seen.statuses(), app, hosts)
         missing = sorted(set(range(hosts)) - set(await seen.numbers()))
         for host in missing:
-            await seen.make(HostPlan(app, store, schema, host, hosts, dict(options or {})))
+            plan = HostPlan(app, store, schema, host, hosts, versions(), dict(options or {}))
+            await seen.make(plan)
         try:
             found = await _until_running(seen, within_s)
         except BaseException:

@@ -13,12 +13,13 @@ import logging
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from perdure.cluster.ray_engine import engine
 from perdure.cluster.ray_hosted import hosted_of
 from perdure.cluster.ray_life import Hosted, HostLife
+from perdure.cluster.ray_versions import check_versions, versions
 
 __all__ = ["HostPlan", "RayHost", "name_of"]
 
@@ -27,7 +28,8 @@ __all__ = ["HostPlan", "RayHost", "name_of"]
 class HostPlan:
     """What a host is to run: of ``hosts``, number ``host``; ``store`` None is what the app says.
 
-    ``options`` are Ray's, as for its node; they go with the host when it moves.
+    ``versions`` are of the process that brought the hosts up. ``options`` are Ray's, such as
+    ``resources``; they go with the host when it moves.
     """
 
     app: str
@@ -35,6 +37,7 @@ class HostPlan:
     schema: str
     host: int
     hosts: int
+    versions: Mapping[str, str]
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -50,9 +53,9 @@ def name_of(schema: str, host: int) -> str:
 class RayHost:
     """The actor. Runs on Ray's own loop; the runtimes run on that of its ``HostLife``."""
 
-    def __init__(self, plan: HostPlan) -> None:
+    def __init__(self, plan: Mapping[str, Any]) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-        self._plan = plan
+        self._plan = HostPlan(**plan)
         self._life = HostLife(self._hosted, _end)
         self._life.begin()
 
@@ -64,15 +67,16 @@ class RayHost:
             "host": self._plan.host,
             "hosts": self._plan.hosts,
             "app": self._plan.app,
+            "version": versions()["perdure"],
             "node": context.get_node_id(),
             "machine": socket.gethostname(),
             "pid": os.getpid(),
             "is_restarted": bool(context.was_current_actor_reconstructed),
         }
 
-    async def plan(self) -> HostPlan:
+    async def plan(self) -> dict[str, Any]:
         """What it was made of, for whoever makes it anew on another node."""
-        return self._plan
+        return asdict(self._plan)
 
     async def nudge(self, shard: int) -> None:
         """There may be mail for this shard: a doorbell, which may be lost or ring twice."""
@@ -83,6 +87,7 @@ class RayHost:
         await self._life.drain()
 
     async def _hosted(self) -> Hosted:
+        check_versions(self._plan.versions, versions())
         return await hosted_of(self._plan)
 
 

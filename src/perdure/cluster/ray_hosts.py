@@ -12,7 +12,7 @@ Whatever waits for Ray's head waits in a thread. Next to read: ``ray.py``; ``ray
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from perdure.cluster.ray_engine import NAMESPACE, RayError
@@ -33,7 +33,7 @@ NAME_S = 10.0
 class HostStatus:
     """How a host stands.
 
-    ``state``: starting, running, failed (it tries again), draining, drained, superseded; or absent:
+    ``state``: starting, running, failed (it tries again), draining, drained, over; or absent:
     it does not answer, since Ray looks for a place for it, or its node is gone. ``node``: Ray's id.
     """
 
@@ -48,6 +48,7 @@ class HostStatus:
     is_final: bool = False
     app: str = ""
     hosts: int = 0
+    version: str = ""
 
 
 class RayHosts:
@@ -94,13 +95,13 @@ class RayHosts:
     async def plan(self, host: int) -> HostPlan:
         """What a host runs. Raises ``RayError`` if it does not answer."""
         try:
-            plan: HostPlan = await asyncio.wait_for((await self.handle(host)).plan.remote(), PLAN_S)
+            plan = await asyncio.wait_for((await self.handle(host)).plan.remote(), PLAN_S)
         except (self._ray.exceptions.RayError, TimeoutError) as error:
             raise RayError(
                 f"host {host} does not answer: {_first_line(error)}",
                 remedy="Ray starts it again if it is gone; see perdure ray status",
             ) from error
-        return plan
+        return HostPlan(**plan)
 
     async def make(self, plan: HostPlan, node: str | None = None) -> None:
         """Have Ray make a host: spread, or on this node if it can be had."""
@@ -117,7 +118,7 @@ class RayHosts:
         until_s = asyncio.get_running_loop().time() + NAME_S
         while True:
             try:
-                await asyncio.to_thread(made.remote, plan)
+                await asyncio.to_thread(made.remote, asdict(plan))
                 return
             except ValueError:  # the name is that of one that has just been ended
                 if asyncio.get_running_loop().time() > until_s:

@@ -1,17 +1,18 @@
 """The life of a host in its process: a thread with an event loop of its own, and what runs there.
 
-    life = HostLife(make, on_superseded)
+    life = HostLife(make, on_over)
     life.begin()
     life.facts()          # from any thread: {"state": "running", "shards": [0, 4], …}
     await life.drain()    # from any loop: what it has accepted is finished, its shards are free
 
-    starting ──> running ──drain──> draining ──> drained
-       ^            │
-       └── failed <─┴── (tries again, for ever: a store that is away comes back)
+    failed <──> starting ──> running ──drain──> draining ──> drained
+                                └──> over
 
-A loop of its own, since user code that blocks it must not keep Ray from being answered. A host
-that was superseded (``Fenced``: Ray took it for dead, and has made another one) must end: then
-``on_superseded`` is called. Knows no Ray. Next to read: ``ray_host.py``.
+A loop of its own, since user code that blocks it must not keep Ray from being answered. Starting is
+tried again, for ever: a store that is away comes back. One that has run and stops by itself is
+over: its shards were taken, since Ray held it for dead and has made another one (or a saga has
+escalated). It must take nothing again, so its process has to end: ``on_over`` is called, and Ray
+starts the host anew if this was the one that it knows. Knows no Ray. Next: ``ray_host.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine
 from enum import StrEnum
 from typing import Any, Protocol
 
-from perdure.errors import DefinitionError, Fenced
+from perdure.errors import DefinitionError
 
 __all__ = ["HostLife", "Hosted", "State"]
 
@@ -47,7 +48,7 @@ class Hosted(Protocol):
         ...
 
     def stopped(self) -> Coroutine[Any, Any, None]:
-        """Wait until it has stopped by itself. Raises why, as ``Fenced``."""
+        """Wait until it has stopped by itself; may raise why."""
         ...
 
     @property
@@ -68,18 +69,16 @@ class State(StrEnum):
     FAILED = "failed"
     DRAINING = "draining"
     DRAINED = "drained"
-    SUPERSEDED = "superseded"
+    OVER = "over"
 
 
 class HostLife:
-    """What one process of a host does, over and over, until it is drained or superseded."""
+    """What one process of a host does, until it is drained or over."""
 
-    def __init__(
-        self, make: Callable[[], Awaitable[Hosted]], on_superseded: Callable[[], None]
-    ) -> None:
+    def __init__(self, make: Callable[[], Awaitable[Hosted]], on_over: Callable[[], None]) -> None:
         self.state = State.STARTING
         self._make = make
-        self._on_superseded = on_superseded
+        self._on_over = on_over
         self._hosted: Hosted | None = None
         self._error: BaseException | None = None
         self._failures = 0
@@ -126,42 +125,50 @@ class HostLife:
             self._over.set()
 
     async def _live(self) -> None:
-        while not self._told.is_set():
-            try:
-                await self._run_once()
-            except Fenced as error:
-                logger.warning("superseded, this host ends: %s", error)
-                self._error, self.state = error, State.SUPERSEDED
-                self._on_superseded()
-                return
-            except (Exception, SystemExit) as error:  # such as a module that cannot be imported
-                self._error, self.state = error, State.FAILED
-                self._failures += 1
-                logger.exception("the host has failed, and tries again")
-                await self._pause()
-            finally:
-                self._hosted = None
-        self.state = State.DRAINED
+        hosted = None
+        while hosted is None and not self._told.is_set():
+            hosted = await self._started()
+        if hosted is not None:
+            await self._until_stopped(hosted)
+        if self._told.is_set():
+            self.state = State.DRAINED
+        else:
+            self.state = State.OVER
+            logger.error("the host is over: %s", self._error or "its shards are another's now")
+            self._on_over()
 
-    async def _run_once(self) -> None:
-        """Run until drained. Raises why it cannot start, or has stopped."""
+    async def _started(self) -> Hosted | None:
         self.state = State.STARTING
-        hosted = await self._make()
-        await hosted.start()
+        try:
+            hosted = await self._make()
+            await hosted.start()
+        except (Exception, SystemExit) as error:  # such as a module that cannot be imported
+            self._error, self.state = error, State.FAILED
+            self._failures += 1
+            logger.exception("the host cannot start, and tries again")
+            await self._pause()
+            return None
+        return hosted
+
+    async def _until_stopped(self, hosted: Hosted) -> None:
         self._hosted, self._error, self._failures = hosted, None, 0
         self.state = State.RUNNING
-        waiting = {self._task(hosted.stopped()), self._task(self._told.wait())}
-        done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        stopped, told = self._task(hosted.stopped()), self._task(self._told.wait())
+        await asyncio.wait({stopped, told}, return_when=asyncio.FIRST_COMPLETED)
         if self._told.is_set():
             self.state = State.DRAINING
-        await hosted.stop()
-        for task in done:
-            task.result()
-        if not self._told.is_set():
-            raise RuntimeError("the runtime has stopped by itself")
+        try:
+            await hosted.stop()
+            if not self._told.is_set():
+                await stopped
+        except Exception as error:
+            self._error = error
+            logger.exception("stopping the host")
+        finally:
+            stopped.cancel()
+            told.cancel()
+            await asyncio.gather(stopped, told, return_exceptions=True)
+            self._hosted = None
 
     def _task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         return self._loop.create_task(coroutine)

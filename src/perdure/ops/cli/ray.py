@@ -152,10 +152,10 @@ def _show(found: ray.RayStatus, as_json: bool) -> Exit:
     rows = [
         asdict(one)
         | {"node": one.node if as_json else one.node[:NODE_CHARS]}
-        | {"address": addresses.get(one.node), "restarted": one.is_restarted}
+        | {"address": addresses.get(one.node)}
         for one in found.hosts
     ]
-    headings = ("host", "state", "node", "address", "pid", "restarted", "shards", "error")
+    headings = ("host", "state", "node", "address", "pid", "version", "shards", "error")
     output.rows(rows, dict(zip(headings, headings, strict=True)))
     held = {one.node: 0 for one in found.nodes if one.takes_hosts}
     for host in found.hosts:
