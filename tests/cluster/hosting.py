@@ -11,6 +11,7 @@ from perdure import MemoryStore, Runtime
 from perdure.cluster.host import Host
 from perdure.cluster.settings import ClusterSettings
 from perdure.runtime.blueprint import Blueprint
+from perdure.runtime.running import Running
 from perdure.store.ownership import Kind
 from perdure.store.session import Session
 from tests.cluster.support import session_of
@@ -33,11 +34,14 @@ class Watching:
     def __init__(self) -> None:
         self.told: list[tuple[str, int]] = []
 
-    async def begin(self, shard: int, runtime: Runtime) -> None:
-        self.told.append(("begin", shard))
+    def shard_came(self, shard: int, running: Running) -> None:
+        self.told.append(("came", shard))
 
-    async def end(self, shard: int) -> None:
-        self.told.append(("end", shard))
+    def shard_leaves(self, shard: int) -> None:
+        self.told.append(("leaves", shard))
+
+    async def shard_gone(self, shard: int) -> None:
+        self.told.append(("gone", shard))
 
 
 class Shards:

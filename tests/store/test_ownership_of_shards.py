@@ -73,8 +73,7 @@ async def test_claimers_at_the_same_moment_never_take_the_same(url):
 async def test_the_shares_use_up_all_shards_and_differ_by_one_at_most(url):
     async with joined(url, "a", "b", "c") as found:
         shares = [
-            (await OWNERS.outlook(c, h)).share
-            for c, h in zip(found[::2], found[1::2], strict=True)
+            (await OWNERS.outlook(c, h)).share for c, h in zip(found[::2], found[1::2], strict=True)
         ]
         assert sorted(shares) == [2, 3, 3]
         await OWNERS.drain(found[0], found[1])

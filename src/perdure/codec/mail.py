@@ -160,9 +160,7 @@ def _answer_of(fields: list[Any]) -> Answer:
     if len(fields) == 6:
         return Taken(*fields)
     token, name, problem, saga, correlation_id, remedy, is_written = fields
-    error = _kind_of(name)(
-        problem, saga=saga, correlation_id=correlation_id, remedy=remedy or None
-    )
+    error = _kind_of(name)(problem, saga=saga, correlation_id=correlation_id, remedy=remedy or None)
     return Refusal(token, error, bool(is_written))
 
 
@@ -186,8 +184,9 @@ def _name_of(error: PerdureError) -> str:
 def _kind_of(name: str) -> type[PerdureError]:
     """The class of this name; a newer version's error that is not known here is a ``SendError``."""
     kind = getattr(errors, name, None)
-    is_ours = isinstance(kind, type) and issubclass(kind, PerdureError)
-    return kind if is_ours and name not in _ARE_MADE_OTHERWISE else SendError
+    if name in _ARE_MADE_OTHERWISE or not isinstance(kind, type):
+        return SendError
+    return kind if issubclass(kind, PerdureError) else SendError
 
 
 def _fields(body: bytes, what: str, kinds: tuple[type, ...]) -> list[Any]:

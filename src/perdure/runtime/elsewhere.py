@@ -10,7 +10,7 @@ Next to read: ``instances/supervisor.py``, which asks first; ``cluster/router.py
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from perdure.core.commit import OutboxRow
