@@ -59,7 +59,8 @@ class Address:
             )
         if parsed.port is not None and not 0 < parsed.port < 65_536:
             raise DefinitionError(f"there is no port {parsed.port}", remedy=_EXAMPLE)
-        schema = parsed.query.get("schema", SCHEMA)
+        is_blank = re.search(r"[?&]schema=(&|$)", url)  # the parser leaves it away
+        schema = "" if is_blank else parsed.query.get("schema", SCHEMA)
         return cls(
             parsed.set(drivername=DRIVER).difference_update_query(["schema"]), _checked(schema)
         )

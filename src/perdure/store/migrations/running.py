@@ -26,7 +26,7 @@ from perdure.store.migrations.troubles import told
 from perdure.store.postgres_address import Address
 from perdure.store.postgres_schema import REVISION, VERSION_TABLE, metadata
 from perdure.store.revisions import judge, read_revision_sql
-from perdure.store.shards import SHARDS, SHARDS_MAX
+from perdure.store.shards import SHARDS
 
 __all__ = ["bring_up", "connected", "examine", "look", "note"]
 
@@ -60,10 +60,6 @@ def bring_up(
     connection: Connection, address: Address, shards: int | None, lock_wait_s: float
 ) -> Standing:
     """Create the schema and the tables where they are not, and migrate them to ``REVISION``."""
-    if shards is not None and not 1 <= shards <= SHARDS_MAX:
-        raise DefinitionError(
-            f"{shards} shards are not possible", remedy=f"give a number from 1 to {SHARDS_MAX}"
-        )
     _take_lock(connection, address, lock_wait_s)
     _make_schema(connection, address)
     found = look(connection, address)
@@ -76,8 +72,8 @@ def bring_up(
     ):
         script.module.upgrade(connection)
         context.stamp(scripts, script.revision)
-        failpoints.reach(Point.CREATING)
     _fix_shards(connection, address, shards)
+    failpoints.reach(Point.CREATING)
     now = look(connection, address)
     return Standing(now.database, now.schema, found.revision, now.revision, now.shards)
 

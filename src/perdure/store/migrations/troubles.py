@@ -37,8 +37,12 @@ _TOLD: dict[str, tuple[type[StoreError], str]] = {
         StoreUnavailable,
         "another perdure migrates, or a long transaction holds a table: wait for it, or end it",
     ),
-    "57P03": (StoreUnavailable, "the server is starting or stopping: try again"),
+    "08": (StoreUnavailable, "the connection is lost, and nothing was changed: try again"),
+    "57": (StoreUnavailable, "the server is starting or stopping: try again"),
 }
+"""By SQLSTATE, or by its class."""
+
+_UNKNOWN: tuple[type[StoreError], str] = (StoreError, "see the server's log")
 
 
 def told(error: Exception, address: Address) -> StoreError | None:
@@ -50,7 +54,7 @@ def told(error: Exception, address: Address) -> StoreError | None:
     for cause in _causes(error):
         code = getattr(cause, "sqlstate", None)
         if isinstance(code, str):
-            kind, remedy = _TOLD.get(code, (StoreError, "see the server's log"))
+            kind, remedy = _TOLD.get(code) or _TOLD.get(code[:2], _UNKNOWN)
             said = remedy.format(
                 schema=address.quoted_schema,
                 user=address.url.username,
