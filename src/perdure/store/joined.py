@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import BigInteger, LargeBinary, TextClause, bindparam, event, text
+from sqlalchemy import ARRAY, BigInteger, LargeBinary, Text, TextClause, bindparam, event, text
 from sqlalchemy.engine import Connection
 
 from perdure.errors import NotJoinable
@@ -50,6 +50,10 @@ class Joined(Protocol):
 
     def put(self, statement: str, values: Sequence[Mapping[str, Any]]) -> None:
         """Run a statement for each of these, in their order."""
+        ...
+
+    def flush(self) -> None:
+        """Send the changed objects of a session, if it is one."""
         ...
 
     def on_commit(self, hear: Callable[[Callable[[], bool]], None]) -> None:
@@ -126,6 +130,10 @@ class _Joined:
     def put(self, statement: str, values: Sequence[Mapping[str, Any]]) -> None:
         self._connection.execute(_clause(statement, values[0]), list(values))
 
+    def flush(self) -> None:
+        if self._session is not None:
+            self._session.flush()
+
     def on_commit(self, hear: Callable[[Callable[[], bool]], None]) -> None:
         whose = self._connection if self._session is None else self._session
         ear = _ears.get(whose)
@@ -160,7 +168,8 @@ class _Ear:
             hear(is_done)
 
     def _rolled_back(self, whose: Any) -> None:
-        self.hears.clear()
+        if not whose.in_nested_transaction():
+            self.hears.clear()
 
 
 _ears: WeakKeyDictionary[Any, _Ear] = WeakKeyDictionary()
@@ -189,6 +198,9 @@ class _Driven:
             for each in values:
                 cursor.execute(_NAMED.sub(r"%(\1)s", statement), each)
 
+    def flush(self) -> None:
+        """It has nothing that was not sent."""
+
     def on_commit(self, hear: Callable[[Callable[[], bool]], None]) -> None:
         """Nobody says; polling finds what was put."""
 
@@ -196,11 +208,14 @@ class _Driven:
 def _clause(statement: str, values: Mapping[str, Any]) -> TextClause:
     return text(statement).bindparams(
         *(
-            bindparam(name, type_=LargeBinary() if isinstance(value, bytes) else BigInteger())
+            bindparam(name, type_=_TYPES[type(value)])
             for name, value in values.items()
-            if isinstance(value, (bytes, int))
+            if type(value) in _TYPES
         )
     )
+
+
+_TYPES: dict[type, Any] = {bytes: LargeBinary(), int: BigInteger(), list: ARRAY(Text())}
 
 
 def _is_asynchronous(transaction: Any) -> bool:
