@@ -228,14 +228,15 @@ class Server:
             **self._settings, "port": str(self.port),
             "unix_socket_directories": str(self.directory),
         }  # fmt: skip
+        command = [str(self.programs / "postgres"), "-D", str(self.data)]
+        command += [f"--{name}={value}" for name, value in settings.items()]
         with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self.programs / "postgres", "-D", self.data]
-                + [f"--{name}={value}" for name, value in settings.items()],
-                cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            process: subprocess.Popen[bytes] = subprocess.Popen(
+                command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, **self._as,
             )  # fmt: skip
-        while self._process.poll() is None and time.monotonic() < ends_at:
+        self._process = process
+        while process.poll() is None and time.monotonic() < ends_at:
             if self._is_ready():
                 return True
             time.sleep(POLL_S)

@@ -150,7 +150,7 @@ def test_no_hot_statement_scans_a_table(opened):
     for name in write_statements.__all__:
         statement = getattr(write_statements, name)
         assert isinstance(statement, ManyRows)
-        width = statement._width
+        width = statement.width
         [(text, values)] = statement.rounds(["x"] * width * 3)
         leading = text.count("?") - len(values)
         plan = connection.execute(f"EXPLAIN QUERY PLAN {text}", [0] * leading + values)

@@ -1,9 +1,9 @@
 """The intake of a shard: from its rows of mail to its runtime, and the answers back.
 
-    intake = Intake(mail, shard, runtime, poll_s=0.5)      # shard=None: all of them (embedded)
-    intake.start()
-    intake.ring()                                          # the doorbell; else it polls
-    await intake.stop()                                    # before the runtime stops
+intake = Intake(mail, shard, runtime, poll_s=0.5)      # shard=None: all of them (embedded)
+intake.start()
+intake.ring()                                          # the doorbell; else it polls
+await intake.stop()                                    # before the runtime stops
 """
 
 from __future__ import annotations

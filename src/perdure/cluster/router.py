@@ -1,11 +1,11 @@
 """The router of a process: from the runtime that accepts a message to the one that owns its instance.
 
-    router = Router(mail, doorbell, shards=16, name="pod-1", services=...)
-    front = Runtime.of(replace(blueprint, elsewhere=router.front))       # owns nothing
-    part = Runtime.of(replace(blueprint, store=..., elsewhere=router.of(3)))   # owns shard 3
-    await router.begin(3, part)                                          # after its start
-    await router.end(3)                                                  # before its stop
-    await router.stop()                                                  # after the front's stop
+router = Router(mail, doorbell, shards=16, name="pod-1", services=...)
+front = Runtime.of(replace(blueprint, elsewhere=router.front))       # owns nothing
+part = Runtime.of(replace(blueprint, store=..., elsewhere=router.of(3)))   # owns shard 3
+await router.begin(3, part)                                          # after its start
+await router.end(3)                                                  # before its stop
+await router.stop()                                                  # after the front's stop
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from perdure.observer import Observer
 from perdure.queue import WorkQueue
 from perdure.runtime.clock import Clock
 from perdure.runtime.definitions import Saga, codec_of, definitions_of
+from perdure.runtime.elsewhere import Elsewhere
 from perdure.runtime.jobs.outbound import Outbound
 from perdure.runtime.jobs.own_checks import check_own
 from perdure.runtime.routing import Routing
@@ -47,6 +48,7 @@ class Blueprint:
     members: Sequence[Saga | WorkQueue] = ()
     observing: Observing = field(default_factory=Observing)
     tracing: Tracing | None = None
+    elsewhere: Elsewhere | None = None
 
 
 def blueprint_of(

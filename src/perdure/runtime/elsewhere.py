@@ -9,6 +9,7 @@ Next to read: ``instances/supervisor.py``, which asks first; ``cluster/router.py
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -53,12 +54,20 @@ class Elsewhere(Protocol):
         """Have a job that no saga sent put where its id belongs, durably."""
         ...
 
-    def stirred(self, key: str) -> Awaitable[None]:
-        """Wait until the instance may have ended: then look, and wait again."""
+    def expect(self, key: str) -> asyncio.Future[None]:
+        """Resolved when the instance may have ended: then look again; ``forget`` follows."""
+        ...
+
+    def forget(self, key: str, waiter: asyncio.Future[None]) -> None:
+        """Nobody waits any more."""
         ...
 
     def carry_out(self, order: Order) -> Awaitable[Any]:
         """Have something done where the instance is owned. Raises what it raises there."""
+        ...
+
+    def drain(self) -> None:
+        """The runtime begins to stop: what its own jobs have sent is left to the next owner."""
         ...
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
@@ -85,6 +86,13 @@ class Lifecycle:
         made._running = made._stopping = made._escalated = None
         made._ending, made._is_starting = asyncio.Event(), False
         return made
+
+    def over(self, store: str | Store) -> Self:
+        """The same over another store: sagas, queues, settings, resources. Not started.
+
+        Raises ``DefinitionError`` for a URL that names no store.
+        """
+        return self.of(replace(self._blueprint, store=store_of(store)))
 
     @property
     def members(self) -> Sequence[Saga | WorkQueue]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import perdure.failpoints as failpoints
 from perdure.core.commit import QueueRow, Status
+from perdure.core.correlation import instance_key
 from perdure.core.outcome import Outcome
 from perdure.core.outgoing import SAGAS
 from perdure.core.saga import Definition
@@ -52,7 +53,7 @@ __all__ = ["Running"]
 logger = logging.getLogger("perdure")
 
 GRACE_S = 1.0
-"""Results of workers that took the whole time to stop have so long to be written."""
+"""What took the whole time to stop leaves so long to write results, and to close the store."""
 
 
 class Running:
@@ -96,6 +97,9 @@ class Running:
         if isinstance(self.services.clock, SystemClock):  # time that stands still has no limits
             self._watch.start()
         self.services.clock.attach(self.settled)
+        elsewhere = self.services.elsewhere
+        if elsewhere is not None and elsewhere.owns_nothing:
+            return
         await self.supervisor.quarantine.load()
         await forget_fields(self.services, self._routing.definitions)
         await self.supervisor.wakeups.start()
@@ -115,6 +119,9 @@ class Running:
     async def _open(self, definition: Definition, opening: Opening) -> None:
         """Deliver what an instance needs to have had; for one that is quarantined it is held."""
         services = self.services
+        key = instance_key(definition.name, opening.correlation_id)
+        if services.elsewhere is not None and not services.elsewhere.owns(key):
+            return  # its owner does
         message = self._routing.message(
             services.codec,
             opening.message,
@@ -156,14 +163,17 @@ class Running:
 
     async def result(self, definition: Definition, key: str) -> Any:
         """What the instance completed with, when it has. Raises as ``Views.result``."""
-        endings = self.supervisor.endings
+        elsewhere, quarantine = self.services.elsewhere, self.supervisor.quarantine
+        is_ours = elsewhere is None or elsewhere.owns(key)
+        endings = self.supervisor.endings if is_ours else elsewhere
+        assert endings is not None
         while True:
             waiter = endings.expect(key)  # before looking, so that nothing falls between
             try:
                 instance = await self.views.committed(definition, key)
                 if instance.exists and instance.status is not Status.RUNNING:
                     return self.views.result(definition, instance)
-                if (error := self.supervisor.quarantine.error_of(key)) is not None:
+                if (error := await quarantine.error_at(key)) is not None:
                     raise error
                 await waiter
             finally:
@@ -262,6 +272,9 @@ class Running:
         await self.supervisor.purging.stop()
         await self.letters.stop()
         self.supervisor.drain()
+        elsewhere = services.elsewhere
+        if elsewhere is not None:
+            elsewhere.drain()
         limit_s = services.settings.shutdown_timeout_s
         until_s = self.loop.time() + limit_s
         failpoints.reach(Point.STOPPING)
@@ -276,6 +289,8 @@ class Running:
             logger.warning("stopping: %d messages abandoned after %g s", left, limit_s)
         failpoints.reach(Point.STOPPING)
         services.clock.detach(self.settled)
+        if elsewhere is not None:
+            elsewhere.close()
         await self.supervisor.shut_down()
         try:
             async with asyncio.timeout(limit_s):
@@ -288,8 +303,9 @@ class Running:
         failpoints.reach(Point.STOPPING)
         self.supervisor.end()
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(closing_s := max(limit_s, GRACE_S)):
                 await services.store.close()
         except (StoreError, TimeoutError) as error:
-            logger.error("closing the store: %s", error or f"it has not closed for {limit_s:g} s")
+            problem = str(error) or f"it has not closed for {closing_s:g} s"
+            logger.error("closing the store: %s", problem)
         services.observing.stopped()

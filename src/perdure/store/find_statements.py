@@ -17,7 +17,7 @@ from perdure.core.head_query import Order
 from perdure.store import schema
 from perdure.store.head_rows import HEADS, LOOKUPS
 from perdure.store.read_statements import Query
-from perdure.store.statements import PARAMETER, compiled
+from perdure.store.statements import PARAMETER, Own, Statement, compiled
 
 __all__ = ["counting", "finding"]
 
@@ -29,25 +29,29 @@ _MOMENTS = {Order.STARTED: _heads.started_at_ms, Order.UPDATED: _heads.updated_a
 def finding(order: Order, descending: bool) -> Query:
     """The query for rows: lookups for ``Order.FIELD``, else heads."""
     kind = LOOKUPS if order is Order.FIELD else HEADS
-    return Query(kind, _walk(order, descending, select(kind.table)))
+    return Query(kind, lambda own: _walk(order, descending, select(kind.table), own))
 
 
 @cache
-def counting(order: Order) -> str:
+def counting(order: Order) -> Statement:
     """How many rows there would be, at most as many as the limit."""
     one: Select[Any] = select(literal_column("1"))
-    walk = _walk(order, False, one, is_ordered=False).subquery("found")
-    return compiled(select(func.count()).select_from(walk))
+
+    def count(own: Own) -> Select[Any]:
+        walk = _walk(order, False, one, own, is_ordered=False).subquery("found")
+        return select(func.count()).select_from(walk)
+
+    return compiled(count)
 
 
 def _walk(
-    order: Order, descending: bool, rows: Select[Any], is_ordered: bool = True
+    order: Order, descending: bool, rows: Select[Any], own: Own, is_ordered: bool = True
 ) -> Select[Any]:
     if order is Order.FIELD:
-        rows = rows.where(_lookups.saga == PARAMETER, _lookups.field == PARAMETER)
+        rows = rows.where(_lookups.saga == PARAMETER, _lookups.field == PARAMETER, *own("lookups"))
         by: list[Any] = [_lookups.value, _lookups.instance]
     else:
-        rows = rows.where(_heads.saga == PARAMETER, _heads.status == PARAMETER)
+        rows = rows.where(_heads.saga == PARAMETER, _heads.status == PARAMETER, *own("instances"))
         by = [_heads.instance] if order is Order.ID else [_MOMENTS[order], _heads.instance]
     place = tuple_(*[PARAMETER] * len(by)) if len(by) > 1 else PARAMETER
     walked = tuple_(*by) if len(by) > 1 else by[0]

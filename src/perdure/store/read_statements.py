@@ -36,7 +36,18 @@ from perdure.store.rows import (
     SNAPSHOTS,
     RowKind,
 )
-from perdure.store.statements import PARAMETER, ManyRows, compiled, given, given_rows
+from perdure.store.statements import (
+    PARAMETER,
+    Made,
+    ManyRows,
+    Own,
+    clause_of,
+    compiled,
+    given,
+    given_rows,
+    in_a_file,
+    kinds_of,
+)
 
 __all__ = [
     "ANY_TURN",
@@ -75,13 +86,22 @@ class Query:
     ``one_by_one`` gives per row: which given row asked for it, position, the key columns,
     checksum, body; 0 for what there is not. ``packed`` gives one row: the same as a JSON array
     with the body's length in place of the body and other bytes in hexadecimal, and all bodies end
-    to end. Over ``width`` given
-    columns, of which the last is the given row's number, both are still to be spread.
+    to end. Over given columns, of which
+    the last is the given row's number (``kinds``: see ``ManyRows``), both are still to be spread.
+
+    ``made`` gives the rows. ``walked`` are the columns that order them if on PostgreSQL an index
+    is walked in each shard; ``postgres_texts.py`` makes that of it.
     """
 
-    def __init__(self, kind: RowKind[Any], narrowed: Select[Any], width: int = 0) -> None:
+    def __init__(
+        self, kind: RowKind[Any], made: Made, kinds: str = "", walked: tuple[str, ...] = ()
+    ) -> None:
         self.kind = kind
-        self.width = width
+        self.made = made
+        self.kinds = kinds
+        self.width = width = len(kinds)
+        self.walked = walked
+        narrowed: Select[Any] = clause_of(made, in_a_file)
         asked: Any = given(width) if width else literal_column("0")
         rows = narrowed.add_columns(asked.label("asked")).subquery("found")
         body: Any = rows.c.body if kind.has_body else literal_column("x''")
@@ -109,7 +129,8 @@ def _page(kind: RowKind[Any], *order: str, where: Any = None) -> Query:
     rows = select(kind.table).where(above)
     if where is not None:
         rows = rows.where(where)
-    return Query(kind, rows.order_by(*columns).limit(PARAMETER))
+    rows = rows.order_by(*columns).limit(PARAMETER)
+    return Query(kind, lambda own: rows.where(*own(kind.table.name)), walked=order)
 
 
 def _queue_page() -> Query:
@@ -121,8 +142,12 @@ def _queue_page() -> Query:
         .order_by(narrow.c.position)
         .limit(PARAMETER)
     )
-    rows = select(outbox).where(outbox.c.position.in_(positions))
-    return Query(OUTBOX, rows.order_by(outbox.c.position))
+
+    def rows(own: Own) -> Select[Any]:
+        of_queue = outbox.c.position.in_(positions.where(*own("narrow")))
+        return select(outbox).where(of_queue).order_by(outbox.c.position)
+
+    return Query(OUTBOX, rows)
 
 
 def _jobs_ready() -> Query:
@@ -136,7 +161,9 @@ def _jobs_ready() -> Query:
         outbox.c.due_at_ms <= PARAMETER,
         or_(outbox.c.follows == 0, and_(~waits, ~is_dead)),
     )
-    return Query(OUTBOX, rows.order_by(outbox.c.due_at_ms, outbox.c.position).limit(PARAMETER))
+    rows = rows.order_by(outbox.c.due_at_ms, outbox.c.position).limit(PARAMETER)
+    by = ("due_at_ms", "position")
+    return Query(OUTBOX, lambda own: rows.where(*own(outbox.name)), walked=by)
 
 
 def _jobs_after() -> Query:
@@ -159,7 +186,7 @@ def _journal_ranges() -> Query:
         journal.c.sequence_nr >= given(2),
         journal.c.sequence_nr <= given(3),
     )
-    return Query(JOURNAL, select(journal).select_from(given_rows).where(within), width=4)
+    return Query(JOURNAL, select(journal).select_from(given_rows).where(within), "tnnn")
 
 
 def _newest_snapshots() -> Query:
@@ -175,7 +202,7 @@ def _newest_snapshots() -> Query:
     return Query(
         SNAPSHOTS,
         rows.where(snapshots.c.instance == given(1), snapshots.c.sequence_nr == number),
-        width=2,
+        "tn",
     )
 
 
@@ -188,7 +215,7 @@ def _snapshots_of() -> Query:
 def _inbox_of() -> Query:
     inbox = schema.inbox
     rows = select(inbox).select_from(given_rows).where(inbox.c.instance == given(1))
-    return Query(INBOX, rows, width=2)
+    return Query(INBOX, rows, "tn")
 
 
 @cache
@@ -205,13 +232,15 @@ def heads_page(by_saga: bool, by_status: bool) -> Query:
         rows = rows.where(instances.c.instance < PARAMETER)
     if by_status:
         rows = rows.where(instances.c.status == PARAMETER)
-    return Query(HEADS, rows.order_by(instances.c.instance).limit(PARAMETER))
+    rows = rows.order_by(instances.c.instance).limit(PARAMETER)
+    return Query(HEADS, lambda own: rows.where(*own(instances.name)))
 
 
 def _at(kind: RowKind[Any], column: str) -> Query:
     """The rows with given values in a column that tells them apart."""
     rows = select(kind.table).select_from(given_rows)
-    return Query(kind, rows.where(kind.table.c[column] == given(1)), width=2)
+    found = kind.table.c[column]
+    return Query(kind, rows.where(found == given(1)), kinds_of([found]) + "n")
 
 
 NEWEST_SNAPSHOTS = _newest_snapshots()
@@ -235,7 +264,12 @@ TALLIES_AT = _at(SAGAS, "saga")
 TALLIES_ALL = Query(SAGAS, select(schema.sagas).order_by(schema.sagas.c.saga))
 QUEUES_ALL = Query(QUEUES, select(schema.queues).order_by(schema.queues.c.name))
 QUARANTINES_ALL = Query(
-    QUARANTINES, select(schema.quarantines).order_by(schema.quarantines.c.instance)
+    QUARANTINES,
+    lambda own: (
+        select(schema.quarantines)
+        .where(*own("quarantines"))
+        .order_by(schema.quarantines.c.instance)
+    ),
 )
 TOMBSTONES_PAGE = _page(TOMBSTONES, "due_at_ms", "instance")
 FIND_HEADS = ManyRows(
@@ -249,17 +283,21 @@ FIND_HEADS = ManyRows(
             )
         )
     ),
-    1,
+    "t",
 )
 INBOX_SIZES = ManyRows(
     select(given(1), func.count())
     .select_from(given_rows)
     .join(schema.inbox, schema.inbox.c.instance == given(1))
     .group_by(given(1)),
-    1,
+    "t",
 )
 QUEUE_DEPTHS = compiled(
-    select(schema.outbox.c.target, func.count()).group_by(schema.outbox.c.target)
+    lambda own: (
+        select(schema.outbox.c.target, func.count())
+        .where(*own("outbox"))
+        .group_by(schema.outbox.c.target)
+    )
 )
 DEAD_LETTERS_PAGE = _page(DEAD_LETTERS, "position")
 ANY_TURN = compiled(

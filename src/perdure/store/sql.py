@@ -37,7 +37,7 @@ from perdure.errors import (
     StoreLocked,
     StoreUnavailable,
 )
-from perdure.store.backlog import Backlog, read_backlog, read_retried
+from perdure.store.backlog import Backlog
 from perdure.store.lock import FileLock
 from perdure.store.protocol import InstanceRows, LoadedInstance
 from perdure.store.read_statements import (
@@ -53,6 +53,7 @@ from perdure.store.read_statements import (
     QUEUE_PAGE,
     TOMBSTONES_PAGE,
 )
+from perdure.store.sql_backlog import read_backlog, read_retried
 from perdure.store.sql_connections import Connections
 from perdure.store.sql_errors import store_error, unreadable
 from perdure.store.sql_find import read_count, read_found, read_size, read_tallies

@@ -6,7 +6,6 @@ Synchronous for the reason given in ``sql_write.py``. Next to read: ``find_state
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from heapq import merge
@@ -19,35 +18,36 @@ from perdure.core.commit import HeadRow, LookupRow, Status
 from perdure.core.head_query import HeadQuery, Order, place_of
 from perdure.core.tally import TallyRow
 from perdure.errors import CorruptRecord
+from perdure.store.dialect import SqlConnection, begin_reading, highest_value, roll_back
 from perdure.store.find_statements import counting, finding
 from perdure.store.head_rows import HEADS, SAGAS
 from perdure.store.read_statements import HEADS_AT, TALLIES_ALL
 from perdure.store.schema import instances
-from perdure.store.sql_heads import ASKED_MAX, read_sagas, read_tally
+from perdure.store.sql_heads import ASKED_MAX, added, read_sagas, read_tally
 from perdure.store.sql_read import read_sound, read_stored
 from perdure.store.statements import PARAMETER, compiled
 
 __all__ = ["read_count", "read_found", "read_size", "read_tallies"]
 
 _ANY_OF_SAGA = compiled(
-    select(literal_column("1"))
-    .where(
-        instances.c.instance > PARAMETER,
-        instances.c.instance < PARAMETER,
-        instances.c.saga == PARAMETER,
+    lambda own: (
+        select(literal_column("1"))
+        .where(
+            instances.c.instance > PARAMETER,
+            instances.c.instance < PARAMETER,
+            instances.c.saga == PARAMETER,
+            *own("instances"),
+        )
+        .limit(1)
     )
-    .limit(1)
 )
 
 _MS_MIN, _MS_MAX = -(2**63), 2**63 - 1
-_VALUE_MIN, _VALUE_MAX = "", b""
-"""To SQLite, bytes come after all texts, also after those that are none any more."""
-
 _AFTER_SLASH = chr(ord("/") + 1)
 
 
 def read_found(
-    connection: sqlite3.Connection, query: HeadQuery
+    connection: SqlConnection, query: HeadQuery
 ) -> tuple[list[HeadRow], list[CorruptRecord]]:
     """The heads a query asks for, as ``Store.find`` gives them, and an error per damaged row."""
     with _one_moment(connection):
@@ -56,7 +56,8 @@ def read_found(
         damaged: list[CorruptRecord] = []
         found: list[list[HeadRow]] = []
         for status in query.statuses or tuple(Status):
-            values = [query.saga, status.value, *_bounds(query, query.after), query.limit]
+            bounds = _bounds(connection, query, query.after)
+            values = [query.saga, status.value, *bounds, query.limit]
             rows, some = read_sound(connection, finding(query.order, query.descending), values)
             found.append(rows)
             damaged += some
@@ -66,11 +67,11 @@ def read_found(
     return list(islice(merged, query.limit)), damaged
 
 
-def read_count(connection: sqlite3.Connection, query: HeadQuery) -> int:
+def read_count(connection: SqlConnection, query: HeadQuery) -> int:
     """How many heads there are to be found, as ``Store.count`` gives it."""
     count, sql = 0, counting(query.order)
     forwards = HeadQuery(query.saga, low=query.low, high=query.high, order=query.order)
-    bounds = _bounds(forwards, None)
+    bounds = _bounds(connection, forwards, None)
     if query.order is Order.FIELD:
         values = [query.saga, query.field, *bounds, query.limit]
         return int(connection.execute(sql, values).fetchone()[0])
@@ -82,27 +83,32 @@ def read_count(connection: sqlite3.Connection, query: HeadQuery) -> int:
 
 
 def read_tallies(
-    connection: sqlite3.Connection,
+    connection: SqlConnection,
 ) -> tuple[list[TallyRow], list[CorruptRecord]]:
     """All tallies, those that are damaged counted anew, as ``Store.tallies`` gives them."""
-    rows: list[TallyRow] = []
+    known: dict[str, TallyRow] = {}
+    lost: set[object] = set()
     damaged: list[CorruptRecord] = []
     for stored in read_stored(connection, TALLIES_ALL, []):
         try:
-            rows.append(SAGAS.open(stored))
+            row = SAGAS.open(stored)
         except CorruptRecord as damage:
             damaged.append(damage)
-    known = {row.saga for row in rows}
+            lost.add(stored.key[0])
+        else:
+            known[row.saga] = added(known[row.saga], row) if row.saga in known else row
+    rows = [row for row in known.values() if row.saga not in lost]
     for saga in read_sagas(connection):
         is_one = [f"{saga}/", f"{saga}{_AFTER_SLASH}", saga]  # else a damaged row says so
-        if saga not in known and connection.execute(_ANY_OF_SAGA, is_one).fetchall():
+        is_known = saga in known and saga not in lost
+        if not is_known and connection.execute(_ANY_OF_SAGA, is_one).fetchall():
             rows.append(read_tally(connection, saga))
             damaged.append(CorruptRecord("its tally is damaged or missing", saga=saga))
     rows.sort(key=lambda row: row.saga)
     return rows, damaged
 
 
-def read_size(connection: sqlite3.Connection) -> int:
+def read_size(connection: SqlConnection) -> int:
     """The bytes of the file, without its log."""
     [pages] = connection.execute("PRAGMA page_count").fetchone()
     [page_size] = connection.execute("PRAGMA page_size").fetchone()
@@ -110,15 +116,17 @@ def read_size(connection: sqlite3.Connection) -> int:
 
 
 @contextmanager
-def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN")
+def _one_moment(connection: SqlConnection) -> Iterator[None]:
+    begin_reading(connection)
     try:
         yield
     finally:
-        connection.execute("ROLLBACK")
+        roll_back(connection)
 
 
-def _bounds(query: HeadQuery, after: tuple[Any, str] | None) -> list[Any]:
+def _bounds(
+    connection: SqlConnection, query: HeadQuery, after: tuple[Any, str] | None
+) -> list[Any]:
     """The place from which the index is walked, and the bound at its other end."""
     last = f"{query.saga}{_AFTER_SLASH}"  # above all keys of the saga
     if query.order is Order.ID:
@@ -126,7 +134,7 @@ def _bounds(query: HeadQuery, after: tuple[Any, str] | None) -> list[Any]:
             return [last if after is None else after[1]]
         return ["" if after is None else after[1]]
     by_field = query.order is Order.FIELD
-    lowest, highest = (_VALUE_MIN, _VALUE_MAX) if by_field else (_MS_MIN, _MS_MAX)
+    lowest, highest = ("", highest_value(connection)) if by_field else (_MS_MIN, _MS_MAX)
     low: Any = lowest if query.low is None else query.low
     high: Any = highest if query.high is None else query.high
     if query.descending:
@@ -139,7 +147,7 @@ def _bounds(query: HeadQuery, after: tuple[Any, str] | None) -> list[Any]:
 
 
 def _by_field(
-    connection: sqlite3.Connection, query: HeadQuery
+    connection: SqlConnection, query: HeadQuery
 ) -> tuple[list[HeadRow], list[CorruptRecord]]:
     """The lookups first, then their heads; where the two do not agree, the heads are right."""
     found: list[HeadRow] = []
@@ -147,7 +155,7 @@ def _by_field(
     statement, after = finding(Order.FIELD, query.descending), query.after
     while len(found) < query.limit:
         wanted = min(query.limit - len(found), ASKED_MAX)
-        values = [query.saga, query.field, *_bounds(query, after), wanted]
+        values = [query.saga, query.field, *_bounds(connection, query, after), wanted]
         lookups, some = read_sound(connection, statement, values)
         heads, more = _heads_of(connection, lookups)
         found += heads
@@ -159,7 +167,7 @@ def _by_field(
 
 
 def _heads_of(
-    connection: sqlite3.Connection, lookups: Sequence[LookupRow]
+    connection: SqlConnection, lookups: Sequence[LookupRow]
 ) -> tuple[list[HeadRow], list[CorruptRecord]]:
     values = [value for number, row in enumerate(lookups) for value in (row.instance, number)]
     found: list[HeadRow | None] = [None] * len(lookups)

@@ -9,23 +9,32 @@ Next to read: ``core/tally.py``.
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Text, case, cast, delete, func, select
+from sqlalchemy import Text, and_, case, cast, delete, func, select
 
 from perdure.core.commit import HeadRow, LookupRow, Status
 from perdure.core.tally import TallyRow, count_head
 from perdure.errors import CorruptRecord
 from perdure.store.changes import Changes
+from perdure.store.dialect import (
+    SqlConnection,
+    TallyKey,
+    narrowed,
+    remains_of_text,
+    run_many,
+    tally_key,
+    tally_keys,
+)
 from perdure.store.head_rows import HEADS, LOOKUPS, SAGAS
 from perdure.store.read_statements import HEADS_AT, TALLIES_AT
 from perdure.store.schema import instances, lookups
 from perdure.store.sql_read import read_stored
-from perdure.store.statements import PARAMETER, ManyRows, compiled
+from perdure.store.statements import PARAMETER, compiled
 from perdure.store.write_statements import (
     CLEAR_LOOKUPS,
     PUT_HEADS,
@@ -34,42 +43,39 @@ from perdure.store.write_statements import (
     REMOVE_HEADS,
 )
 
-__all__ = ["put_heads", "read_sagas", "read_tally"]
+__all__ = ["added", "put_heads", "read_sagas", "read_tally"]
 
 logger = logging.getLogger("perdure.store")
 
 ASKED_MAX = 1_000
 """So many rows are looked up by one query."""
 
+_took_ms = instances.c.updated_at_ms - instances.c.started_at_ms
+_has_taken = and_(instances.c.status == Status.COMPLETED.value, _took_ms > 0)
 _COUNT = compiled(
-    select(
-        instances.c.status,
-        func.count(),
-        func.sum(
-            case(
-                (
-                    instances.c.status == Status.COMPLETED.value,
-                    func.max(0, instances.c.updated_at_ms - instances.c.started_at_ms),
-                ),
-                else_=0,
-            )
-        ),
+    lambda own: (
+        select(instances.c.status, func.count(), func.sum(case((_has_taken, _took_ms), else_=0)))
+        .where(instances.c.saga == PARAMETER, *own("instances"))
+        .group_by(instances.c.status)
     )
-    .where(instances.c.saga == PARAMETER)
-    .group_by(instances.c.status)
 )
 _NEXT_SAGA = compiled(
-    select(instances.c.saga)
-    .where(instances.c.saga > cast(PARAMETER, Text))
-    .order_by(instances.c.saga)
-    .limit(1)
+    lambda own: (
+        select(instances.c.saga)
+        .where(instances.c.saga > cast(PARAMETER, Text), *own("instances"))
+        .order_by(instances.c.saga)
+        .limit(1)
+    )
 )
 _FORGET_LOOKUPS = compiled(
     delete(lookups).where(lookups.c.saga == PARAMETER, lookups.c.instance == PARAMETER)
 )
 
 
-def put_heads(connection: sqlite3.Connection, changes: Changes) -> None:
+_COUNTED = [each.name for each in fields(TallyRow) if each.name not in ("saga", "indexed")]
+
+
+def put_heads(connection: SqlConnection, changes: Changes) -> None:
     """Write the heads of the changes, and with them tallies and lookups."""
     heads = changes.heads
     there = [instance for instance in heads if instance not in changes.begun]
@@ -77,25 +83,30 @@ def put_heads(connection: sqlite3.Connection, changes: Changes) -> None:
     sagas = {instance: _saga_of(instance, heads.get(instance)) for instance in changes.purged}
     sagas |= {instance: head.saga for instance, head in heads.items()}
     lost = [key for key in sagas if key not in before and key not in changes.begun]
-    tallies = _tallies(connection, dict.fromkeys([*sagas.values(), *changes.indexed]))
-    for instance, saga in sagas.items():
-        count_head(tallies[saga], before.get(instance), heads.get(instance))
-    _run(connection, PUT_HEADS, HEADS.seal(heads.values()))
-    _run(connection, REMOVE_HEADS, list(changes.purged))
+    counted_in = {one: tally_key(connection, saga, one) for one, saga in sagas.items()}
+    indexed = {saga: tally_keys(connection, saga) for saga in changes.indexed}
+    tallies = _tallies(connection, dict.fromkeys(chain(counted_in.values(), *indexed.values())))
+    for instance, key in counted_in.items():
+        count_head(tallies[key], before.get(instance), heads.get(instance))
+    run_many(connection, PUT_HEADS, HEADS.seal(heads.values()))
+    run_many(connection, REMOVE_HEADS, list(changes.purged))
     _put_lookups(connection, changes, before, [(sagas[instance], instance) for instance in lost])
-    for saga in {sagas[instance] for instance in lost}:  # nobody knows how they were counted
-        again = sum(sagas[instance] == saga and instance in heads for instance in lost)
-        tallies[saga] = _mended(tallies[saga], read_tally(connection, saga), again)
+    for key in {counted_in[instance] for instance in lost}:  # nobody knows how they were counted
+        again = sum(counted_in[instance] == key and instance in heads for instance in lost)
+        counted = read_tally(narrowed(connection, key), key[0])
+        tallies[key] = _mended(tallies[key], counted, again)
     for entry in changes.indexed.values():
-        tallies[entry.saga].indexed = entry.names
-    _run(connection, PUT_TALLIES, SAGAS.seal(tallies.values()))
+        for key in indexed[entry.saga]:
+            tallies[key].indexed = entry.names
+    sealed = [value for key, row in tallies.items() for value in (*key[1:], *SAGAS.seal([row]))]
+    run_many(connection, PUT_TALLIES, sealed)
 
 
 def _saga_of(instance: str, head: HeadRow | None) -> str:
     return instance.partition("/")[0] if head is None else head.saga
 
 
-def _before(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, HeadRow]:
+def _before(connection: SqlConnection, keys: Sequence[str]) -> dict[str, HeadRow]:
     """The heads as they are stored, but for those that are damaged."""
     found: dict[str, HeadRow] = {}
     for start in range(0, len(keys), ASKED_MAX):
@@ -110,20 +121,23 @@ def _before(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, He
     return found
 
 
-def _tallies(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str, TallyRow]:
-    """The tally of each of these sagas; one that is damaged or missing is counted anew."""
-    found: dict[str, TallyRow] = {}
-    wanted = list(names)
-    values = [value for number, name in enumerate(wanted) for value in (name, number)]
+def _tallies(connection: SqlConnection, keys: Iterable[TallyKey]) -> dict[TallyKey, TallyRow]:
+    """The tally for each of these keys; one that is damaged or missing is counted anew."""
+    found: dict[TallyKey, TallyRow] = {}
+    wanted = list(keys)
+    values = [value for number, key in enumerate(wanted) for value in (*key, number)]
     for stored in read_stored(connection, TALLIES_AT, values) if values else ():
         try:
             found[wanted[stored.asked]] = SAGAS.open(stored)
         except CorruptRecord as damage:
             logger.error("counted anew: %s", damage)
-    return {name: found[name] if name in found else read_tally(connection, name) for name in wanted}
+    return {
+        key: found[key] if key in found else read_tally(narrowed(connection, key), key[0])
+        for key in wanted
+    }
 
 
-def read_tally(connection: sqlite3.Connection, saga: str) -> TallyRow:
+def read_tally(connection: SqlConnection, saga: str) -> TallyRow:
     """A tally counted from the heads there are; no field counts as indexed."""
     tally = TallyRow(saga)
     for status, count, duration_ms in connection.execute(_COUNT, [saga]).fetchall():
@@ -141,22 +155,26 @@ def read_tally(connection: sqlite3.Connection, saga: str) -> TallyRow:
     return tally
 
 
-def read_sagas(connection: sqlite3.Connection) -> list[str]:
+def read_sagas(connection: SqlConnection) -> list[str]:
     """The sagas that there are heads of, by name: one step in the index each."""
-    connection.text_factory = bytes  # a damaged one may be no text
     names: list[str] = []
-    last = b""
-    try:
+    last: Any = ""
+    with remains_of_text(connection, bytes):  # a damaged one may be no text
         while found := connection.execute(_NEXT_SAGA, [last]).fetchall():
             [(name,)] = found
             if name == last:
                 break
             last = name
             with suppress(UnicodeDecodeError):
-                names.append(name.decode())
-    finally:
-        connection.text_factory = str
+                names.append(name if isinstance(name, str) else name.decode())
     return names
+
+
+def added(one: TallyRow, other: TallyRow) -> TallyRow:
+    """Both tallies of a saga in one; a field counts as indexed if it does in both."""
+    counted = {name: getattr(one, name) + getattr(other, name) for name in _COUNTED}
+    both = tuple(name for name in one.indexed if name in other.indexed)
+    return TallyRow(one.saga, **counted, indexed=both)
 
 
 def _mended(tally: TallyRow, counted: TallyRow, again: int) -> TallyRow:
@@ -173,7 +191,7 @@ def _mended(tally: TallyRow, counted: TallyRow, again: int) -> TallyRow:
 
 
 def _put_lookups(
-    connection: sqlite3.Connection,
+    connection: SqlConnection,
     changes: Changes,
     before: dict[str, HeadRow],
     lost: Iterable[tuple[str, str]],
@@ -195,14 +213,9 @@ def _put_lookups(
         new += _lookups(head, [f for f in head.fields if is_new or f not in old])
     for saga_and_instance in lost:
         connection.execute(_FORGET_LOOKUPS, saga_and_instance)
-    _run(connection, CLEAR_LOOKUPS, list(chain.from_iterable(map(LOOKUPS.key_of, gone))))
-    _run(connection, PUT_LOOKUPS, LOOKUPS.seal(new))
+    run_many(connection, CLEAR_LOOKUPS, list(chain.from_iterable(map(LOOKUPS.key_of, gone))))
+    run_many(connection, PUT_LOOKUPS, LOOKUPS.seal(new))
 
 
 def _lookups(head: HeadRow, fields: Iterable[tuple[str, str]]) -> list[LookupRow]:
     return [LookupRow(head.saga, name, value, head.instance) for name, value in fields]
-
-
-def _run(connection: sqlite3.Connection, statement: ManyRows, values: list[Any]) -> None:
-    for sql, filled in statement.rounds(values):
-        connection.execute(sql, filled)

@@ -7,12 +7,12 @@ journal knows better, and named where it does not. Next to read: ``sql_read.py``
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from perdure.core.commit import JournalRow, SnapshotRow
 from perdure.errors import CorruptRecord
+from perdure.store.dialect import SqlConnection, begin_reading, roll_back, run_many
 from perdure.store.protocol import LoadedInstance
 from perdure.store.read_statements import (
     ANY_TURN,
@@ -38,27 +38,23 @@ TURNS_PER_QUERY = 20_000
 """Turns that one query gives of all its instances together."""
 
 
-def load_instances(
-    connection: sqlite3.Connection, instances: Sequence[str]
-) -> list[LoadedInstance]:
+def load_instances(connection: SqlConnection, instances: Sequence[str]) -> list[LoadedInstance]:
     """What rehydration needs of each instance, in the order asked, as ``Store.load`` does.
 
     Three queries per hundred instances, all of one moment in time.
     """
     loaded = {instance: LoadedInstance(instance) for instance in instances}
     distinct = list(loaded)
-    connection.execute("BEGIN")
+    begin_reading(connection)
     try:
         for start in range(0, len(distinct), INSTANCES_PER_QUERY):
             _load(connection, loaded, distinct[start : start + INSTANCES_PER_QUERY])
     finally:
-        connection.execute("ROLLBACK")
+        roll_back(connection)
     return [loaded[instance] for instance in instances]
 
 
-def _load(
-    connection: sqlite3.Connection, loaded: dict[str, LoadedInstance], names: list[str]
-) -> None:
+def _load(connection: SqlConnection, loaded: dict[str, LoadedInstance], names: list[str]) -> None:
     asked = [loaded[name] for name in names]
     keys = [value for number, name in enumerate(names) for value in (name, number)]
     for stored in read_stored(connection, NEWEST_SNAPSHOTS, keys):
@@ -86,26 +82,24 @@ def _load(
             instance.corrupt = instance.corrupt or corrupt_record(problem, instance.instance)
 
 
-def _miss_journals(connection: sqlite3.Connection, asked: list[LoadedInstance]) -> None:
+def _miss_journals(connection: SqlConnection, asked: list[LoadedInstance]) -> None:
     """An instance of which there is nothing may have been lost: then its head is still there, or
     its tombstone."""
     nothing = [one for one in asked if not (one.turns or one.snapshot or one.corrupt)]
-    for sql, values in FIND_HEADS.rounds([one.instance for one in nothing]):
-        with_head = {instance for (instance,) in connection.execute(sql, values)}
-        for one in nothing:
-            if one.instance in with_head:
-                one.corrupt = corrupt_record(
-                    "it has a head, or a tombstone, and no journal", one.instance
-                )
+    found = run_many(connection, FIND_HEADS, [one.instance for one in nothing])
+    with_head = {instance for (instance,) in found}
+    for one in nothing:
+        if one.instance in with_head:
+            one.corrupt = corrupt_record(
+                "it has a head, or a tombstone, and no journal", one.instance
+            )
 
 
 def _base(instance: LoadedInstance) -> int:
     return 0 if instance.snapshot is None else instance.snapshot.sequence_nr
 
 
-def _sound_snapshot(
-    connection: sqlite3.Connection, name: str, newest: StoredRow
-) -> SnapshotRow | None:
+def _sound_snapshot(connection: SqlConnection, name: str, newest: StoredRow) -> SnapshotRow | None:
     """The newest snapshot, or the one before it, or none: the journal has everything anyway."""
     if SNAPSHOTS.is_sound(newest):
         return SNAPSHOTS.build(0, newest.key, newest.body)
@@ -119,7 +113,7 @@ def _sound_snapshot(
 
 
 def _add_turns(
-    connection: sqlite3.Connection,
+    connection: SqlConnection,
     instance: LoadedInstance,
     tail: list[StoredRow],
     turns_max: int,

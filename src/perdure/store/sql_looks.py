@@ -7,7 +7,6 @@ Next to read: ``sql_read.py``.
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
 from sqlalchemy import Select, func, select
@@ -15,6 +14,7 @@ from sqlalchemy import Select, func, select
 from perdure.core.commit import SnapshotRow
 from perdure.errors import CorruptRecord
 from perdure.store import schema
+from perdure.store.dialect import SqlConnection, begin_reading, roll_back
 from perdure.store.head_rows import HEADS
 from perdure.store.protocol import InstanceRows
 from perdure.store.read_statements import SNAPSHOTS_OF, Query
@@ -55,7 +55,7 @@ _INBOX_SIZE = compiled(
 
 
 def read_rows_of(
-    connection: sqlite3.Connection, instance: str, limit: int
+    connection: SqlConnection, instance: str, limit: int
 ) -> tuple[InstanceRows, list[CorruptRecord]]:
     """What concerns the instance, all of one moment, and an error per damaged row."""
     damaged: list[CorruptRecord] = []
@@ -65,7 +65,7 @@ def read_rows_of(
         damaged.extend(lost)
         return rows
 
-    connection.execute("BEGIN")
+    begin_reading(connection)
     try:
         [(newest,)] = connection.execute(_NEWEST_TURN, [instance]).fetchall()
         [(waiting,)] = connection.execute(_INBOX_SIZE, [instance]).fetchall()
@@ -83,11 +83,11 @@ def read_rows_of(
             quarantines[0] if quarantines else None,
         )
     finally:
-        connection.execute("ROLLBACK")
+        roll_back(connection)
     return rows, damaged
 
 
-def read_snapshots(connection: sqlite3.Connection, instance: str) -> list[SnapshotRow]:
+def read_snapshots(connection: SqlConnection, instance: str) -> list[SnapshotRow]:
     """The sound snapshots of an instance, as ``Store.snapshots`` gives them."""
     return [
         SNAPSHOTS.build(0, stored.key, stored.body)

@@ -15,6 +15,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 import perdure.failpoints as failpoints
 from perdure.errors import NotADatabase, SchemaTooNew, SchemaTooOld
 from perdure.failpoints import Point
+from perdure.store.dialect import roll_back
 from perdure.store.rows import JOURNAL, StoredRow
 from perdure.store.schema import (
     APPLICATION_ID,
@@ -25,7 +26,6 @@ from perdure.store.schema import (
 )
 from perdure.store.sql_positions import mend_positions
 from perdure.store.sql_upgrade import OLDEST, upgrade
-from perdure.store.sql_write import roll_back
 from perdure.store.statements import PARAMETER, compiled
 
 __all__ = ["open_schema", "read_epoch"]

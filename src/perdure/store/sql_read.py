@@ -21,6 +21,7 @@ from perdure.core.commit import (
     Status,
 )
 from perdure.errors import CorruptRecord
+from perdure.store.dialect import SqlConnection, remains_of_text, run_many
 from perdure.store.read_statements import (
     INBOX_SIZES,
     JOBS_AT,
@@ -52,14 +53,14 @@ JOBS_PER_QUERY = 1_000
 _AFTER_SLASH = chr(ord("/") + 1)
 
 
-def read_page(connection: sqlite3.Connection, query: Query, values: list[Any]) -> list[Any]:
+def read_page(connection: SqlConnection, query: Query, values: list[Any]) -> list[Any]:
     """The rows of a query, each verified. Raises CorruptRecord at a damaged one."""
     open_row = query.kind.open
     return [open_row(stored) for stored in read_stored(connection, query, values)]
 
 
 def read_sound(
-    connection: sqlite3.Connection, query: Query, values: list[Any]
+    connection: SqlConnection, query: Query, values: list[Any]
 ) -> tuple[list[Any], list[CorruptRecord]]:
     """The sound rows of a query whose last value is its limit, and an error per damaged one.
 
@@ -87,7 +88,7 @@ def _sorted_out(query: Query, stored: Iterable[StoredRow]) -> tuple[list[Any], l
 
 
 def read_jobs_at(
-    connection: sqlite3.Connection, positions: Sequence[int]
+    connection: SqlConnection, positions: Sequence[int]
 ) -> tuple[list[OutboxRow], list[CorruptRecord]]:
     """The jobs at these positions that exist, in order of position, as ``read_sound`` does."""
     wanted = sorted(set(positions))
@@ -101,25 +102,19 @@ def read_jobs_at(
     return rows, damaged
 
 
-def read_depths(connection: sqlite3.Connection) -> dict[str, int]:
+def read_depths(connection: SqlConnection) -> dict[str, int]:
     """How many jobs each queue holds, as ``Store.queue_depths`` gives it."""
-    connection.text_factory = _text_or_remains
-    try:
+    with remains_of_text(connection):
         return dict(connection.execute(QUEUE_DEPTHS).fetchall())
-    finally:
-        connection.text_factory = str
 
 
-def read_inbox_sizes(connection: sqlite3.Connection, instances: Sequence[str]) -> dict[str, int]:
+def read_inbox_sizes(connection: SqlConnection, instances: Sequence[str]) -> dict[str, int]:
     """How many messages wait per instance, as ``Store.inbox_sizes`` gives it."""
-    sizes: dict[str, int] = {}
-    for sql, filled in INBOX_SIZES.rounds(sorted(set(instances))):
-        sizes.update(connection.execute(sql, filled).fetchall())
-    return sizes
+    return dict(run_many(connection, INBOX_SIZES, sorted(set(instances))))
 
 
 def read_quarantines(
-    connection: sqlite3.Connection,
+    connection: SqlConnection,
 ) -> tuple[list[QuarantineRow], list[CorruptRecord]]:
     """All quarantines by key, and an error per damaged row, whose key, if it is one, still counts.
 
@@ -142,7 +137,7 @@ def _is_key(found: Any) -> bool:
 
 
 def read_heads(
-    connection: sqlite3.Connection,
+    connection: SqlConnection,
     saga: str | None,
     status: Status | None,
     after: str,
@@ -162,7 +157,7 @@ def read_heads(
     return read_sound(connection, query, [*values, limit])
 
 
-def read_queues(connection: sqlite3.Connection) -> tuple[list[QueueRow], list[CorruptRecord]]:
+def read_queues(connection: SqlConnection) -> tuple[list[QueueRow], list[CorruptRecord]]:
     """What is known of queues; one with a damaged row counts as paused, in case it was."""
     stored = read_stored(connection, QUEUES_ALL, [])
     rows, damaged = _sorted_out(QUEUES_ALL, stored)
@@ -173,8 +168,10 @@ def read_queues(connection: sqlite3.Connection) -> tuple[list[QueueRow], list[Co
     return rows, damaged
 
 
-def read_stored(connection: sqlite3.Connection, query: Query, values: list[Any]) -> list[StoredRow]:
+def read_stored(connection: SqlConnection, query: Query, values: list[Any]) -> list[StoredRow]:
     """The rows of a query, not yet verified."""
+    if not isinstance(connection, sqlite3.Connection):
+        return _stored_rows(connection.execute_query(query, values))
     packed, filled = _filled(query.packed, query, values)
     try:
         [(described, bodies)] = connection.execute(packed, filled).fetchall()
@@ -206,16 +203,13 @@ def _unpacked(described: bytes, bodies: bytes, blobs: Sequence[int]) -> list[Sto
 
 
 def _one_by_one(connection: sqlite3.Connection, sql: str, values: list[Any]) -> list[StoredRow]:
-    connection.text_factory = _text_or_remains
-    try:
+    with remains_of_text(connection):
         found = connection.execute(sql, values).fetchall()
-    finally:
-        connection.text_factory = str
+    return _stored_rows(found)
+
+
+def _stored_rows(found: Iterable[Sequence[Any]]) -> list[StoredRow]:
     return [
         StoredRow(asked, position, tuple(key), body, stored)
         for asked, position, *key, stored, body in found
     ]
-
-
-def _text_or_remains(stored: bytes) -> str:
-    return stored.decode("utf-8", "surrogateescape")

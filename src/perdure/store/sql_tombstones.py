@@ -6,9 +6,8 @@ Next to read: ``core/commit.py``, ``Purge``; ``changes.py``.
 
 from __future__ import annotations
 
-import sqlite3
-
 from perdure.store.changes import Changes
+from perdure.store.dialect import SqlConnection, run_many
 from perdure.store.head_rows import TOMBSTONES
 from perdure.store.write_statements import (
     CLEAR_SNAPSHOTS,
@@ -20,7 +19,7 @@ from perdure.store.write_statements import (
 __all__ = ["put_tombstones"]
 
 
-def put_tombstones(connection: sqlite3.Connection, changes: Changes) -> None:
+def put_tombstones(connection: SqlConnection, changes: Changes) -> None:
     """Write the tombstones of the changes, and delete what they take along."""
     rows = changes.tombstones.values()
     over = [row.instance for row in rows if row.is_over]
@@ -32,5 +31,4 @@ def put_tombstones(connection: sqlite3.Connection, changes: Changes) -> None:
         (CLEAR_TOMBSTONES, over),
     )
     for statement, values in work:
-        for sql, filled in statement.rounds(values):
-            connection.execute(sql, filled)
+        run_many(connection, statement, values)

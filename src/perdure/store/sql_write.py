@@ -1,15 +1,14 @@
-"""Writing a group of entries in one transaction, over a plain sqlite3 connection.
+"""Writing a group of entries in one transaction, over a plain connection.
 
-Synchronous on purpose: a store runs ``write_entries`` whole on the driver's thread, and a
-simulation calls it inline. The number of statements does not depend on the number of entries.
+Synchronous on purpose: a store runs ``write_entries`` whole on the driver's thread, or in a
+greenlet (see ``dialect.py``), and a simulation calls it inline. The number of statements does not
+depend on the number of entries.
 Knows nothing of threads or event loops. Next to read: ``write_plan.py``, then ``sql.py``.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -18,6 +17,13 @@ from perdure.core.commit import Entry
 from perdure.errors import StoreError
 from perdure.failpoints import Point
 from perdure.store.changes import Changes, Present
+from perdure.store.dialect import (
+    ENTRY_FAULTS,
+    SqlConnection,
+    begin_writing,
+    roll_back,
+    run_many,
+)
 from perdure.store.rows import (
     DEAD_LETTERS,
     DEADLINES,
@@ -30,7 +36,6 @@ from perdure.store.rows import (
 )
 from perdure.store.sql_heads import put_heads
 from perdure.store.sql_tombstones import put_tombstones
-from perdure.store.statements import ManyRows
 from perdure.store.write_plan import asked_of, first_numbers, key_of, net_changes, refusals
 from perdure.store.write_statements import (
     CLEAR_DEADLINES,
@@ -56,39 +61,27 @@ from perdure.store.write_statements import (
     REPLACE_INBOX,
 )
 
-__all__ = ["ENTRY_FAULTS", "roll_back", "write_entries"]
-
-ENTRY_FAULTS = (
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-    AttributeError,
-    TypeError,
-    ValueError,
-    OverflowError,
-)
-"""What a single entry can do wrong: break a constraint, be too large, be no value of SQLite."""
+__all__ = ["write_entries"]
 
 
 def write_entries(
-    connection: sqlite3.Connection, entries: Sequence[Entry], epoch: int
+    connection: SqlConnection, entries: Sequence[Entry], epoch: int
 ) -> list[StoreError | None]:
     """Write what is not refused; answer per entry, as ``Store.write`` does.
 
-    ``epoch`` is the writer's own, as ``open_schema`` gave it. The connection must not be in a
-    transaction and must leave transactions alone (``isolation_level=None``).
-    Raises sqlite3.Error if the transaction failed; ``store_error`` translates it.
+    ``epoch`` is the writer's own, as opening gave it. The connection must not be in a transaction
+    and must leave transactions alone (on SQLite, ``isolation_level=None``).
+    Raises sqlite3.Error, or ServerError, if the transaction failed; the store translates it.
     """
     if not entries:
         return []
-    connection.execute("BEGIN IMMEDIATE")
+    begin_writing(connection)
     try:
         try:
             answers = _write(connection, entries, epoch)
         except ENTRY_FAULTS:
             connection.execute("ROLLBACK")
-            connection.execute("BEGIN IMMEDIATE")
+            begin_writing(connection)
             answers = [_write_alone(connection, entry, epoch) for entry in entries]
         if failpoints.listener is not None:
             failpoints.reach(Point.COMMITTING)
@@ -99,15 +92,8 @@ def write_entries(
     return answers
 
 
-def roll_back(connection: sqlite3.Connection) -> None:
-    """End the transaction, if SQLite has not done so itself."""
-    with suppress(sqlite3.Error):
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
 def _write(
-    connection: sqlite3.Connection, entries: Sequence[Entry], epoch: int
+    connection: SqlConnection, entries: Sequence[Entry], epoch: int
 ) -> list[StoreError | None]:
     answers = _refused(connection, entries, epoch)
     _apply(connection, net_changes(entries, answers, _present(connection, entries)))
@@ -115,29 +101,28 @@ def _write(
 
 
 def _refused(
-    connection: sqlite3.Connection, entries: Sequence[Entry], epoch: int
+    connection: SqlConnection, entries: Sequence[Entry], epoch: int
 ) -> list[StoreError | None]:
     """Epoch and sequence numbers, checked before anything is written."""
     stored_epoch = epoch
     losers: dict[str, object] = {}
     first = first_numbers(entries, epoch)
-    expected: list[Any] = list(chain.from_iterable(first.items())) or [None, None]
-    for sql, values in FIND_LOSERS.rounds(expected):
-        for instance, number in connection.execute(sql, [epoch, *values]).fetchall():
-            if instance is None:
-                stored_epoch = number
-            else:
-                losers[instance] = number
+    expected: list[Any] = list(chain.from_iterable(first.items()))
+    for instance, number in run_many(connection, FIND_LOSERS, expected, epoch):
+        if instance is None:
+            stored_epoch = number
+        else:
+            losers[instance] = number
     return refusals(entries, epoch, stored_epoch, losers)
 
 
-def _present(connection: sqlite3.Connection, entries: Sequence[Entry]) -> Present:
+def _present(connection: SqlConnection, entries: Sequence[Entry]) -> Present:
     """What the store holds of the jobs, dead letters and given ids that the entries name."""
     asked = asked_of(entries)
-    jobs = _find(connection, FIND_JOBS, asked.jobs)
-    letters = _find(connection, FIND_LETTERS, asked.letters)
-    given_ids = _find(connection, FIND_GIVEN_IDS, asked.given_ids)
-    purged = _find(connection, FIND_TOMBSTONES, asked.purged)
+    jobs = run_many(connection, FIND_JOBS, asked.jobs)
+    letters = run_many(connection, FIND_LETTERS, asked.letters)
+    given_ids = run_many(connection, FIND_GIVEN_IDS, asked.given_ids)
+    purged = run_many(connection, FIND_TOMBSTONES, asked.purged)
     return Present(
         {job for (job,) in jobs},
         {letter for (letter,) in letters},
@@ -146,63 +131,51 @@ def _present(connection: sqlite3.Connection, entries: Sequence[Entry]) -> Presen
     )
 
 
-def _find(connection: sqlite3.Connection, statement: ManyRows, values: list[Any]) -> list[Any]:
-    found: list[Any] = []
-    for sql, filled in statement.rounds(values):
-        found += connection.execute(sql, filled).fetchall()
-    return found
-
-
-def _apply(connection: sqlite3.Connection, changes: Changes) -> None:
-    _run(connection, INSERT_JOURNAL, JOURNAL.seal(changes.journal))
+def _apply(connection: SqlConnection, changes: Changes) -> None:
+    run_many(connection, INSERT_JOURNAL, JOURNAL.seal(changes.journal))
     if failpoints.listener is not None:
         failpoints.reach(Point.WRITING)
-    _run(connection, REMOVE_JOBS, list(changes.jobs_removed))
+    run_many(connection, REMOVE_JOBS, list(changes.jobs_removed))
     untouched, others = seal_jobs(changes.outbox.values())
-    _run(connection, INSERT_UNTOUCHED, untouched)
-    _run(connection, INSERT_OUTBOX, others)
+    run_many(connection, INSERT_UNTOUCHED, untouched)
+    run_many(connection, INSERT_OUTBOX, others)
     if changes.deadlines:
         set_ = [row for row in changes.deadlines.values() if row is not None]
         cleared = [key for key, row in changes.deadlines.items() if row is None]
-        _run(connection, PUT_DEADLINES, DEADLINES.seal(set_))
-        _run(connection, CLEAR_DEADLINES, _flat(cleared))
+        run_many(connection, PUT_DEADLINES, DEADLINES.seal(set_))
+        run_many(connection, CLEAR_DEADLINES, _flat(cleared))
     if changes.heads or changes.indexed or changes.tombstones:
         put_heads(connection, changes)
         put_tombstones(connection, changes)
     if changes.consumed:
-        _run(connection, CONSUME_INBOX, _flat(changes.consumed))
+        run_many(connection, CONSUME_INBOX, _flat(changes.consumed))
     if changes.inbox:
         # All at first, in the order of their arrival, which is what numbers those that are new.
-        _run(connection, PUT_INBOX, INBOX.seal(changes.inbox.values()))
+        run_many(connection, PUT_INBOX, INBOX.seal(changes.inbox.values()))
         replacing = [row for row in changes.inbox.values() if row.replaces]
-        _run(connection, REPLACE_INBOX, INBOX.seal(replacing))
-    _run(connection, REMOVE_LETTERS, list(changes.letters_removed))
+        run_many(connection, REPLACE_INBOX, INBOX.seal(replacing))
+    run_many(connection, REMOVE_LETTERS, list(changes.letters_removed))
     if changes.dead_letters:
-        _run(connection, INSERT_DEAD_LETTERS, DEAD_LETTERS.seal(changes.dead_letters))
+        run_many(connection, INSERT_DEAD_LETTERS, DEAD_LETTERS.seal(changes.dead_letters))
     if changes.snapshots:
-        _run(connection, PUT_SNAPSHOTS, SNAPSHOTS.seal(changes.snapshots.values()))
+        run_many(connection, PUT_SNAPSHOTS, SNAPSHOTS.seal(changes.snapshots.values()))
         failpoints.reach(Point.SNAPSHOT)
         instances = dict.fromkeys(instance for instance, _ in changes.snapshots)
-        _run(connection, PRUNE_SNAPSHOTS, list(instances))
+        run_many(connection, PRUNE_SNAPSHOTS, list(instances))
     if changes.queues:
-        _run(connection, PUT_QUEUES, QUEUES.seal(changes.queues.values()))
+        run_many(connection, PUT_QUEUES, QUEUES.seal(changes.queues.values()))
     if changes.quarantines:
         begun = [row for row in changes.quarantines.values() if not row.is_over]
         over = [key for key, row in changes.quarantines.items() if row.is_over]
-        _run(connection, PUT_QUARANTINES, QUARANTINES.seal(begun))
-        _run(connection, CLEAR_QUARANTINES, over)
-
-
-def _run(connection: sqlite3.Connection, statement: ManyRows, values: list[Any]) -> None:
-    for sql, filled in statement.rounds(values):
-        connection.execute(sql, filled)
+        run_many(connection, PUT_QUARANTINES, QUARANTINES.seal(begun))
+        run_many(connection, CLEAR_QUARANTINES, over)
 
 
 def _flat(keys: Iterable[tuple[str, str]]) -> list[Any]:
     return list(chain.from_iterable(keys))
 
 
-def _write_alone(connection: sqlite3.Connection, entry: Entry, epoch: int) -> StoreError | None:
+def _write_alone(connection: SqlConnection, entry: Entry, epoch: int) -> StoreError | None:
     """One entry in a savepoint of its own, so that only the culprit of a group is left out."""
     connection.execute("SAVEPOINT entry")
     try:

@@ -3,22 +3,36 @@
 sqlite3 gives up Python's lock and takes it back for every row it steps through, and while another
 thread is busy that costs milliseconds each time. So a statement takes all its rows at once: the
 given rows are one table of values, filled up with NULLs to one of a few sizes, so that few texts
-exist and all of them stay prepared.
+exist and all of them stay prepared. PostgreSQL is given the same rows as one array per column, and
+its texts are made where they are run (``postgres_texts.py``).
 Knows no tables. Next to read: ``write_statements.py`` and ``read_statements.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import literal_column, text
+from sqlalchemy import LargeBinary, Text, literal_column, text
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.sql.elements import ColumnClause
+from sqlalchemy.sql.elements import ColumnClause, ColumnElement
 from sqlalchemy.sql.expression import ClauseElement
 
-__all__ = ["PARAMETER", "ManyRows", "compiled", "given", "given_rows", "spread"]
+__all__ = [
+    "PARAMETER",
+    "Made",
+    "ManyRows",
+    "Own",
+    "Statement",
+    "clause_of",
+    "compiled",
+    "given",
+    "given_rows",
+    "in_a_file",
+    "kinds_of",
+    "spread",
+]
 
 VARIABLES_MAX = 32_766
 """SQLite's default limit of parameters in one statement."""
@@ -31,15 +45,50 @@ _DIALECT = sqlite.dialect(paramstyle="qmark")
 given_rows = text(f"(VALUES {_ROWS}) AS given")
 """The rows handed in, as a table with the columns ``given(1)``, ``given(2)``, …"""
 
+Own: TypeAlias = Callable[[str], tuple[ColumnElement[bool], ...]]
+"""What narrows a table, by its name, to the rows of its store's shards: in a file, nothing does."""
+
+Made: TypeAlias = ClauseElement | Callable[[Own], Any]
+"""A statement, or what makes it of the condition that narrows it."""
+
+
+def in_a_file(_: str) -> tuple[ColumnElement[bool], ...]:
+    """Nothing narrows a table: all its rows are the owner's."""
+    return ()
+
+
+def clause_of(made: Made, own: Own) -> Any:
+    """The statement itself."""
+    return made if isinstance(made, ClauseElement) else made(own)
+
 
 def given(number: int) -> ColumnClause[Any]:
     """A column of the rows handed in, from 1 on."""
     return literal_column(f"given.column{number}")
 
 
-def compiled(statement: ClauseElement) -> str:
+class Statement(str):
+    """SQLite's text of a statement, and in ``made`` what PostgreSQL's is made of."""
+
+    __slots__ = ("made",)
+
+    made: Made
+
+
+def compiled(made: Made) -> Statement:
     """The statement as SQLite's SQL; literal values are written out."""
-    return str(statement.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
+    clause = clause_of(made, in_a_file)
+    statement = Statement(clause.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
+    statement.made = made
+    return statement
+
+
+def kinds_of(columns: Iterator[Any] | list[Any]) -> str:
+    """A letter for the type of each column: t for text, b for bytes, n for a number."""
+    return "".join(
+        "b" if isinstance(each.type, LargeBinary) else "t" if isinstance(each.type, Text) else "n"
+        for each in columns
+    )
 
 
 def spread(sql: str, width: int, values: list[Any]) -> tuple[str, list[Any]]:
@@ -52,15 +101,17 @@ def spread(sql: str, width: int, values: list[Any]) -> tuple[str, list[Any]]:
 class ManyRows:
     """A statement over any number of rows.
 
-    >>> list(ManyRows(select(given(1)).select_from(given_rows), 1).rounds(["Order/o-1"]))
+    >>> list(ManyRows(select(given(1)).select_from(given_rows), "t").rounds(["Order/o-1"]))
     [('SELECT given.column1 \\nFROM (VALUES (?)) AS given', ['Order/o-1'])]
 
-    The statement must pass over rows that are all NULL.
+    ``kinds`` has a letter for the type of each given column, see ``kinds_of``. The statement must
+    pass over rows that are all NULL.
     """
 
-    def __init__(self, statement: ClauseElement, width: int) -> None:
-        self._sql = compiled(statement)
-        self._width = width
+    def __init__(self, statement: Made, kinds: str) -> None:
+        self.sql = compiled(statement)
+        self.kinds = kinds
+        self.width = width = len(kinds)
         rows = VARIABLES_MAX // width - 1  # one row's room is left for leading parameters
         self._values_max = width << (rows.bit_length() - 1)
 
@@ -68,10 +119,10 @@ class ManyRows:
         """The statements to run, nearly always one, each with its values."""
         if len(values) <= self._values_max:
             if values:
-                yield spread(self._sql, self._width, values)
+                yield spread(self.sql, self.width, values)
             return
         for start in range(0, len(values), self._values_max):
-            yield spread(self._sql, self._width, values[start : start + self._values_max])
+            yield spread(self.sql, self.width, values[start : start + self._values_max])
 
 
 def _size_for(rows: int) -> int:

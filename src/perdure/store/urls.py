@@ -8,7 +8,6 @@ from __future__ import annotations
 from perdure.errors import DefinitionError
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import Store
-from perdure.store.sql import SqlStore
 
 __all__ = ["store_from_url", "store_of"]
 
@@ -25,6 +24,8 @@ def store_from_url(url: str) -> Store:
     if url == "memory://":
         return MemoryStore()
     if url.startswith(("sqlite:", "sqlite+aiosqlite:")):
+        from perdure.store.sql import SqlStore  # SQLAlchemy takes longer than all the rest
+
         return SqlStore(url)
     raise DefinitionError(
         f"{url!r} names no store",

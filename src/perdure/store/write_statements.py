@@ -27,7 +27,7 @@ from perdure.store.rows import (
     UNTOUCHED,
     RowKind,
 )
-from perdure.store.statements import PARAMETER, ManyRows, given, given_rows
+from perdure.store.statements import PARAMETER, ManyRows, given, given_rows, kinds_of
 
 __all__ = [
     "CLEAR_DEADLINES",
@@ -63,19 +63,20 @@ __all__ = [
 ]
 
 
-def _insert(kind: RowKind[Any]) -> tuple[Any, int]:
+def _insert(kind: RowKind[Any]) -> tuple[Any, str]:
     """INSERT … SELECT of the given rows; a row without checksum is a filler."""
     return _insert_columns(kind, kind.columns, {})
 
 
 def _insert_columns(
     kind: RowKind[Any], columns: Sequence[str], fixed: Mapping[str, Any]
-) -> tuple[Any, int]:
+) -> tuple[Any, str]:
     names = [*columns, *(["body"] if kind.has_body else []), "checksum"]
     width = len(names)
     values = [*(given(n + 1) for n in range(width)), *map(literal, fixed.values())]
     rows = select(*values).select_from(given_rows).where(given(width).is_not(None))
-    return insert(kind.table).from_select([*names, *fixed], rows), width
+    statement = insert(kind.table).from_select([*names, *fixed], rows)
+    return statement, kinds_of([kind.table.c[name] for name in names])
 
 
 def _insert_untouched() -> ManyRows:
@@ -90,32 +91,32 @@ def _append(kind: RowKind[Any]) -> ManyRows:
 
 def _upsert(kind: RowKind[Any], *key: str) -> ManyRows:
     """Put rows; one whose key is there is replaced, in its place. The key is the primary one."""
-    statement, width = _insert(kind)
+    statement, kinds = _insert(kind)
     keys = [kind.table.c[name] for name in key] or list(kind.table.primary_key.columns)
     others = {
         column.name: statement.excluded[column.name]
         for column in kind.table.columns
         if not column.primary_key
     }
-    return ManyRows(statement.on_conflict_do_update(index_elements=keys, set_=others), width)
+    return ManyRows(statement.on_conflict_do_update(index_elements=keys, set_=others), kinds)
 
 
 def _put_if_absent(kind: RowKind[Any]) -> ManyRows:
-    statement, width = _insert(kind)
+    statement, kinds = _insert(kind)
     key = [kind.table.c.instance, kind.table.c.message_id]
-    return ManyRows(statement.on_conflict_do_nothing(index_elements=key), width)
+    return ManyRows(statement.on_conflict_do_nothing(index_elements=key), kinds)
 
 
 def _present(column: Any, *more: Any, where: Any = None) -> ManyRows:
     """The given values of a column that are there, with what else is asked of their rows."""
     rows = select(column, *more).where(column.in_(select(given(1)).select_from(given_rows)))
-    return ManyRows(rows if where is None else rows.where(where), 1)
+    return ManyRows(rows if where is None else rows.where(where), kinds_of([column]))
 
 
 def _delete(kind: RowKind[Any], *columns: str) -> ManyRows:
-    key = tuple_(*(kind.table.c[name] for name in columns))
+    found = [kind.table.c[name] for name in columns]
     rows = select(*(given(n + 1) for n in range(len(columns)))).select_from(given_rows)
-    return ManyRows(delete(kind.table).where(key.in_(rows)), len(columns))
+    return ManyRows(delete(kind.table).where(tuple_(*found).in_(rows)), kinds_of(found))
 
 
 def _newest(table: Any, instance: Any) -> Any:
@@ -135,7 +136,7 @@ def _losers() -> ManyRows:
     )
     overtaken = select(null(), schema.meta.c.epoch).where(schema.meta.c.epoch != PARAMETER)
     losing = select(given(1), stored).select_from(given_rows).where(stored != given(2) - 1)
-    return ManyRows(union_all(overtaken, losing), 2)
+    return ManyRows(union_all(overtaken, losing), "tn")
 
 
 def _sweep_journal() -> ManyRows:
@@ -143,7 +144,7 @@ def _sweep_journal() -> ManyRows:
     journal = schema.journal
     swept = and_(journal.c.instance == given(1), journal.c.sequence_nr <= given(2))
     positions = select(journal.c.position).select_from(given_rows).join(journal, swept)
-    return ManyRows(delete(journal).where(journal.c.position.in_(positions)), 2)
+    return ManyRows(delete(journal).where(journal.c.position.in_(positions)), "tn")
 
 
 def _prune_snapshots() -> ManyRows:
@@ -163,7 +164,7 @@ def _prune_snapshots() -> ManyRows:
         delete(snapshots).where(
             snapshots.c.instance.in_(instances), snapshots.c.sequence_nr < second
         ),
-        1,
+        "t",
     )
 
 

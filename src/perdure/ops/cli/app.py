@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from perdure.ops.cli import listing, looking, queueing, repairing, sending
+from perdure.ops.cli import database, listing, looking, queueing, repairing, sending
 from perdure.ops.cli.about import completion, grafana, version
 from perdure.ops.cli.bench import bench
 from perdure.ops.cli.options import add
@@ -64,6 +64,13 @@ add(queue, "pause", queueing.queue_pause)
 add(queue, "resume", queueing.queue_resume)
 add(queue, "cancel-job", queueing.job_cancel)
 app.add_typer(queue, name="queue")
+
+db = typer.Typer(no_args_is_help=True, help="The tables in PostgreSQL: create, migrate, check.")
+add(db, "upgrade", database.upgrade)
+add(db, "current", database.current)
+add(db, "check", database.check)
+add(db, "stamp", database.stamp)
+app.add_typer(db, name="db")
 
 add(app, "send", sending.send)
 add(app, "publish", sending.publish)

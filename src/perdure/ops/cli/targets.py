@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from perdure.errors import DefinitionError, StoreError
-from perdure.ops.cli.loading import load_runtime
+from perdure.ops.cli.loading import load_runtime, url_named
 from perdure.ops.control import Control, NoAnswer, no_end, perform
 from perdure.queue import WorkQueue
 from perdure.runtime.definitions import Saga
@@ -113,8 +113,7 @@ class _Here:
 
 def path_named(store: str) -> str:
     """The absolute path of the file that a URL, or a path, names. Raises ``DefinitionError``."""
-    is_url = ":" in store.partition("/")[0]
-    return _path_of(store_from_url(store if is_url else f"sqlite+aiosqlite:///{store}"), store)
+    return _path_of(store_from_url(url_named(store)), store)
 
 
 def _path_of(store: object, named: str) -> str:

@@ -64,6 +64,7 @@ class Supervisor(Actor):
     ) -> None:
         super().__init__()
         self.services = services
+        self._elsewhere = services.elsewhere
         self.definitions = definitions
         self.dispatcher = dispatcher
         self.announcing = Announcing(services)
@@ -105,7 +106,10 @@ class Supervisor(Actor):
             return
         if failpoints.listener is not None:
             failpoints.reach(Point.ACCEPTED)
-        key = delivery.key
+        key, elsewhere = delivery.key, self._elsewhere
+        if elsewhere is not None and not elsewhere.owns(key):
+            elsewhere.deliver(delivery)
+            return
         if key in self.quarantine.asides:
             self.quarantine.hold(delivery)
             return

@@ -9,8 +9,9 @@ Next to read: ``dispatcher.py``.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -195,8 +196,19 @@ class Queues:
         if rows:
             await self._write(rows, is_named)
 
+    async def put(self, row: OutboxRow, is_named: bool) -> None:
+        """Queue a job that another runtime has accepted: its id belongs here."""
+        await self._write([replace(row, position=self._services.next_position())], is_named)
+
     async def _write(self, rows: Sequence[OutboxRow], is_named: bool) -> None:
         """One whose id waits already is left out by the store; the others are handed out."""
+        elsewhere = self._services.elsewhere
+        if elsewhere is not None:
+            theirs = [row for row in rows if not elsewhere.owns(row.id)]
+            rows = [row for row in rows if row not in theirs]
+            await asyncio.gather(*(elsewhere.enqueue(row, is_named) for row in theirs))
+            if not rows:
+                return
         doubtful = self._dispatcher.doubtful
         hand_out = doubtful if is_named else self._dispatcher.committed
         ticket = Awaited(

@@ -1,0 +1,244 @@
+"""Migrating over one connection, inside one transaction that its caller commits.
+
+Synchronous, since Alembic is: SQLAlchemy lets it wait for asyncpg without it knowing.
+Neither ``alembic.context`` nor ``alembic.op`` is used: they are one for the process, and there may
+be several databases. Next to read: ``versions/v0001.py``; ``troubles.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, NullPool, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+import perdure.failpoints as failpoints
+from perdure.errors import DefinitionError, StoreError
+from perdure.failpoints import Point
+from perdure.store.migrations.rights import lacking
+from perdure.store.migrations.standing import Standing
+from perdure.store.migrations.troubles import told
+from perdure.store.postgres_address import Address
+from perdure.store.postgres_schema import REVISION, VERSION_TABLE, metadata
+from perdure.store.revisions import judge, read_revision_sql
+from perdure.store.shards import SHARDS
+
+__all__ = ["bring_up", "connected", "examine", "look", "note"]
+
+CONNECT_S = 10.0
+
+T = TypeVar("T")
+
+
+async def connected(address: Address, work: Callable[[Connection], T]) -> T:
+    """Run this in a transaction of a new connection. Raises StoreError for what goes wrong."""
+    engine = create_async_engine(
+        address.url,
+        poolclass=NullPool,
+        connect_args={
+            "timeout": CONNECT_S,
+            "server_settings": {"application_name": "perdure db"},
+        },
+    )
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(work)
+    except Exception as error:
+        if (problem := told(error, address)) is None:
+            raise
+        raise problem from error
+    finally:
+        await engine.dispose()
+
+
+def bring_up(
+    connection: Connection, address: Address, shards: int | None, lock_wait_s: float
+) -> Standing:
+    """Create the schema and the tables where they are not, and migrate them to ``REVISION``."""
+    _take_lock(connection, address, lock_wait_s)
+    _make_schema(connection, address)
+    found = look(connection, address)
+    if found.revision is not None and found.revision > REVISION:
+        judge(found.revision, address)
+    scripts = ScriptDirectory(Path(__file__).parent)
+    context = _context(connection, address)
+    for script in reversed(
+        [*scripts.iterate_revisions(REVISION, found.revision or "base")],
+    ):
+        script.module.upgrade(connection)
+        context.stamp(scripts, script.revision)
+    _fix_shards(connection, address, shards)
+    failpoints.reach(Point.CREATING)
+    now = look(connection, address)
+    return Standing(now.database, now.schema, found.revision, now.revision, now.shards)
+
+
+def look(connection: Connection, address: Address) -> Standing:
+    """Where the tables stand; the search path is set to the schema."""
+    _enter(connection, address)
+    revision = shards = None
+    if _has(connection, address, VERSION_TABLE):
+        revisions = connection.execute(text(read_revision_sql(address))).all()
+        if len(revisions) > 1:
+            raise StoreError(
+                f"the table {VERSION_TABLE} has {len(revisions)} rows in place of one",
+                remedy="restore the database from a backup, or delete the rows that are wrong",
+            )
+        revision = revisions[0][0] if revisions else None
+    if revision is not None and _has(connection, address, "meta"):
+        shards = connection.execute(
+            text(f"SELECT shards FROM {address.quoted_schema}.meta WHERE id = 1")
+        ).scalar()
+    return Standing(address.shown, address.schema, revision, revision, shards)
+
+
+def examine(connection: Connection, address: Address) -> Standing:
+    """Make sure that a runtime could use the tables."""
+    found = look(connection, address)
+    judge(found.revision, address)
+    where = f"the schema {address.schema!r} of {address.shown}"
+    if differences := _differences(connection, address):
+        raise StoreError(
+            f"{where} is not what revision {found.revision} is: {'; '.join(differences)}",
+            remedy="undo what was changed by hand, or restore the schema from a backup",
+        )
+    if missing := lacking(connection, address):
+        raise StoreError(
+            f"the user of {address.shown} lacks rights in the schema {address.schema!r}",
+            remedy=f"as its owner: {'; '.join(missing)}",
+        )
+    if found.shards is None:
+        raise StoreError(f"{where} has lost its table of shards", remedy="restore a backup")
+    return found
+
+
+def note(connection: Connection, address: Address, revision: str, lock_wait_s: float) -> None:
+    """Write a revision into the version table."""
+    scripts = ScriptDirectory(Path(__file__).parent)
+    known = [script.revision for script in scripts.walk_revisions()]
+    if revision not in known:
+        raise DefinitionError(
+            f"there is no revision {revision!r}", remedy=f"give one of {', '.join(sorted(known))}"
+        )
+    _take_lock(connection, address, lock_wait_s)
+    look(connection, address)
+    if not _has(connection, address, "meta"):
+        raise StoreError(
+            f"the schema {address.schema!r} of {address.shown} has no tables of perdure",
+            remedy="create them: perdure db upgrade",
+        )
+    _context(connection, address).stamp(scripts, revision)
+
+
+def _take_lock(connection: Connection, address: Address, lock_wait_s: float) -> None:
+    """One at a time, until the end of the transaction; whoever dies lets it go."""
+    for name, value in (
+        ("lock_timeout", f"{round(lock_wait_s * 1000)}ms"),
+        ("statement_timeout", "0"),
+        ("synchronous_commit", "on"),
+    ):
+        _set(connection, name, value)
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
+        {"name": f"perdure db upgrade {address.schema}"},
+    )
+
+
+def _make_schema(connection: Connection, address: Address) -> None:
+    encoding = connection.execute(text("SHOW server_encoding")).scalar()
+    if encoding != "UTF8":
+        raise StoreError(
+            f"{address.shown} has the encoding {encoding}, which cannot keep every text",
+            remedy="create the database with ENCODING 'UTF8'",
+        )
+    # IF NOT EXISTS would ask for the right to create one that is there.
+    if not _count(
+        connection,
+        "SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = :schema",
+        schema=address.schema,
+    ):
+        failpoints.reach(Point.CREATING)
+        connection.exec_driver_sql(f"CREATE SCHEMA {address.quoted_schema}")
+
+
+def _fix_shards(connection: Connection, address: Address, shards: int | None) -> None:
+    """Note the number of shards for ever, with a row for each; or compare it."""
+    stored = connection.execute(text("SELECT shards FROM meta")).scalar()
+    if stored is None:
+        stored = SHARDS if shards is None else shards
+        values = {"shards": stored}
+        connection.execute(text("INSERT INTO meta (id, shards) VALUES (1, :shards)"), values)
+        connection.execute(
+            text(
+                "INSERT INTO shards (shard, epoch)"
+                " SELECT n, 0 FROM generate_series(0, :shards - 1) AS n"
+            ),
+            values,
+        )
+    elif shards is not None and shards != stored:
+        raise DefinitionError(
+            f"the schema {address.schema!r} of {address.shown} has {stored} shards, which cannot"
+            f" become {shards}: every instance lies in the shard that this number gave it",
+            remedy=f"leave --shards away, or give {stored}; another number needs another schema",
+        )
+
+
+def _differences(connection: Connection, address: Address) -> list[str]:
+    """What the tables have otherwise than this code declares, for people."""
+
+    def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+        return kind != "table" or name in metadata.tables
+
+    context = _context(connection, address, include_name=is_ours)
+    return [_as_text(each) for each in compare_metadata(context, metadata)]
+
+
+def _as_text(difference: object) -> str:
+    """What Alembic says in tuples and lists, in a few words."""
+    if isinstance(difference, list):
+        return ", ".join(map(_as_text, difference))
+    what, *about = difference if isinstance(difference, tuple) else (difference,)
+    names = [getattr(each, "name", each) for each in about]
+    return " ".join(str(each) for each in (what, *names) if each is not None and each != {})
+
+
+def _context(connection: Connection, address: Address, **more: object) -> MigrationContext:
+    return MigrationContext.configure(
+        connection,
+        opts={
+            "version_table": VERSION_TABLE,
+            "version_table_schema": address.schema,
+            **more,
+        },
+    )
+
+
+def _enter(connection: Connection, address: Address) -> None:
+    _set(connection, "search_path", address.quoted_schema)
+
+
+def _set(connection: Connection, name: str, value: str) -> None:
+    connection.execute(
+        text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value}
+    )
+
+
+def _has(connection: Connection, address: Address, table: str) -> bool:
+    found = _count(
+        connection,
+        "SELECT count(*) FROM pg_catalog.pg_class c"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = :schema AND c.relname = :table",
+        schema=address.schema,
+        table=table,
+    )
+    return found > 0
+
+
+def _count(connection: Connection, sql: str, **values: str) -> int:
+    return int(connection.execute(text(sql), values).scalar_one())
