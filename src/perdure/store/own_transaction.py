@@ -16,19 +16,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
-from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine
-
-from perdure.errors import DefinitionError, JobError
+from perdure.errors import DefinitionError
 from perdure.store.joined import Joined, in_transaction, joined_to
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
     from sqlalchemy.orm import sessionmaker
 
-__all__ = ["Maker", "OwnTransaction", "guard"]
+__all__ = ["Maker", "OwnTransaction"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,31 +51,30 @@ class OwnTransaction:
     """
 
     def __init__(self, maker: Maker) -> None:
-        from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
-        from sqlalchemy.orm import sessionmaker
+        from perdure.store.joined_sqlalchemy import opener_of
 
-        self.is_async = isinstance(maker, (AsyncEngine, async_sessionmaker))
-        if isinstance(maker, (AsyncEngine, Engine)):
-            bind: Any = maker
-            self._open: Any = maker.connect
-        elif isinstance(maker, (async_sessionmaker, sessionmaker)):
-            bind = maker.kw.get("bind")
-            self._open = maker
-        else:
+        found = opener_of(maker)
+        if found is None:
             raise DefinitionError(
                 f"a worker's own transaction is made of a {type(maker).__name__}",
                 remedy="give an async_sessionmaker, AsyncEngine, sessionmaker or Engine",
             )
-        dialect = getattr(bind, "dialect", None)
-        if dialect is not None and dialect.name != "postgresql":
+        self._open, self.is_async, dialect = found
+        if dialect not in (None, "postgresql"):
             raise DefinitionError(
-                f"a worker's own transaction is one of {dialect.name}",
+                f"a worker's own transaction is one of {dialect}",
                 remedy="give one of the PostgreSQL database where the runtime's store is",
             )
 
     def open(self) -> Any:
         """A new session or connection, as a context manager that gives it back."""
         return self._open()
+
+    def kept_open(self, transaction: Any) -> AbstractContextManager[None]:
+        """Within it nobody commits the transaction: ``JobError`` is raised where somebody would."""
+        from perdure.store.joined_sqlalchemy import uncommitted
+
+        return uncommitted(transaction)
 
     async def run(
         self,
@@ -103,32 +101,3 @@ class OwnTransaction:
             found = function(joined_to(transaction), *args, **kwargs)
             transaction.commit()
             return found
-
-
-class guard:
-    """Within it, only we commit: a worker that does would part its rows from its result.
-
-    with guard(session): ...
-    """
-
-    def __init__(self, transaction: Any) -> None:
-        plain = getattr(transaction, "sync_session", None)
-        if plain is None:
-            plain = getattr(transaction, "sync_connection", None) or transaction
-        self._plain: Any = plain
-        self._what = "commit" if isinstance(plain, Connection) else "before_commit"
-
-    def __enter__(self) -> None:
-        event.listen(self._plain, self._what, _refuse)
-
-    def __exit__(self, *_: object) -> None:
-        event.remove(self._plain, self._what, _refuse)
-
-
-def _refuse(plain: Any) -> None:
-    if isinstance(plain, Connection) or not plain.in_nested_transaction():
-        raise JobError(
-            "the worker commits its own transaction",
-            remedy="return, and it is committed with the worker's result; a savepoint "
-            "(begin_nested) may be used within",
-        )

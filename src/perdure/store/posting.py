@@ -19,7 +19,6 @@ from perdure.codec.checksum import checksum
 from perdure.errors import NotJoinable, SchemaTooOld
 from perdure.store.joined import Joined
 from perdure.store.mail import MailRow
-from perdure.store.postgres_schema import SCHEMA
 from perdure.store.shards import shard_of
 
 __all__ = ["Place", "Posting", "place_of", "posting_of", "quoted", "schema_of"]
@@ -72,7 +71,7 @@ class Posting:
     ``home`` is where the store is, None: wherever the transaction is.
     """
 
-    def __init__(self, schema: str = SCHEMA, home: Place | None = None) -> None:
+    def __init__(self, schema: str, home: Place | None = None) -> None:
         self.schema = schema
         self._home = home
         self._known: WeakKeyDictionary[Hashable, Place] = WeakKeyDictionary()
@@ -106,7 +105,7 @@ class Posting:
 
 def schema_of(store: object) -> str | None:
     """The PostgreSQL schema where a store's tables are; None if it is not in PostgreSQL."""
-    schema = getattr(store, "schema", None)
+    schema = getattr(getattr(getattr(store, "database", None), "address", None), "schema", None)
     return schema if isinstance(schema, str) else None
 
 

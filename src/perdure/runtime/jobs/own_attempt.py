@@ -11,7 +11,7 @@ from perdure.core.commit import OutboxRow
 from perdure.errors import LeaseLost
 from perdure.job import Job
 from perdure.store.joined import in_transaction, joined_to
-from perdure.store.own_transaction import OwnTransaction, guard
+from perdure.store.own_transaction import OwnTransaction
 from perdure.worker_signature import Worker
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class InTransaction:
                 body = await in_transaction(transaction, work.begin, own, row, self.looks_first)
                 if body is None:
                     arguments[self._name] = transaction
-                    with guard(transaction):
+                    with own.kept_open(transaction):
                         result = await self._function(command, **arguments)
                     encoded = work.encoded(row, result, self._job)
                     if await in_transaction(transaction, work.end, row, encoded):
@@ -69,7 +69,7 @@ class InTransaction:
                 body = work.begin(joined_to(transaction), own, row, self.looks_first)
                 if body is None:
                     arguments[self._name] = transaction
-                    with guard(transaction):
+                    with own.kept_open(transaction):
                         result = self._function(command, **arguments)
                     encoded = work.encoded(row, result, self._job)
                     if work.end(joined_to(transaction), row, encoded):
