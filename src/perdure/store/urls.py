@@ -1,15 +1,18 @@
 """From a URL to a store. The one place that knows which stores there are.
 
-Next to read: ``sql.py`` and ``memory.py``.
+Next to read: ``sql.py``, ``postgres.py`` and ``memory.py``.
 """
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from perdure.errors import DefinitionError
 from perdure.store.memory import MemoryStore
+from perdure.store.postgres_address import is_postgres
 from perdure.store.protocol import Store
 
-__all__ = ["store_from_url", "store_of"]
+__all__ = ["store_from_url", "store_of", "store_to_look_at"]
 
 
 def store_from_url(url: str) -> Store:
@@ -17,6 +20,7 @@ def store_from_url(url: str) -> Store:
 
     >>> store = store_from_url("sqlite+aiosqlite:///orders.db")   # a file; relative to here
     >>> store = store_from_url("sqlite:////var/lib/orders.db")    # the same driver
+    >>> store = store_from_url("postgresql+asyncpg://app@db.example/shop")  # see docs/postgresql.md
     >>> store = store_from_url("memory://")                       # nothing is kept
 
     Raises DefinitionError naming what is supported.
@@ -27,10 +31,33 @@ def store_from_url(url: str) -> Store:
         from perdure.store.sql import SqlStore  # SQLAlchemy takes longer than all the rest
 
         return SqlStore(url)
+    if is_postgres(url):
+        return _postgres_store(url, read_only=False)
     raise DefinitionError(
         f"{url!r} names no store",
-        remedy='supported are "sqlite+aiosqlite:///path/to/file.db" and "memory://"',
+        remedy='supported are "sqlite+aiosqlite:///path/to/file.db", '
+        '"postgresql+asyncpg://user@host/database" and "memory://"',
     )
+
+
+def store_to_look_at(url: str) -> Store:
+    """The store a URL names, for reading only: beside its live owner, or after its end.
+
+    Raises DefinitionError naming what is supported.
+    """
+    if is_postgres(url):
+        return _postgres_store(url, read_only=True)
+    from perdure.store.sql import SqlStore
+
+    return SqlStore(url, read_only=True)
+
+
+def _postgres_store(url: str, *, read_only: bool) -> Store:
+    if find_spec("asyncpg") is None:
+        raise DefinitionError("PostgreSQL needs asyncpg", remedy="pip install 'perdure[postgres]'")
+    from perdure.store.postgres import PostgresStore
+
+    return PostgresStore(url, read_only=read_only)
 
 
 def store_of(given: str | Store) -> Store:

@@ -1,0 +1,140 @@
+"""PostgreSQL's errors in our words: what failed, and what to do about it.
+
+Knows SQLSTATE codes, no statements. Next to read: ``postgres_database.py``, where errors pass by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import asyncpg
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from perdure.errors import (
+    NotADatabase,
+    StoreError,
+    StoreFull,
+    StoreNotWritable,
+    StoreUnavailable,
+)
+from perdure.store.postgres_address import Address
+
+__all__ = ["RETRIED", "LostConnection", "is_lost", "sqlstate_of", "told"]
+
+RETRIED = frozenset({"40001", "40P01"})
+"""Serialization failure and deadlock: the transaction is rolled back, and may succeed if it is
+done again."""
+
+_ENDED = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
+"""The server has ended the session, or will have none."""
+
+
+class LostConnection(StoreUnavailable):
+    """The connection was lost in the midst of something."""
+
+
+_UNDO = "nothing was written"
+_TOLD: dict[str, tuple[type[StoreError], str]] = {
+    "28P01": (StoreUnavailable, "check the user and the password in the URL"),
+    "28000": (StoreUnavailable, "check the user in the URL, and the server's pg_hba.conf"),
+    "3D000": (StoreUnavailable, "create the database: CREATE DATABASE {database}"),
+    "42501": (
+        StoreNotWritable,
+        "as the owner of the tables, grant what `perdure db check` says is missing",
+    ),
+    "42P01": (
+        NotADatabase,
+        "create the tables: perdure db upgrade; or restore the one that is gone",
+    ),
+    "42703": (NotADatabase, "undo what was changed by hand: `perdure db check` names it"),
+    "25006": (StoreNotWritable, "give the address of the primary: this is a standby"),
+    "40001": (StoreUnavailable, f"{_UNDO}; it was tried several times: see what else writes here"),
+    "40P01": (StoreUnavailable, f"{_UNDO}; it was tried several times: see what else writes here"),
+    "53100": (StoreFull, "make room on the server's disk; reads go on, and writes will"),
+    "53200": (StoreUnavailable, "the server is out of memory: see its log"),
+    "53300": (StoreUnavailable, "raise max_connections, or end some that are not needed"),
+    "55P03": (StoreUnavailable, "a long transaction holds a row or a table of ours: end it"),
+    "57014": (
+        StoreUnavailable,
+        "the server is overloaded, or a lock is held for long: see its log",
+    ),
+    "57P01": (StoreUnavailable, "the server is stopping: it is tried again when it is back"),
+    "57P02": (StoreUnavailable, "the server has crashed: it is tried again when it is back"),
+    "57P03": (StoreUnavailable, "the server is starting or stopping: try again"),
+    "25P03": (StoreUnavailable, "this process was stopped or too busy in the midst of a write"),
+}
+
+
+def told(error: BaseException, address: Address) -> StoreError | None:
+    """The StoreError for what a driver raised; None if it is no trouble of the server's.
+
+    Raise it ``from`` the original. One that has lost its connection is a ``LostConnection``.
+    """
+    where = f"{address.shown}, schema {address.schema!r}"
+    if isinstance(error, PoolTimeout):
+        return StoreUnavailable(
+            f"all connections to {where} are busy",
+            remedy="see what takes so long; or allow more connections",
+        )
+    if state := sqlstate_of(error):
+        return _of_state(state, error, where, address)
+    if is_lost(error):
+        return LostConnection(
+            f"lost the connection to {where}: {_first_line(error)}",
+            remedy="it is made anew; what was under way is read back",
+        )
+    for cause in _causes(error):
+        if isinstance(cause, OSError):  # TimeoutError and every ConnectionError are
+            return StoreUnavailable(
+                f"cannot reach {where}: {_first_line(cause)}",
+                remedy="check the host and the port, and that the server runs",
+            )
+    if isinstance(error, asyncpg.InterfaceError) or _has_cause(error, asyncpg.InterfaceError):
+        return StoreUnavailable(f"cannot use {where}: {_first_line(error)}", remedy="check the URL")
+    return None
+
+
+def _of_state(state: str, error: BaseException, where: str, address: Address) -> StoreError:
+    kind, remedy = _TOLD.get(state, (StoreUnavailable, "see the server's log"))
+    if kind is StoreUnavailable and state in _ENDED:
+        kind = LostConnection
+    said = remedy.format(database=address.url.database)
+    return kind(f"cannot use {where}: {_first_line(error)}", remedy=said)
+
+
+def sqlstate_of(error: BaseException) -> str:
+    """The code of the server's error that is behind this one, "" if there is none."""
+    for cause in _causes(error):
+        state = getattr(cause, "sqlstate", None)
+        if isinstance(state, str) and state[:2] != "08":
+            return state
+    return ""
+
+
+def is_lost(error: BaseException) -> bool:
+    """The connection broke while it was used."""
+    return any(
+        isinstance(
+            cause,
+            asyncpg.ConnectionDoesNotExistError
+            | asyncpg.PostgresConnectionError
+            | ConnectionResetError
+            | BrokenPipeError,
+        )
+        for cause in _causes(error)
+    )
+
+
+def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:
+    return any(isinstance(cause, kind) for cause in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        original = getattr(error, "orig", None)
+        error = original if isinstance(original, BaseException) else error.__cause__
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
