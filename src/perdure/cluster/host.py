@@ -23,8 +23,9 @@ from types import MappingProxyType
 from perdure.cluster.claiming import next_step
 from perdure.cluster.settings import ClusterSettings
 from perdure.cluster.shard import Shard, ShardWatcher
-from perdure.errors import Escalated, Fenced, StoreLocked, StoreUnavailable
+from perdure.errors import Escalated, Fenced, StoreError, StoreLocked, StoreUnavailable
 from perdure.runtime.blueprint import Blueprint
+from perdure.runtime.running import Running
 from perdure.runtime.runtime import Runtime
 from perdure.runtime.watching.vitals import Troubles
 from perdure.store.ownership import Beat, Outlook
@@ -208,23 +209,24 @@ class Host:
 
     # What the shards tell
 
-    async def came(self, shard: Shard) -> None:
+    def came(self, shard: Shard, running: Running) -> None:
         """See ``Keeper``."""
         self._failures = 0
         self.troubles.over(self)
         self._owned[shard.number] = shard.runtime
-        await self._watcher.begin(shard.number, shard.runtime)
+        self._watcher.shard_came(shard.number, running)
 
     def leaves(self, shard: Shard) -> None:
         """See ``Keeper``."""
         if self._owned.get(shard.number) is shard.runtime:
             del self._owned[shard.number]
+            self._watcher.shard_leaves(shard.number)
 
     async def left(self, shard: Shard) -> None:
         """See ``Keeper``."""
         try:
-            await self._watcher.end(shard.number)
             await shard.runtime.stop()
+            await self._watcher.shard_gone(shard.number)
             with suppress(StoreUnavailable):  # else it is a stray, or falls with the session
                 await self.session.ask(self.session.owners.release, {shard.number: shard.epoch})
         finally:

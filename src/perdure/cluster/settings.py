@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from perdure.errors import DefinitionError
 
-__all__ = ["ClusterSettings"]
+__all__ = ["ClusterSettings", "checked_settings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +50,16 @@ class ClusterSettings:
                 f"absent_s is {self.absent_s} and beat_s {self.beat_s}",
                 remedy="give at least two beats: so long a lost connection takes to be made again",
             )
+
+
+def checked_settings(settings: object) -> ClusterSettings:
+    """The settings, or the default ones. Raises DefinitionError for anything else."""
+    if settings is None:
+        return ClusterSettings()
+    if isinstance(settings, ClusterSettings):
+        return settings
+    raise DefinitionError(
+        f"cluster= is a {type(settings).__name__}",
+        remedy="give ClusterSettings(…); the limits of the runtime are Settings(…), the third "
+        "argument",
+    )

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from perdure.errors import Escalated, StoreError
 from perdure.runtime.blueprint import Blueprint
+from perdure.runtime.running import Running
 from perdure.runtime.runtime import Runtime
 
 __all__ = ["Shard", "ShardRuntime", "ShardWatcher"]
@@ -27,12 +28,19 @@ logger = logging.getLogger("perdure.cluster")
 class ShardWatcher(Protocol):
     """Who brings the shards of this process their mail; ``cluster/router.py``. On the loop."""
 
-    async def begin(self, shard: int, runtime: Runtime) -> None:
-        """Its runtime has started, and owns it."""
+    def shard_came(self, shard: int, running: Running) -> None:
+        """Its runtime has started, and owns it: bring its mail."""
         ...
 
-    async def end(self, shard: int) -> None:
-        """Bring nothing more: its runtime is about to stop, or does already."""
+    def shard_leaves(self, shard: int) -> None:
+        """Its runtime begins to stop, for whatever reason: bring nothing more.
+
+        What it has accepted is answered still, before ``shard_gone``.
+        """
+        ...
+
+    async def shard_gone(self, shard: int) -> None:
+        """Its runtime has stopped. Awaited before the shard is released."""
         ...
 
 
@@ -55,7 +63,7 @@ class ShardRuntime(Runtime):
 class Keeper(Protocol):
     """What a shard needs of its host."""
 
-    async def came(self, shard: Shard) -> None:
+    def came(self, shard: Shard, running: Running) -> None:
         """It is up."""
         ...
 
@@ -123,7 +131,7 @@ class Shard:
         if running is None or self.is_leaving:
             return
         self.epoch, self.is_up = running.services.epoch, True
-        await self._keeper.came(self)
+        self._keeper.came(self, running)
         self.up.set_result(None)
         await self._is_asked_to_leave.wait()
 

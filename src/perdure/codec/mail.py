@@ -184,8 +184,9 @@ def _name_of(error: PerdureError) -> str:
 def _kind_of(name: str) -> type[PerdureError]:
     """The class of this name; a newer version's error that is not known here is a ``SendError``."""
     kind = getattr(errors, name, None)
-    is_ours = isinstance(kind, type) and issubclass(kind, PerdureError)
-    return kind if is_ours and name not in _ARE_MADE_OTHERWISE else SendError
+    if name in _ARE_MADE_OTHERWISE or not isinstance(kind, type):
+        return SendError
+    return kind if issubclass(kind, PerdureError) else SendError
 
 
 def _fields(body: bytes, what: str, kinds: tuple[type, ...]) -> list[Any]:

@@ -35,7 +35,7 @@ class MailRow:
     """One letter. ``instance`` decides the shard; ``reply_to`` is "" where nobody waits.
 
     ``position`` is given by the database, 0 means none yet: those of one sender grow, those of
-    several may become visible out of order.
+    several may become visible out of order. ``is_damaged``: it fails its checksum.
     """
 
     instance: str
@@ -45,15 +45,16 @@ class MailRow:
     reply_to: str
     created_at_ms: int
     position: int = 0
+    is_damaged: bool = False
 
 
 class Mail(Protocol):
-    """The rows, and the doorbell. Every call is a transaction of its own; raises ``StoreError``."""
+    """The rows. Every call is a transaction of its own; raises ``StoreError``."""
 
     async def put(self, rows: Sequence[MailRow]) -> Sequence[int]:
-        """Write the rows in this order, then ring at the owners of their shards.
+        """Write the rows in this order; returns their positions.
 
-        Returns their positions. If it raises, they may be there all the same.
+        If it raises, they may be there all the same.
         """
         ...
 
@@ -70,12 +71,11 @@ class Mail(Protocol):
         """
         ...
 
-    async def remove(
-        self, positions: Sequence[int], replies: Sequence[tuple[str, str]] = ()
-    ) -> None:
-        """Delete the rows and notify ``replies``, (channel, text) each, in one transaction.
+    async def remove(self, positions: Sequence[int]) -> None:
+        """Delete the rows, those that are there.
 
-        Not flushed to disk at once: a row that comes back after a power cut is known by its id.
+        Not flushed to disk at once: a row that comes back after a crash of the server is known by
+        its message id.
         """
         ...
 

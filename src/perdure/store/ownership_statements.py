@@ -94,7 +94,7 @@ _BEAT = """
 WITH me AS (
     UPDATE {hosts} SET beat_at = clock_timestamp()
     WHERE host = $1 AND backend_pid = pg_backend_pid()
-    RETURNING host
+    RETURNING host, set_config('synchronous_commit', 'off', true)
 )
 SELECT {owned}
 """

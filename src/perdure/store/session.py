@@ -12,8 +12,8 @@ pool, so that a pool in use, or full, delays no beat. A connection that is lost 
 host stays the same, and hears with the next beat what it still owns. A doorbell says "look"; the
 rows are the truth, so nothing waits for one that could not be rung.
 
-``synchronous_commit`` is off here: a doorbell must not wait for the disk. A claim that a crash of
-the server forgets is one under which nothing durable was written.
+Doorbells and beats do not wait for the server's disk. Claims do: were one forgotten by a crash, its
+epoch would be given out again, and two owners would pass the fence.
 Next to read: ``ownership.py``.
 """
 
@@ -46,7 +46,6 @@ PAUSE_S = 0.05
 PAUSE_MAX_S = 1.0
 
 SERVER_SETTINGS = {
-    "synchronous_commit": "off",
     "tcp_keepalives_idle": "2",
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
@@ -54,7 +53,7 @@ SERVER_SETTINGS = {
 """Of a session. The server notices within some seconds that its machine is not there any more."""
 
 _RING = (
-    "SELECT pg_notify(bell.channel, bell.payload) "
+    "SELECT pg_notify(bell.channel, bell.payload), set_config('synchronous_commit', 'off', true) "
     "FROM unnest($1::text[], $2::text[]) AS bell(channel, payload)"
 )
 

@@ -70,7 +70,7 @@ class Supervisor(Actor):
         self.announcing = Announcing(services)
         self.active: dict[str, SagaActor] = {}
         self.admission = Admission(services.clock, services.settings, self.deliver)
-        self._told_letters = ToldLetters(services, self.admission)
+        self.told_letters = ToldLetters(services, self.admission)
         self.snapshot_every = services.settings.snapshot_every
         self.residency = Residency(services, self.passivate)
         self._rehydration = Rehydration(services, self)
@@ -242,7 +242,7 @@ class Supervisor(Actor):
         """The runtime stops: retries do not pause any more."""
         self.is_draining = True
         self.quarantine.resume()
-        self._told_letters.end_pauses()
+        self.told_letters.end_pauses()
         for successor, pause in list(self._pauses.values()):
             pause.cancel()
             self._retry(successor)
@@ -307,7 +307,7 @@ class Supervisor(Actor):
         """Tell the sender; a told message, whose sender does not wait, becomes a dead letter."""
         self.announcing.refused(delivery, error)
         if delivery.is_told:
-            self._told_letters.bury(delivery, error)
+            self.told_letters.bury(delivery, error)
         else:
             delivery.refuse(error)
 
@@ -335,7 +335,7 @@ class Supervisor(Actor):
         self.active.clear()
         self.quarantine.close()
         self.services.commit.withdraw_void()
-        self._told_letters.close()
+        self.told_letters.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 

@@ -62,9 +62,7 @@ def bring_up(
     """Create the schema and the tables where they are not, and migrate them to ``REVISION``."""
     _take_lock(connection, address, lock_wait_s)
     _make_schema(connection, address)
-    found = look(connection, address)
-    if found.revision is not None and found.revision > REVISION:
-        judge(found.revision, address)
+    found = _not_newer(look(connection, address), address)
     scripts = ScriptDirectory(Path(__file__).parent)
     context = _context(connection, address)
     for script in reversed(
@@ -126,13 +124,19 @@ def note(connection: Connection, address: Address, revision: str, lock_wait_s: f
             f"there is no revision {revision!r}", remedy=f"give one of {', '.join(sorted(known))}"
         )
     _take_lock(connection, address, lock_wait_s)
-    look(connection, address)
+    _not_newer(look(connection, address), address)
     if not _has(connection, address, "meta"):
         raise StoreError(
             f"the schema {address.schema!r} of {address.shown} has no tables of perdure",
             remedy="create them: perdure db upgrade",
         )
     _context(connection, address).stamp(scripts, revision)
+
+
+def _not_newer(found: Standing, address: Address) -> Standing:
+    if found.revision is not None and found.revision > REVISION:
+        judge(found.revision, address)  # raises
+    return found
 
 
 def _take_lock(connection: Connection, address: Address, lock_wait_s: float) -> None:
