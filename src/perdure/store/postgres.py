@@ -163,12 +163,10 @@ class PostgresStore(SqlReads):
         writing = self._writing = asyncio.create_task(
             self.database.write(write_entries, list(entries), self._epoch, fill=self._fill)
         )
+        writing.add_done_callback(_heard)
         try:
             return await asyncio.shield(writing)
-        except LostConnection:
-            self._in_doubt = True
-            raise
-        except asyncio.CancelledError:
+        except (LostConnection, asyncio.CancelledError):
             self._in_doubt = True
             raise
 
@@ -202,3 +200,9 @@ class PostgresStore(SqlReads):
     async def _last_write(self) -> None:
         if self._writing is not None and not self._writing.done():
             await asyncio.wait([self._writing])
+
+
+def _heard(writing: asyncio.Task[Any]) -> None:
+    """Its caller may be gone: then what it says is heard by nobody else."""
+    if not writing.cancelled():
+        writing.exception()
