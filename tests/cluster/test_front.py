@@ -77,7 +77,7 @@ async def test_either_of_two_takes_messages_for_all(url):
 
 @on
 async def test_a_drained_process_still_takes_messages(url):
-    async with two(url) as (a, b):
+    async with two(url) as (a, _):
         ref = await open_ledger(a, "x")
         await a.drain()
         assert not a.host.owned
