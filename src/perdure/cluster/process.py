@@ -115,7 +115,7 @@ class Process:
 
     def troubles(self) -> tuple[Trouble, ...]:
         """What is wrong with this process as one of several."""
-        found = [*self.host.troubles.present()]
+        found = [*self.host.troubles.present(), *self.host.strangers.trouble()]
         if not self.session.is_connected:
             found.append(Trouble("the session with the database", 1, "it was lost, and is made"))
         if abs(self.session.skew_s) > self._settings.skew_s:
