@@ -35,6 +35,7 @@ from perdure.runtime.instances.supervisor import Supervisor
 from perdure.runtime.jobs.dispatcher import Dispatcher
 from perdure.runtime.jobs.job_tickets import Awaited, nothing
 from perdure.runtime.jobs.queues import Queues
+from perdure.runtime.joining import joining_of
 from perdure.runtime.letters.letters import DeadLetter
 from perdure.runtime.letters.redrive import DeadLetters
 from perdure.runtime.looking.reindexing import forget_fields
@@ -52,7 +53,7 @@ __all__ = ["Running"]
 logger = logging.getLogger("perdure")
 
 GRACE_S = 1.0
-"""Results of workers that took the whole time to stop have so long to be written."""
+"""What took the whole time to stop leaves so long to write results, and to close the store."""
 
 
 class Running:
@@ -78,6 +79,7 @@ class Running:
         self.views = Views(services, self.supervisor)
         self.letters = DeadLetters(services, routing, self.dispatcher, self.supervisor)
         self.queues = Queues(services, outbound, self.dispatcher)
+        self.joining = joining_of(services, routing, outbound)
         self.repairs = repairs_of(self, routing, outbound)
         self._watch = LoopWatch(
             min(settings.loop_block_limit_s, settings.turn_limit_s),
@@ -306,8 +308,9 @@ class Running:
         failpoints.reach(Point.STOPPING)
         self.supervisor.end()
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(closing_s := max(limit_s, GRACE_S)):
                 await services.store.close()
         except (StoreError, TimeoutError) as error:
-            logger.error("closing the store: %s", error or f"it has not closed for {limit_s:g} s")
+            problem = str(error) or f"it has not closed for {closing_s:g} s"
+            logger.error("closing the store: %s", problem)
         services.observing.stopped()

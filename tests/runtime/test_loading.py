@@ -11,8 +11,9 @@ import pytest
 
 from perdure import Runtime, SqlStore
 from perdure.errors import DefinitionError
-from perdure.ops.cli.loading import load_runtime
+from perdure.runtime.loading import load_runtime
 from perdure.runtime.watching.vitals import Phase
+from tests.sagas import Flaky, Ledger
 
 APPS = """
 from perdure import Runtime, Settings
@@ -65,7 +66,7 @@ def test_any_app_runs_over_the_store_that_is_named(name: str, load: Callable[...
     runtime = load(name, "sqlite+aiosqlite:///named.db")
     assert isinstance(runtime.store, SqlStore)
     assert Path(runtime.store.path).name == "named.db"
-    assert [member.__name__ for member in runtime.members] == ["Ledger", "Flaky"]
+    assert list(runtime.members) == [Ledger, Flaky]
     assert runtime.phase is Phase.NEW
 
 
