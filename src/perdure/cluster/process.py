@@ -25,6 +25,7 @@ from perdure.cluster.settings import ClusterSettings
 from perdure.cluster.sharing import Echo, SharedThreads
 from perdure.errors import DefinitionError, Escalated
 from perdure.runtime.blueprint import Blueprint
+from perdure.runtime.jobs.permits import Permits
 from perdure.runtime.watching.vitals import Trouble
 from perdure.store.ownership import HostId, HostRow, Kind, Ownership
 from perdure.store.postgres import PostgresStore
@@ -92,6 +93,7 @@ class Process:
             assigned=assigned,
             on_over=on_over,
         )
+        self._permits = Permits()
         self._observing = Echo(blueprint.observing)
         self._threads = SharedThreads(blueprint.threads, blueprint.settings.worker_threads_max)
 
@@ -113,7 +115,7 @@ class Process:
 
     def troubles(self) -> tuple[Trouble, ...]:
         """What is wrong with this process as one of several."""
-        found = [*self.host.troubles.present()]
+        found = [*self.host.troubles.present(), *self.host.strangers.trouble()]
         if not self.session.is_connected:
             found.append(Trouble("the session with the database", 1, "it was lost, and is made"))
         if abs(self.session.skew_s) > self._settings.skew_s:
@@ -130,6 +132,7 @@ class Process:
             threads=self._threads,
             observing=self._observing,
             elsewhere=self.router.of(shard),
+            permits=self._permits,
         )
 
 
