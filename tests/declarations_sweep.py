@@ -31,11 +31,10 @@ from typing import Any
 
 from perdure import Settings
 from perdure.cluster import Cluster, ClusterSettings
-from perdure.testing.clock import SimulatedClock
 from tests.cluster_sweep import Nemesis, crew, healed
 from tests.kill_sweep import served
 from tests.servers.databases import ForeignServer, fresh_database
-from tests.survival.declared import CLOCK, EXAMPLES, LEASE_S, NOTICES, declarations
+from tests.survival.declared import CLOCK, EXAMPLES, LEASE_S, NOTICES, FollowedClock, declarations
 
 DUE = "SELECT min(due_at_ms) FROM perdure.deadlines"
 POLL_S = 0.005
@@ -111,7 +110,7 @@ async def several(
             url,
             [example.Declaration, example.notifying],
             Settings(idle_after_s=None),
-            clock=SimulatedClock(events[0].at),
+            clock=FollowedClock(events[0].at),
             cluster=ClusterSettings(lease_s=LEASE_S, takes_shards=False),
             resources={"notices": None},
         ) as runtime,
