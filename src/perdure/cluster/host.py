@@ -23,7 +23,7 @@ from types import MappingProxyType
 from perdure.cluster.claiming import next_step
 from perdure.cluster.settings import ClusterSettings
 from perdure.cluster.shard import Shard, ShardWatcher
-from perdure.errors import Escalated, Fenced, StoreLocked, StoreUnavailable
+from perdure.errors import Escalated, Fenced, StoreError, StoreLocked, StoreUnavailable
 from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.running import Running
 from perdure.runtime.runtime import Runtime

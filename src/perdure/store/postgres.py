@@ -165,12 +165,10 @@ class PostgresStore(SqlReads):
         writing = self._writing = asyncio.create_task(
             self.database.write(write_entries, list(entries), self._epoch, fill=self._fill)
         )
+        writing.add_done_callback(_heard)
         try:
             return await asyncio.shield(writing)
-        except LostConnection:
-            self._in_doubt = True
-            raise
-        except asyncio.CancelledError:
+        except (LostConnection, asyncio.CancelledError):
             self._in_doubt = True
             raise
 
@@ -220,3 +218,9 @@ async def _all_taken(session: Session) -> int:
             if loop.time() >= until_s:
                 raise
         await asyncio.sleep(TAKE_POLL_S)
+
+
+def _heard(writing: asyncio.Task[Any]) -> None:
+    """Its caller may be gone: then what it says is heard by nobody else."""
+    if not writing.cancelled():
+        writing.exception()
