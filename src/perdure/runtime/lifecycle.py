@@ -100,6 +100,11 @@ class Lifecycle:
         return self._blueprint
 
     @property
+    def settings(self) -> Settings:
+        """The limits and periods, as they were given."""
+        return self._blueprint.settings
+
+    @property
     def members(self) -> Sequence[Saga | WorkQueue]:
         """The sagas and work queues, as they were given."""
         return self._blueprint.members
@@ -157,8 +162,7 @@ class Lifecycle:
         return await self.store.open()
 
     async def _accompanied(self) -> Sequence[Companion]:
-        blueprint = self._blueprint
-        if not blueprint.settings.control_socket or not isinstance(blueprint.clock, SystemClock):
+        if not isinstance(self._blueprint.clock, SystemClock):
             return ()
         companions = await accompany(self)
         if self._stopping is None:
