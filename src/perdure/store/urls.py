@@ -47,6 +47,8 @@ def store_to_look_at(url: str) -> Store:
     """
     if is_postgres(url):
         return _postgres_store(url, read_only=True)
+    from perdure.store.sql import SqlStore
+
     return SqlStore(url, read_only=True)
 
 
