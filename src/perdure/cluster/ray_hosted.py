@@ -33,8 +33,7 @@ class HostedCluster(Cluster):
     def made_of(cls, runtime: Runtime, database: Database, name: str, shards: list[int]) -> Self:
         """The same sagas, queues, settings, resources and observers, over these shards."""
         settings = runtime.cluster if isinstance(runtime, Cluster) else None
-        url = str(database.address.url)
-        made = cls(url, runtime.members, cluster=settings, name=name, assigned=shards)
+        made = cls(_url(database), runtime.members, cluster=settings, name=name, assigned=shards)
         made._blueprint = replace(runtime._blueprint, store=made.store)
         return made
 
@@ -48,6 +47,12 @@ class HostedCluster(Cluster):
         intake = None if self._process is None else self._process.router.intake(shard)
         if intake is not None:
             intake.ring()
+
+
+def _url(database: Database) -> str:
+    """The URL that names it, password and schema included."""
+    url, schema = database.address.url, database.address.schema
+    return url.update_query_dict({"schema": schema}).render_as_string(hide_password=False)
 
 
 async def hosted_of(plan: HostPlan) -> HostedCluster:
