@@ -5,6 +5,8 @@ from __future__ import annotations
 from perdure import Runtime
 from tests.sagas import Ledger
 
+APP = "tests.cluster.ray_app:app"
+
 
 def app(store: str) -> Runtime:
     """Ledgers over a store."""

@@ -20,6 +20,7 @@ from functools import partial
 from importlib.metadata import version as version_of
 
 from perdure.cluster.host import Host
+from perdure.cluster.ownerless import Ownerless
 from perdure.cluster.router import Router
 from perdure.cluster.settings import ClusterSettings
 from perdure.cluster.sharing import Echo, SharedThreads
@@ -92,6 +93,9 @@ class Process:
             assigned=assigned,
             on_over=on_over,
         )
+        # Whoever takes shards takes those that nobody has; who does not can only say so.
+        self._ownerless = Ownerless(self.session, database.shards, 2 * settings.poll_s)
+        self._tells_of_owners = _kind(settings, assigned) is Kind.CLIENT
         self._observing = Echo(blueprint.observing)
         self._threads = SharedThreads(blueprint.threads, blueprint.settings.worker_threads_max)
 
@@ -99,9 +103,12 @@ class Process:
         """Be known to the others, and hear answers. Raises StoreUnavailable."""
         await self.session.open()
         await self.router.start()
+        if self._tells_of_owners:
+            self._ownerless.start()
 
     async def close(self) -> None:
         """After the front has stopped, or has not come up. May be called twice."""
+        await self._ownerless.stop()
         await self.host.stop()
         await self.router.stop()
         await self.session.close()
@@ -113,7 +120,7 @@ class Process:
 
     def troubles(self) -> tuple[Trouble, ...]:
         """What is wrong with this process as one of several."""
-        found = [*self.host.troubles.present()]
+        found = [*self.host.troubles.present(), *self._ownerless.troubles.present()]
         if not self.session.is_connected:
             found.append(Trouble("the session with the database", 1, "it was lost, and is made"))
         if abs(self.session.skew_s) > self._settings.skew_s:
