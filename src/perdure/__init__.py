@@ -79,6 +79,7 @@ from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
 from perdure.runs import PauseSchedule, ResumeSchedule, Run, TriggerSchedule
+from perdure.runtime.accepted import Accepted
 from perdure.runtime.companions import COMPANIONS as _COMPANIONS
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.instances.quarantine import QuarantinedInstance
@@ -97,6 +98,7 @@ from perdure.schedule import Schedule
 from perdure.settings import Settings
 from perdure.steps import step
 from perdure.store.memory import MemoryStore
+from perdure.store.own_transaction import OwnTransaction
 from perdure.workflow_context import Context
 from perdure.workflow_coroutine import CoroutineWorkflow, workflow
 from perdure.workflow_list import Workflow
@@ -106,6 +108,7 @@ if _typing.TYPE_CHECKING:
 
 __all__ = [
     "CORRELATION_ID",
+    "Accepted",
     "AnyMessage",
     "Approval",
     "ApprovalDecided",
@@ -153,6 +156,7 @@ __all__ = [
     "Observer",
     "OrderedSaga",
     "Outcome",
+    "OwnTransaction",
     "Park",
     "PauseSchedule",
     "PerdureError",

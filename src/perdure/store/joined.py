@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from perdure.errors import NotJoinable
+from perdure.store.beside import Asked
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -34,16 +35,12 @@ WANTED = "an AsyncSession, AsyncConnection, Session or Connection of SQLAlchemy"
 _NAMED = re.compile(r"(?<![:\w]):([a-z_]+)")
 
 
-class Joined(Protocol):
+class Joined(Asked, Protocol):
     """A transaction that is not ours. Whatever it raises is its driver's, or SQLAlchemy's."""
 
     @property
     def engine(self) -> Hashable | None:
         """What is the same for all transactions of one database and user; None: not known."""
-        ...
-
-    def rows(self, statement: str, **values: Any) -> Sequence[Sequence[Any]]:
-        """The rows that a statement with ``:name`` parameters gives."""
         ...
 
     def put(self, statement: str, values: Sequence[Mapping[str, Any]]) -> None:
