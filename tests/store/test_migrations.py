@@ -246,6 +246,17 @@ def test_what_cannot_be_noted_is_refused(empty_postgres):
         asyncio.run(stamp(empty_postgres))
 
 
+def test_a_sequence_that_went_back_is_told_with_what_mends_it(postgres):
+    execute(postgres, "UPDATE perdure.shards SET epoch = 7 WHERE shard = 2")
+    with pytest.raises(StoreError, match="is at 0, but epoch 7 was given out") as raised:
+        asyncio.run(check(postgres))
+    execute(postgres, (raised.value.remedy or "").partition("as the owner: ")[2])
+    asyncio.run(check(postgres))
+    execute(postgres, "DELETE FROM perdure.shards WHERE shard = 2")
+    with pytest.raises(StoreError, match="has 15 rows of 16 in the table shards"):
+        asyncio.run(check(postgres))
+
+
 def test_a_damaged_version_table_is_told(postgres):
     execute(postgres, f"INSERT INTO perdure.{VERSION_TABLE} VALUES ('0000')")
     with pytest.raises(StoreError, match="2 rows in place of one"):

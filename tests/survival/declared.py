@@ -8,6 +8,7 @@ from then on to which moment to go; the answer comes when all that was due there
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -30,9 +31,7 @@ def declarations() -> Any:
     """The example, as a module."""
     if str(EXAMPLES) not in sys.path:
         sys.path.insert(0, str(EXAMPLES))
-    import declarations
-
-    return declarations
+    return importlib.import_module("declarations")
 
 
 async def app(store: str) -> Cluster:

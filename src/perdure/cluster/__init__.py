@@ -11,7 +11,7 @@ No transport, election or failure detector: rows, doorbells and epochs of Postgr
 ``store/ownership.py``. Start more processes with the same code, and they share the work.
 """
 
-
+from perdure.cluster.front import Cluster
 from perdure.cluster.settings import ClusterSettings
 
-__all__ = ["ClusterSettings"]
+__all__ = ["Cluster", "ClusterSettings"]

@@ -31,14 +31,16 @@ class Letter:
     """One thing on its way. ``key`` decides who owns it, ``number`` the order among its like.
 
     ``token`` names it in answers, 0 as long as it is not posted. ``position`` is that of its row,
-    0 as long as nobody knows. ``posts``: so often it was posted; ``misses``: so often in a row its
-    row was not there any more, and no answer either. ``is_sent``: it is on its way, and no other
+    0 as long as nobody knows. ``posts``: so often it was posted; ``failures``: so often in a row
+    the store failed at that; ``looks``: so often its row was
+    looked after, and there; ``misses``: so often in a row it was not, and no answer either.
+    ``is_sent``: it is on its way, and no other
     way may be taken; ``is_over``: it is answered.
     """
 
     __slots__ = (
-        *("is_over", "is_sent", "key", "lane", "look_at_s", "misses", "number", "outlet"),
-        *("position", "posts", "token"),
+        *("failures", "is_over", "is_sent", "key", "lane", "look_at_s", "looks", "misses"),
+        *("number", "outlet", "position", "posts", "token"),
     )
 
     lane: Lane
@@ -46,7 +48,8 @@ class Letter:
     def __init__(self, outlet: Outlet, key: str) -> None:
         self.outlet = outlet
         self.key = key
-        self.number = self.token = self.position = self.posts = self.misses = 0
+        self.number = self.token = self.position = 0
+        self.posts = self.failures = self.looks = self.misses = 0
         self.look_at_s = 0.0
         self.is_over = self.is_sent = False
 

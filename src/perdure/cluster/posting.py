@@ -31,8 +31,11 @@ logger = logging.getLogger("perdure.cluster")
 GROUP_MAX = 500
 """So many rows are put in one transaction, and looked after in one query."""
 
-LOOK_S = 1.0
-"""So long nobody looks after a row; then after twice as long each time, up to 16 times."""
+POLLS = 2
+"""So many times ``poll_s`` nobody looks after a row; then twice as long each time, ..."""
+
+LOOKS_DOUBLED = 4
+"""... so many times."""
 
 MISSES = 2
 """So often in a row a row must be gone without an answer: an answer may just be on its way."""
@@ -64,6 +67,7 @@ class Posting:
         channel: str,
         ring: Callable[[Sequence[str]], None],
         read: Callable[[Letter], None],
+        poll_s: float,
     ) -> None:
         self._mail = mail
         self._clock = clock
@@ -71,6 +75,7 @@ class Posting:
         self._channel = channel
         self._ring = ring
         self._read = read
+        self._look_s = POLLS * poll_s
         self._waiting: deque[Letter] = deque()
         self._outstanding: dict[int, Letter] = {}
         self._last = 0
@@ -131,10 +136,11 @@ class Posting:
         return "" if letter.is_told else reply_address(self._channel, letter.token)
 
     def _put(self, group: Sequence[Letter], positions: Sequence[int]) -> None:
-        look_at_s = self._clock.monotonic_s() + LOOK_S
+        look_at_s = self._clock.monotonic_s() + self._look_s
         self._ring([letter.key for letter in group])
         for letter, position in zip(group, positions, strict=True):
-            letter.position, letter.look_at_s, letter.misses = position, look_at_s, 0
+            letter.position, letter.look_at_s = position, look_at_s
+            letter.failures = letter.misses = 0
             if letter.is_told and not letter.is_over:
                 letter.posted()
                 self._read(letter)
@@ -146,7 +152,8 @@ class Posting:
         logger.warning("posting %d letters failed: %s", len(group), error)
         back: list[Letter] = []
         for letter in group:
-            if letter.is_told or letter.posts < self._settings.write_attempts:
+            letter.failures += 1
+            if letter.is_told or letter.failures < self._settings.write_attempts:
                 back.append(letter)
             else:
                 self._outstanding.pop(letter.token, None)
@@ -185,7 +192,7 @@ class Posting:
 
     def _look_later(self) -> None:
         if self._next_look is None and self._outstanding and not self._is_stopped:
-            self._next_look = self._clock.call_later(LOOK_S, self._look_now)
+            self._next_look = self._clock.call_later(self._look_s, self._look_now)
 
     def _look_now(self) -> None:
         self._next_look = None
@@ -207,11 +214,11 @@ class Posting:
     def _looked_after(self, letter: Letter, is_there: bool) -> None:
         if letter.token not in self._outstanding:
             return  # answered meanwhile
-        now_s = self._clock.monotonic_s()
         if is_there:
             letter.misses = 0
-            age_s = LOOK_S * 2 ** min(letter.posts, 4)
-            letter.look_at_s = now_s + age_s
+            letter.looks += 1
+            pause_s = self._look_s * 2 ** min(letter.looks, LOOKS_DOUBLED)
+            letter.look_at_s = self._clock.monotonic_s() + pause_s
             return
         letter.misses += 1
         if letter.misses >= MISSES:

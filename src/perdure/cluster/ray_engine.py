@@ -94,7 +94,7 @@ async def _reach(address: str) -> None:
 
 
 def _resolved(address: str) -> str:
-    """What "auto" stands for: the variable RAY_ADDRESS, else the cluster this machine belongs to."""
+    """What "auto" stands for: the variable RAY_ADDRESS, else the cluster of this machine."""
     if address != "auto":
         return address
     if found := os.environ.get("RAY_ADDRESS"):

@@ -69,7 +69,7 @@ class Router:
         self._desks: dict[int, _Desk] = {}
         self._leaving: dict[int, _Desk] = {}
         self._posting = Posting(
-            mail, blueprint.clock, blueprint.settings, self._replies, self._ring, self._put
+            mail, blueprint.clock, blueprint.settings, self._replies, self._ring, self._put, poll_s
         )
 
     def of(self, shard: int) -> Outlet:

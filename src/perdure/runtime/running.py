@@ -247,18 +247,23 @@ class Running:
 
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""
-        admission, wakeups = self.supervisor.admission, self.supervisor.wakeups
-        dispatcher, purging = self.dispatcher, self.supervisor.purging
-        while not (
-            admission.is_empty
-            and wakeups.is_settled
-            and dispatcher.is_settled
-            and purging.is_settled
-        ):
-            await admission.emptied()
-            await wakeups.settled()
-            await dispatcher.settled()
-            await purging.settled()
+        supervisor = self.supervisor
+        while not self.is_settled:
+            await supervisor.admission.emptied()
+            await supervisor.wakeups.settled()
+            await self.dispatcher.settled()
+            await supervisor.purging.settled()
+
+    @property
+    def is_settled(self) -> bool:
+        """Everything accepted is answered; the rest waits for time or for people."""
+        supervisor = self.supervisor
+        return (
+            supervisor.admission.is_empty
+            and supervisor.wakeups.is_settled
+            and self.dispatcher.is_settled
+            and supervisor.purging.is_settled
+        )
 
     async def stop(self) -> None:
         """Drain for ``shutdown_timeout_s`` at most, abandon the rest, give up the store."""

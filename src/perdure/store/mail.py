@@ -5,8 +5,8 @@
     await mail.remove([row.position for row in rows])     # once the sender's answer is known
 
 A row is there from the sender's commit until its message is dealt with; whatever is read twice is
-known by its message id. Knows bytes, no message. Next to read: ``cluster/router.py``, which puts;
-``cluster/intake.py``, which takes; ``codec/mail.py``, what is in ``body``.
+known by its message id. Knows bytes, no message. Next to read: ``cluster/posting.py``, which puts;
+``cluster/intake.py``, which takes; ``postgres_mail.py``; ``codec/mail.py``, what is in ``body``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class MailKind(IntEnum):
 
 @dataclass(slots=True)
 class MailRow:
-    """One letter. ``instance`` decides the shard; ``reply_to`` is "" where nobody waits.
+    """One letter. ``instance`` decides the shard; ``kind`` is a ``MailKind``, or one of newer code;
+    ``reply_to`` is "" where nobody waits.
 
     ``position`` is given by the database, 0 means none yet: those of one sender grow, those of
     several may become visible out of order. ``is_damaged``: it fails its checksum.
@@ -40,7 +41,7 @@ class MailRow:
 
     instance: str
     message_id: str
-    kind: MailKind
+    kind: int
     body: bytes
     reply_to: str
     created_at_ms: int

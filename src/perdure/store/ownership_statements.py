@@ -112,7 +112,8 @@ SELECT
     (SELECT count(*) FROM {shards} s WHERE s.host = $1),
     (
         SELECT count(*) FROM {shards} s
-        WHERE s.host IS NULL OR NOT EXISTS (SELECT FROM live WHERE live.host = s.host)
+        WHERE s.host IS DISTINCT FROM $1
+            AND NOT EXISTS (SELECT FROM live WHERE live.host = s.host)
     ),
     (
         SELECT max(live.name) FROM live
@@ -133,7 +134,7 @@ _CLAIM = """
 WITH free AS MATERIALIZED (
     SELECT s.shard, s.epoch
     FROM {shards} s LEFT JOIN {hosts} h ON h.host = s.host
-    WHERE s.host IS NULL OR h.host IS NULL OR {is_gone}
+    WHERE s.host IS DISTINCT FROM $1 AND (s.host IS NULL OR h.host IS NULL OR {is_gone})
 ), locked AS MATERIALIZED (
     SELECT s.shard
     FROM {shards} s JOIN free ON free.shard = s.shard AND free.epoch = s.epoch

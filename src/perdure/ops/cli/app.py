@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from perdure.ops.cli import database, listing, looking, queueing, repairing, sending
+from perdure.ops.cli import database, listing, looking, queueing, ray, repairing, sending
 from perdure.ops.cli.about import completion, grafana, version
 from perdure.ops.cli.bench import bench
 from perdure.ops.cli.options import add
@@ -81,6 +81,14 @@ add(app, "jobs", listing.jobs)
 add(app, "inbox", listing.inbox)
 add(app, "deadlines", listing.deadlines)
 add(app, "schedules", listing.schedules)
+
+on_ray = typer.Typer(no_args_is_help=True, help="Hosts on a cluster of Ray.")
+add(on_ray, "up", ray.up)
+add(on_ray, "status", ray.status)
+add(on_ray, "drain", ray.drain)
+add(on_ray, "rebalance", ray.rebalance)
+add(on_ray, "down", ray.down)
+app.add_typer(on_ray, name="ray")
 
 add(app, "health", health)
 add(app, "run", run_runtime)

@@ -2,7 +2,7 @@
 
 SIGTERM and SIGINT drain and stop it; a second one ends the process at once, which loses nothing
 that was acknowledged. With ``--processes`` a parent does this with several.
-Next to read: ``processes.py``, the parent; ``loading.py``.
+Next to read: ``processes.py``, the parent; ``runtime/loading.py``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import typer
 from perdure.errors import DefinitionError
 from perdure.ops.cli.child import Parent
 from perdure.ops.cli.exits import Exit
-from perdure.ops.cli.loading import load_runtime, url_named
 from perdure.ops.cli.options import log_as
 from perdure.ops.cli.processes import RESTARTS_MAX, Processes
+from perdure.runtime.loading import load_runtime, url_named
 from perdure.runtime.runtime import Runtime
 
 __all__ = ["run"]

@@ -110,9 +110,33 @@ def examine(connection: Connection, address: Address) -> Standing:
             f"the user of {address.shown} lacks rights in the schema {address.schema!r}",
             remedy=f"as its owner: {'; '.join(missing)}",
         )
-    if found.shards is None:
-        raise StoreError(f"{where} has lost its table of shards", remedy="restore a backup")
+    _check_shards(connection, address, found)
     return found
+
+
+def _check_shards(connection: Connection, address: Address, found: Standing) -> None:
+    """Their rows are all there, and no epoch that they had will be given out again."""
+    epochs = f"{address.quoted_schema}.epochs"
+    rows, newest, last = connection.execute(
+        text(
+            "SELECT count(*), coalesce(max(epoch), 0), coalesce("
+            "(SELECT pg_sequence_last_value(CAST(:epochs AS regclass))), 0) FROM shards"
+        ),
+        {"epochs": epochs},
+    ).one()
+    if found.shards is None or rows != found.shards:
+        raise StoreError(
+            f"the schema {address.schema!r} of {address.shown} has {rows} rows of "
+            f"{found.shards} in the table shards",
+            remedy="restore it from a backup",
+        )
+    if last < newest:
+        raise StoreError(
+            f"the sequence {epochs} of {address.shown} is at {last}, but epoch {newest} was given "
+            "out: the tables were restored or copied without it",
+            remedy="stop every process, then, as the owner: "
+            f"SELECT setval({_literal(epochs)}, {newest})",
+        )
 
 
 def note(connection: Connection, address: Address, revision: str, lock_wait_s: float) -> None:
@@ -242,6 +266,10 @@ def _has(connection: Connection, address: Address, table: str) -> bool:
         table=table,
     )
     return found > 0
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _count(connection: Connection, sql: str, **values: str) -> int:

@@ -1,9 +1,9 @@
-"""From ``--app module:attribute`` to a ``Runtime``: the user's own code, imported.
+"""From ``module:attribute`` to a ``Runtime``: the user's own code, imported.
 
 The attribute is a runtime, or a function that makes one (it may be a coroutine function). The
 function may take the store's URL, as ``store`` or ``url`` or as its only argument without a
 default; a runtime that was made over another store is made anew over the one that is named.
-The working directory is searched first, as ``python -m`` does. Next to read: ``running.py``.
+The working directory is searched first, as ``python -m`` does. Next to read: ``runtime.py``.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 
 from perdure import Runtime, SqlStore
 from perdure.errors import DefinitionError
-from perdure.ops.cli.loading import load_runtime
+from perdure.runtime.loading import load_runtime
 from perdure.runtime.watching.vitals import Phase
 from tests.sagas import Flaky, Ledger
 
