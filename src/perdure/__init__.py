@@ -8,6 +8,7 @@ import typing as _typing
 
 from perdure import errors
 from perdure.approvals import ApprovalDecided, Approvals, AskApproval, Decide
+from perdure.cluster.embedded import take_mail as _take_mail
 from perdure.core.approval import Approval, Rung, Who
 from perdure.core.commit import Status
 from perdure.core.correlation import Continue, Ignore, Start, Stop
@@ -223,7 +224,7 @@ __all__ = [
     "workflow",
 ]
 
-_COMPANIONS.append(_attend)
+_COMPANIONS += [_attend, _take_mail]
 
 
 if not _typing.TYPE_CHECKING:  # a checker would take any name for one of these

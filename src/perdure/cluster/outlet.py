@@ -6,7 +6,7 @@ Next to read: ``runtime/elsewhere.py``; ``router.py``, which makes them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Protocol
 
 from perdure.cluster.lanes import Lanes
@@ -40,6 +40,10 @@ class Passage(Protocol):
         """Where the instance belongs."""
         ...
 
+    def ring(self, shards: Collection[int]) -> None:
+        """Rows for these shards are there."""
+        ...
+
     def hear_end(self, key: str, stirred: Callable[[], None]) -> Callable[[], None]:
         """Call when the instance may have ended, if it is in this process; returns: forget it."""
         ...
@@ -71,6 +75,9 @@ class Outlet:
         letter = JobLetter(self, row, is_named)
         self._send(letter)
         return letter.done
+
+    def ring(self, shards: Collection[int]) -> None:
+        self._passage.ring(shards)
 
     def carry_out(self, order: Order) -> Awaitable[Any]:
         raise NotImplementedError

@@ -21,6 +21,8 @@ async def attend(runtime: Lifecycle) -> ControlSocket | None:
     """The control socket of a runtime that has started, if its store is a file."""
     if not isinstance(runtime, Runtime) or not hasattr(runtime.store, "record_control"):
         return None
+    if runtime.running is None or not runtime.running.services.settings.control_socket:
+        return None
     from perdure.ops.control.server import ControlSocket
 
     control = ControlSocket(runtime)

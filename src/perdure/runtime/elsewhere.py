@@ -10,7 +10,7 @@ Next to read: ``instances/supervisor.py``, which asks first; ``cluster/router.py
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 from perdure.core.commit import OutboxRow
@@ -60,6 +60,10 @@ class Elsewhere(Protocol):
 
     def forget(self, key: str, waiter: asyncio.Future[None]) -> None:
         """Nobody waits any more."""
+        ...
+
+    def ring(self, shards: Collection[int]) -> None:
+        """Mail for these shards is there, put by a transaction of the user's."""
         ...
 
     def carry_out(self, order: Order) -> Awaitable[Any]:

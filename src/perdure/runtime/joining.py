@@ -34,13 +34,16 @@ COMMIT_MAX_S = 5.0
 
 
 class Joining:
-    """Puts letters into transactions. ``beside``: None if the store is not in PostgreSQL."""
+    """Puts letters into transactions. ``beside``: None if the store is not in PostgreSQL.
+
+    ``bell``: who rings at the owners; whoever takes the mail in this process says so.
+    """
 
     def __init__(self, enclosing: Enclosing, beside: Beside | None, bell: Bell) -> None:
         self.enclosing = enclosing
+        self.bell = bell
         self._beside = beside
         self._posting: Posting | None = None
-        self._bell = bell
         self._loop = asyncio.get_running_loop()
 
     async def put(self, transaction: Any, letters: Sequence[Letter]) -> None:
@@ -75,7 +78,7 @@ class Joining:
             self._loop.call_later(LOOK_AGAIN_S, self._ring, shards, is_done, later_s)
             return
         try:
-            self._bell(shards)
+            self.bell(shards)
         except Exception:  # polling is the truth
             logger.exception("the bell of shards %s", sorted(shards))
 
@@ -83,7 +86,9 @@ class Joining:
 def joining_of(services: Services, routing: Routing, outbound: Outbound) -> Joining:
     """That of a runtime that starts."""
     enclosing = Enclosing(routing, outbound, services.codec, services.clock.now_ms)
-    return Joining(enclosing, beside_of(services.store), _nobody)
+    elsewhere = services.elsewhere
+    bell = _nobody if elsewhere is None else elsewhere.ring
+    return Joining(enclosing, beside_of(services.store), bell)
 
 
 def _nobody(shards: Collection[int]) -> None:

@@ -34,17 +34,17 @@ class Beside:
 
     def __init__(self, database: Any) -> None:
         self.schema: str = database.address.schema
-        self._database = database
+        self.database = database
 
     async def run(
         self, function: Callable[Concatenate[Asked, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Call ``function(asked, …)``; each statement is committed by itself. Raises ``StoreError``."""
+        """Call ``function(asked, …)``; each statement is a transaction. Raises ``StoreError``."""
 
         def call(connection: Any) -> T:
             return function(_Asked(connection), *args, **kwargs)
 
-        found: T = await self._database.write(call)
+        found: T = await self.database.write(call)
         return found
 
 

@@ -104,6 +104,7 @@ class OwnWork:
     def taken(self, row: OutboxRow, job: Job, body: bytes) -> Any:
         """The result of an attempt that was committed before."""
         result, job.outputs[:] = self._read(row, body)
+        self.done(row)
         return result
 
     def done(self, row: OutboxRow) -> None:
