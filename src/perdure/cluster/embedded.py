@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from perdure.store.beside import beside_of
+from perdure.store.beside import Beside, beside_of
 
 if TYPE_CHECKING:
     from perdure.cluster.intake import Intake
@@ -30,8 +30,9 @@ async def take_mail(runtime: Lifecycle) -> _Taking | None:
     from perdure.cluster.intake import Intake
     from perdure.store.postgres_mail import PostgresMail
 
+    await beside.database.open()  # for us: what was taken goes after the runtime has closed it
     intake = Intake(PostgresMail(beside.database), None, running, ring=_nobody)
-    taking = _Taking(intake)
+    taking = _Taking(intake, beside)
     running.joining.bell = taking.ring
     intake.start()
     return taking
@@ -40,8 +41,9 @@ async def take_mail(runtime: Lifecycle) -> _Taking | None:
 class _Taking:
     """Implements ``Companion``."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: Intake, beside: Beside) -> None:
         self._intake = intake
+        self._beside = beside
 
     def ring(self, shards: Collection[int]) -> None:
         self._intake.ring()
@@ -50,7 +52,10 @@ class _Taking:
         self._intake.close()
 
     async def ended(self) -> None:
-        await self._intake.ended()
+        try:
+            await self._intake.ended()
+        finally:
+            await self._beside.database.close()
 
 
 def _nobody(channel: str, payload: str) -> None:

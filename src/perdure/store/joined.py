@@ -70,6 +70,8 @@ async def in_transaction(
     def call(plain: Any) -> T:
         return function(joined_to(plain), *args, **kwargs)
 
+    if isinstance(transaction, type):
+        return call(transaction)  # which says what is wrong with it
     if callable(getattr(transaction, "run_sync", None)):
         found: T = await transaction.run_sync(call)
         return found
@@ -91,7 +93,7 @@ def joined_to(transaction: Any) -> Joined:
 
         if (joined := joined_session(transaction)) is not None:
             return joined
-    if callable(getattr(transaction, "cursor", None)):
+    if callable(getattr(transaction, "cursor", None)) and not isinstance(transaction, type):
         return _Driven(transaction)
     raise NotJoinable(
         f"{_named(transaction)} is no transaction that a message can join",
