@@ -8,7 +8,6 @@ import typing as _typing
 
 from perdure import errors
 from perdure.approvals import ApprovalDecided, Approvals, AskApproval, Decide
-from perdure.cluster.embedded import take_mail as _take_mail
 from perdure.core.approval import Approval, Rung, Who
 from perdure.core.commit import Status
 from perdure.core.correlation import Continue, Ignore, Start, Stop
@@ -76,6 +75,7 @@ from perdure.messages import (
 )
 from perdure.observer import Observer
 from perdure.ops.attending import attend as _attend
+from perdure.ops.attending import bring_mail as _bring_mail
 from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
@@ -85,6 +85,7 @@ from perdure.runtime.companions import COMPANIONS as _COMPANIONS
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.instances.quarantine import QuarantinedInstance
 from perdure.runtime.jobs.queues import JobView, QueueRef
+from perdure.runtime.letterbox import Letterbox
 from perdure.runtime.letters.letters import DeadLetter
 from perdure.runtime.letters.redrive import DeadLetters
 from perdure.runtime.looking.agenda import ArmedDeadline, ScheduleView
@@ -150,6 +151,7 @@ __all__ = [
     "Intervention",
     "Job",
     "JobView",
+    "Letterbox",
     "Linear",
     "MemoryStore",
     "Metadata",
@@ -224,7 +226,7 @@ __all__ = [
     "workflow",
 ]
 
-_COMPANIONS += [_attend, _take_mail]
+_COMPANIONS += [_attend, _bring_mail]
 
 
 if not _typing.TYPE_CHECKING:  # a checker would take any name for one of these

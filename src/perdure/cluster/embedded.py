@@ -1,44 +1,33 @@
 """The mail of a runtime that is alone over its PostgreSQL: what users' transactions have put there.
 
-Registered by the front door (``runtime/companions.py``). Rung for by the runtime itself; what other
-processes put (``Letterbox``) is found at the next look. Next to read: ``intake.py``;
-``runtime/joining.py``, which puts; ``router.py``, for a runtime that is not alone.
+Begun by ``ops/attending.py``. Rung for by the runtime itself; what other processes put
+(``Letterbox``) is found at the next look. Next to read: ``intake.py``; ``runtime/joining.py``,
+which puts; ``router.py``, for a runtime that is not alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
-from perdure.store.beside import Beside, beside_of
+from perdure.cluster.intake import Intake
+from perdure.runtime.running import Running
+from perdure.store.beside import Beside
+from perdure.store.postgres_mail import PostgresMail
 
-if TYPE_CHECKING:
-    from perdure.cluster.intake import Intake
-    from perdure.runtime.lifecycle import Lifecycle
-
-__all__ = ["take_mail"]
+__all__ = ["MailTaking", "take_mail"]
 
 
-async def take_mail(runtime: Lifecycle) -> _Taking | None:
-    """Bring the mail of all shards to a runtime that has started, if it owns them all."""
-    running = runtime.running
-    if running is None or running.services.elsewhere is not None:
-        return None
-    beside = beside_of(runtime.store)
-    if beside is None or getattr(runtime.store, "shard", None) is not None:
-        return None
-    from perdure.cluster.intake import Intake
-    from perdure.store.postgres_mail import PostgresMail
-
+async def take_mail(running: Running, beside: Beside) -> MailTaking:
+    """Bring the mail of all shards to a runtime that has started."""
     await beside.database.open()  # for us: what was taken goes after the runtime has closed it
     intake = Intake(PostgresMail(beside.database), None, running, ring=_nobody)
-    taking = _Taking(intake, beside)
+    taking = MailTaking(intake, beside)
     running.joining.bell = taking.ring
     intake.start()
     return taking
 
 
-class _Taking:
+class MailTaking:
     """Implements ``Companion``."""
 
     def __init__(self, intake: Intake, beside: Beside) -> None:
@@ -46,6 +35,7 @@ class _Taking:
         self._beside = beside
 
     def ring(self, shards: Collection[int]) -> None:
+        """Mail was put."""
         self._intake.ring()
 
     def leave(self) -> None:

@@ -95,6 +95,11 @@ def joined_to(transaction: Any) -> Joined:
             return joined
     if callable(getattr(transaction, "cursor", None)) and not isinstance(transaction, type):
         return _Driven(transaction)
+    if callable(getattr(transaction, "run_sync", None)) and not isinstance(transaction, type):
+        raise NotJoinable(
+            f"{_named(transaction)} must be awaited",
+            remedy="within it: await session.run_sync(lambda plain: …(transaction=plain))",
+        )
     raise NotJoinable(
         f"{_named(transaction)} is no transaction that a message can join",
         remedy=f"give {WANTED}",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 from perdure.codec.checksum import checksum
-from perdure.errors import NotJoinable, SchemaTooOld
+from perdure.errors import DefinitionError, NotJoinable, SchemaTooOld
 from perdure.store.beside import Asked
 from perdure.store.joined import Joined
 from perdure.store.mail import MailRow
@@ -129,9 +129,10 @@ def place_of(joined: Asked, schema: str) -> Place:
 
 
 def quoted(name: str) -> str:
-    """A name as an SQL identifier. No colon: it would begin a parameter."""
-    if not name or ":" in name or "%" in name or "\0" in name:
-        raise NotJoinable(
+    """A name as an SQL identifier. Raises ``DefinitionError`` for what cannot be part of a text
+    with parameters."""
+    if not isinstance(name, str) or not name or set(name) & set(":%{}\\\0"):
+        raise DefinitionError(
             f"{name!r} is no name of a PostgreSQL schema", remedy="use letters, digits and _"
         )
     return '"' + name.replace('"', '""') + '"'
