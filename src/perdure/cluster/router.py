@@ -15,7 +15,7 @@ nothing about ownership. Next to read: ``outlet.py``, ``lanes.py``, ``posting.py
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from itertools import count
 
@@ -155,7 +155,11 @@ class Router:
 
     def _ring(self, keys: Sequence[str]) -> None:
         """Rows for these keys are there."""
-        for shard in {self.shard_of(key) for key in keys}:
+        self.ring({self.shard_of(key) for key in keys})
+
+    def ring(self, shards: Collection[int]) -> None:
+        """Rows for these shards are there."""
+        for shard in shards:
             desk = self._desks.get(shard)
             if desk is not None:
                 desk.intake.ring()
