@@ -90,6 +90,7 @@ class Database:
     def __init__(
         self, url: str, *, connections: int = CONNECTIONS, read_only: bool = False
     ) -> None:
+        self.url = url
         self.address = Address.of(url)
         self.shards = 0
         """How many there are, once it is open."""
