@@ -3,6 +3,7 @@
     python -m tests.kill_sweep --hits 25 --random 500 --loop 100 --stops 100
     python -m tests.kill_sweep --points K5,K6 --seed 7 --json
     python -m tests.kill_sweep --mutants
+    python -m tests.kill_sweep --store postgresql --hits 25 --random 200
 
 Each row of the table is one story or more (``tests/survival/story.py``): a file, on which a process
 is killed, another goes on, and so forth, up to 25 times; after every kill the raw tables and the
@@ -10,12 +11,14 @@ ledgers are looked at, at last everything has to come to its end. ``random`` are
 after a runtime has started; ``loop`` is one file whose processes all die, half of them up to 200 ms
 after their birth, started or not; ``stops`` are graceful ones under load. ``hits`` are the lives
 that ended as they were meant to, ``open`` the operations under way in those that were killed.
-Ends with 1 if anything was found, or hit less often than asked.
+``--store postgresql`` starts a server for it; the URL of another one names a user who may create
+databases there. Ends with 1 if anything was found, or hit less often than asked.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import random
 import signal
@@ -25,15 +28,20 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from perdure.failpoints import Point
 from perdure.store import sql_open
+from perdure.store.migrations import upgrade
+from tests.servers.databases import AnyServer, ForeignServer, drop_database, new_database, wait_aged
+from tests.servers.postgres import Server, found
 from tests.survival.checks import CHECKS
 from tests.survival.mutants import MUTANTS
+from tests.survival.places import FilePlace, Place, PostgresPlace
 from tests.survival.story import Story, Zygote
 
 LIVES = 25
@@ -49,6 +57,10 @@ TRIES = 6
 BRIEFLY = {"K18": 15, "K19": 15, "K20": 15}
 """Where a life comes to its point only at its end, it has so many operations; 60 the others."""
 WHILE_SERVING = [point for point in Point if point is not Point.CREATING]
+NOT_IN_POSTGRES = (Point.OWNING, Point.CREATING, Point.CHECKPOINT)
+WITH_POSTGRES = [point for point in Point if point not in NOT_IN_POSTGRES]
+"""Its schema is there before, its write-ahead log is not ours, and to own is one statement."""
+
 WHOLE_JOURNALS = {"snapshot_every": 1_000_000}
 COUNTS = (
     "lives", "hits", "kills", "open", "tried", "copies", "acknowledged", "refused", "unknown",
@@ -97,6 +109,15 @@ class Task:
     times: int
     seed: str
     mutant: str = ""
+    server: str = ""
+    """Of PostgreSQL; a SQLite file without it."""
+    template: str = ""
+
+    def place(self, path: Path) -> Place:
+        """Where it takes place."""
+        if not self.server:
+            return FilePlace(path)
+        return PostgresPlace(ForeignServer(self.server), self.template, path)
 
 
 def kill_at(story: Story, point: str, chance: random.Random) -> bool:
@@ -136,7 +157,7 @@ def tell(task: Task, zygote: Zygote, folder: Path) -> Row:
     """One story, from the first life to the end."""
     begun, chance, hits = time.monotonic(), random.Random(task.seed), 0
     settings = WHOLE_JOURNALS if task.name == Point.REPLAYING else None
-    with Story(zygote, folder, task.seed, settings, task.mutant) as story:
+    with Story(zygote, folder, task.seed, settings, task.mutant, task.place) as story:
         if task.name == Point.REPLAYING:
             story.live(quota=500, kinds=("append",))
         for _ in range(task.times):
@@ -206,10 +227,31 @@ def sweep(tasks: list[Task], jobs: int) -> list[Row]:
     return list(rows.values())
 
 
+@contextmanager
+def served(store: str) -> Iterator[tuple[str, str]]:
+    """The URL of a server, and the name of a database with our schema on it; or nothing."""
+    if not store:
+        yield "", ""
+        return
+    with ExitStack() as stack:
+        if store == "postgresql":
+            server: AnyServer = stack.enter_context(Server(found()))
+        else:
+            server = ForeignServer(store)
+        template = new_database(server)
+        stack.callback(drop_database, server, template)
+        asyncio.run(upgrade(server.url(template)))
+        wait_aged(server.url(template))
+        yield server.url("postgres"), template
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--hits", type=int, default=25, help="kills at each point")
-    parser.add_argument("--points", default=",".join(Point), help="such as K1,K5")
+    parser.add_argument("--points", help="such as K1,K5; by default all that there are")
+    parser.add_argument(
+        "--store", default="", metavar="URL", help="postgresql, or the URL of a server"
+    )
     parser.add_argument("--random", type=int, default=0, help="kills at random moments")
     parser.add_argument("--loop", type=int, default=0, help="kills in a crash loop on one file")
     parser.add_argument("--stops", type=int, default=0, help="graceful stops under load")
@@ -227,11 +269,15 @@ def main() -> int:
             caught = {name: catch(name, zygote, Path(folder), given.seed) for name in MUTANTS}
         print(json.dumps({"seed": given.seed, "kills until caught": caught}))
         return 1 if None in caught.values() else 0
-    kinds = dict.fromkeys(filter(None, given.points.split(",")), given.hits)
+    points = WITH_POSTGRES if given.store else list(Point)
+    chosen = points if given.points is None else [name for name in given.points.split(",") if name]
+    kinds = dict.fromkeys(chosen, given.hits)
     kinds |= {"random": given.random, "loop": given.loop, "stops": given.stops}
     tasks = [task for name, times in kinds.items() for task in tasks_of(name, times, given.seed)]
     begun = time.monotonic()
-    rows = sweep(tasks, given.jobs)
+    with served(given.store) as (server, template):
+        tasks = [replace(task, server=server, template=template) for task in tasks]
+        rows = sweep(tasks, given.jobs)
     total = Row("all", 0)
     for row in rows:
         total.add(row)

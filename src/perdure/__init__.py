@@ -4,6 +4,8 @@ Read ``process_manager.py`` for what a user writes, ``runtime/runtime.py`` for w
 embeds, ``core/turn.py`` for what happens to a message.
 """
 
+import typing as _typing
+
 from perdure import errors
 from perdure.approvals import ApprovalDecided, Approvals, AskApproval, Decide
 from perdure.core.approval import Approval, Rung, Who
@@ -95,10 +97,12 @@ from perdure.schedule import Schedule
 from perdure.settings import Settings
 from perdure.steps import step
 from perdure.store.memory import MemoryStore
-from perdure.store.sql import SqlStore
 from perdure.workflow_context import Context
 from perdure.workflow_coroutine import CoroutineWorkflow, workflow
 from perdure.workflow_list import Workflow
+
+if _typing.TYPE_CHECKING:
+    from perdure.store.sql import SqlStore
 
 __all__ = [
     "CORRELATION_ID",
@@ -216,3 +220,18 @@ __all__ = [
 ]
 
 _COMPANIONS.append(_attend)
+
+
+if not _typing.TYPE_CHECKING:  # a checker would take any name for one of these
+
+    def __getattr__(name):
+        """SQLAlchemy takes longer than all the rest: it is imported when it is asked for."""
+        if name != "SqlStore":
+            raise AttributeError(f"module 'perdure' has no attribute {name!r}")
+        from perdure.store.sql import SqlStore
+
+        globals()[name] = SqlStore
+        return SqlStore
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

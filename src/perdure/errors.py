@@ -28,6 +28,7 @@
     │   ├── SendTimeout            no answer within timeout_s; repeat under the same id
     │   ├── OutcomeUnknown         the store failed while committing; repeat under the same id
     │   ├── InstanceQuarantined    the instance's journal cannot be trusted or read; bytes are kept
+    │   ├── NotJoinable            a message cannot be part of the transaction that was given
     │   ├── NotRepairable          a repair does not fit how its instance stands; nothing was done
     │   │   └── InstanceMoved      … which has had a turn since somebody looked
     │   ├── PublishFailed          some of several instances did not take a published message
@@ -196,6 +197,10 @@ class OutcomeUnknown(SendError):
 
 class InstanceQuarantined(SendError):
     """The instance is set aside: by its supervision, or since its journal cannot be used."""
+
+
+class NotJoinable(SendError):
+    """A message, or a worker's result, cannot be part of this transaction. Nothing was written."""
 
 
 class NotRepairable(SendError):

@@ -144,7 +144,7 @@ async def begin(runtime: Runtime) -> None:
     await runtime.send(runtime.ref(Account, "nobody"), Added("nobody", 1), message_id="m-parked")
     for n in range(5):
         await runtime.send(runtime.ref(Account, "a-1"), Added("a-1", n))
-    await asyncio.sleep(0.05)
+    await runtime.settled()
 
 
 async def main(path: str) -> None:

@@ -95,6 +95,8 @@ QUESTIONS = {
         ),
         lambda n: n <= 8 and n % 3 and n % 5,
     ),
+    "every one": (Wanted("Buying"), lambda n: True),
+    "ended": (Wanted("Buying", (Status.COMPLETED,)), lambda n: not n % 5),
     "nobody": (Wanted("Buying", fields={"country": "XX"}), lambda n: False),
     "another saga": (Wanted("Other", fields={"country": "CH"}), lambda n: False),
 }

@@ -218,7 +218,7 @@ async def test_setting_the_clock_loses_repeats_and_hastens_no_deadline(store, mo
         assert len(due.FIRED) == fired
         clock.ahead += abs(by) + HOUR  # it is set right, and goes on
         await until(lambda: len(due.FIRED) == 30)
-        await asyncio.sleep(0.02)
+        await runtime.settled()
         assert await store.inner.deadlines() == []
     assert len({id for _, id in due.FIRED}) == len(due.FIRED) == 30
 

@@ -10,7 +10,8 @@ from typing import Any
 import pykka
 import pytest
 
-from perdure import Outcome, Runtime, Settings, SqlStore, errors
+from perdure import MemoryStore, Outcome, Runtime, Settings, SqlStore, errors
+from perdure.runtime import running
 from tests.runtime.support import (
     add,
     adding,
@@ -257,3 +258,35 @@ async def test_cancelling_a_sender_leaves_the_message_to_its_fate(store):
         assert await items(runtime, ref) == [1, 2, 3]
         (again,) = await asyncio.gather(*adding(runtime, ref, 3))
         assert again.duplicate
+
+
+class SlowToClose(MemoryStore):
+    """Whose disk takes its time."""
+
+    has_closed = False
+
+    def __init__(self, takes_s: float) -> None:
+        super().__init__()
+        self.takes_s = takes_s
+
+    async def close(self) -> None:
+        await asyncio.sleep(self.takes_s)
+        await super().close()
+        self.has_closed = True
+
+
+@quickly
+async def test_a_short_time_to_stop_is_none_in_which_the_store_must_be_closed(caplog):
+    store = SlowToClose(0.05)
+    async with ledgers(store, shutdown_timeout_s=0.01):
+        pass
+    assert store.has_closed
+    assert caplog.messages == []
+
+
+@quickly
+async def test_a_store_that_never_closes_is_left_and_said_to_be(caplog, monkeypatch):
+    monkeypatch.setattr(running, "GRACE_S", 0.02)
+    async with ledgers(SlowToClose(3600), shutdown_timeout_s=0.01):
+        pass
+    assert caplog.messages == ["closing the store: it has not closed for 0.02 s"]

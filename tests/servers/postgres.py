@@ -56,7 +56,7 @@ _WATCH = """
 cat >/dev/null
 pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
 [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null
-while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+while [ -e "$1/data/postmaster.pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
 rm -rf "$1"
 """
 
@@ -176,6 +176,7 @@ class Server:
         """End it for good, and take its data away."""
         if self._process is not None:
             self._end(signal.SIGQUIT)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)  # left behind by a killed one
         assert self._watch.stdin is not None
         self._watch.stdin.close()
         self._watch.wait()

@@ -54,7 +54,7 @@ def test_a_server_does_not_outlive_a_killed_process(postgres_server):
     with subprocess.Popen(
         [sys.executable, "-c", STARTS_ONE],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

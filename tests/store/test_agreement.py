@@ -23,9 +23,9 @@ from perdure.core.commit import (
 from perdure.core.head_query import HeadQuery, Order
 from perdure.core.tally import TallyRow
 from perdure.store import read_statements as queries
-from perdure.store.backlog import read_backlog, read_retried
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import InstanceRows
+from perdure.store.sql_backlog import read_backlog, read_retried
 from perdure.store.sql_find import read_count, read_found, read_tallies
 from perdure.store.sql_load import load_instances
 from perdure.store.sql_looks import read_rows_of, read_snapshots

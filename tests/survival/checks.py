@@ -47,7 +47,7 @@ class Ack(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """What a worker did, where in the ledger, in which life."""
+    """What a worker did, where in the ledger, in which life: the number of it, or its process."""
 
     at: int
     life: int
@@ -101,7 +101,8 @@ class Told:
             case "stopped":
                 self.stops.append(rest[0])
             case "effect":
-                self.effects.append(Effect(at, self.lives, *rest))
+                key, what, *life = rest
+                self.effects.append(Effect(at, life[0] if life else self.lives, key, what))
 
     @property
     def unsettled(self) -> list[Op]:

@@ -11,7 +11,7 @@ moment later is still here: the system has it.
     ["ack", id, outcome, sequence_nr, reply, repeated]
     ["refused", id, error]                  certainly not applied
     ["unknown", id, error]                  perhaps
-    ["effect", key, what]                   a worker has done this
+    ["effect", key, what, life]             a worker has done this; life: which of several
     ["stopped", seconds]                    a graceful stop, and how long it took
 
 Next to read: ``life.py``, who writes; ``checks.py``, who reads.
@@ -51,6 +51,23 @@ class Says(Protocol):
 
     def say(self, *line: Any) -> None:
         """The outside world knows when this returns, whatever happens to the process."""
+
+
+class Shared:
+    """The ledger of several processes at a time: each appends to the file itself.
+
+    One write appends a line, whole, behind all that others have written: what a process is told to
+    have happened before is above it. It outlives the process that wrote it, not the machine.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._life = [os.getpid()]
+
+    def say(self, *line: Any) -> None:
+        """See ``Says``; an effect is that of this process."""
+        life = self._life if line[0] == "effect" else []
+        os.write(self._file, json.dumps([*line, *life]).encode() + b"\n")
 
 
 class Outside:

@@ -12,10 +12,8 @@ import logging
 import os
 import random
 import signal
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +29,7 @@ from perdure.errors import (
 from perdure.failpoints import Point
 from tests.survival.ledger import Says
 from tests.survival.mutants import MUTANTS
+from tests.survival.places import waiting_in
 from tests.survival.sagas import ATTEMPTS, CONTENT, Op, members
 
 CLIENTS = 6
@@ -181,10 +180,8 @@ class Clients:
 
 async def _healed(url: str) -> None:
     """Nothing is killed any more: wait until nothing waits, for so long at most."""
-    path = url.partition(":///")[2]
-    waiting = " UNION ALL ".join(f"SELECT 1 FROM {t}" for t in ("outbox", "inbox", "deadlines"))
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+    async with waiting_in(url) as waiting:
         for _ in range(int(HEAL_S / 0.01)):
-            if not connection.execute(waiting).fetchall():
+            if not await waiting():
                 return
             await asyncio.sleep(0.01)

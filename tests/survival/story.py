@@ -1,4 +1,4 @@
-"""Lives one after another on one file, each looked at when it is over, and the end of them all.
+"""Lives one after another on one store, each looked at when it is over, and the end of them all.
 
     with Zygote() as zygote:
         with Story(zygote, folder, "7") as story:
@@ -6,7 +6,7 @@
             story.end()
             assert not story.findings
 
-Next to read: ``life.py`` (one life), ``checks.py`` (what must hold).
+Next to read: ``life.py`` (one life), ``places.py`` (where), ``checks.py`` (what must hold).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +30,7 @@ from perdure import Runtime
 from perdure.runtime.looking.views import InstanceView
 from tests.survival import ledger
 from tests.survival.checks import Finding, Tables, Told, ended, kept, live, sound
+from tests.survival.places import FilePlace, Place
 from tests.survival.sagas import members
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +70,7 @@ class Zygote:
 
 
 class Story:
-    """One file, its lives, their ledger. ``findings`` is everything that was wrong."""
+    """One place, its lives, their ledger. ``findings`` is everything that was wrong."""
 
     def __init__(
         self,
@@ -78,9 +79,10 @@ class Story:
         seed: str,
         settings: dict[str, Any] | None = None,
         mutant: str = "",
+        place: Callable[[Path], Place] = FilePlace,
     ) -> None:
         self.seed = seed
-        self.path = folder / f"{seed}.db"
+        self.place = place(folder / f"{seed}.db")
         self.findings: list[Finding] = []
         self.kills = 0
         self._turns = self._open = 0
@@ -99,9 +101,11 @@ class Story:
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         _asked(self._outside)
+        self.place.open()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.place.close()
         self._outside.kill()
         self._outside.communicate()
         shutil.rmtree(self._short)
@@ -118,7 +122,7 @@ class Story:
             every, batch = self._chance.randint(1, 3), self._chance.randint(1, 8)
             settings = {"snapshot_every": every, "batch_max": batch}
         status = self._zygote.live(
-            url=f"sqlite+aiosqlite:///{self.path}",
+            url=self.place.url,
             outside=self._address,
             seed=f"{self.seed}-{self._lives}",
             settings=settings,
@@ -137,7 +141,7 @@ class Story:
     def look(self) -> Tables:
         """Nobody lives: what is broken, what is lost?"""
         self.told.read()
-        with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(self.place.tables(), isolation_level=None)) as connection:
             self._find(sound(connection))
             tables = Tables.read(connection)
         self._find(kept(self.told, tables))
@@ -179,18 +183,14 @@ class Story:
 
     def states(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """All states as fresh runtimes have them: with the snapshots, and from the journals."""
-        copy = self.path.with_suffix(".folded.db")
-        shutil.copy(self.path, copy)
-        with closing(sqlite3.connect(copy)) as connection, connection:
-            connection.execute("DELETE FROM snapshots")
-        return asyncio.run(_read(self.path)), asyncio.run(_read(copy))
+        folded = FilePlace(self.place.without_snapshots())
+        return asyncio.run(read_states(self.place.url)), asyncio.run(read_states(folded.url))
 
 
-async def _read(path: Path) -> dict[str, Any]:
+async def read_states(url: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     outside: Any = None
     every = members()
-    url = f"sqlite+aiosqlite:///{path}"
     async with Runtime(url, every, resources={"outside": outside}) as runtime:
         for member in every[:-1]:
             view: InstanceView

@@ -63,7 +63,7 @@ def peace(tmp_path_factory):
         assert story.findings == []
         tables = story.look()
         states, _ = story.states()
-        yield story.path, World(story.told, tables, states)
+        yield story.place.tables(), World(story.told, tables, states)
 
 
 @pytest.fixture

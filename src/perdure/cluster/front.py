@@ -5,26 +5,34 @@
 
 Its deliveries go through ``Services.elsewhere`` (``router.py``): to the runtime of the key's shard
 if that is in this process, else by mail. Its store is read only, and shows the whole database to
-whoever looks. Next to read: ``host.py``.
+whoever looks. Next to read: ``process.py``, what it is made of; ``host.py``.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from perdure.cluster.host import Host
-from perdure.cluster.settings import ClusterSettings
+from perdure.cluster.process import Process
+from perdure.cluster.settings import ClusterSettings, checked_settings
+from perdure.errors import DefinitionError, RuntimeNotRunning
 from perdure.observer import Observer
 from perdure.queue import WorkQueue
-from perdure.runtime.clock import Clock
+from perdure.runtime.clock import Clock, SystemClock
+from perdure.runtime.companions import Companion
 from perdure.runtime.definitions import Saga
+from perdure.runtime.running import Running
 from perdure.runtime.runtime import Runtime
 from perdure.runtime.threads import Threads
 from perdure.runtime.watching.tracing import Tracing
+from perdure.runtime.watching.vitals import Vitals
 from perdure.settings import Settings
 from perdure.store.ownership import HostRow
-from perdure.store.protocol import Store
+from perdure.store.postgres import PostgresStore
+from perdure.store.postgres_database import Database
 
 __all__ = ["Cluster"]
 
@@ -34,12 +42,16 @@ class Cluster(Runtime):
 
     ``store``: the URL of a PostgreSQL database. ``name``: this process, for people; the machine's
     name by default. ``assigned``: these shards and no others, taken by force at the start, for an
-    engine that places processes itself.
+    engine that places processes itself. All else is as with ``Runtime``. Of the ``settings``,
+    ``residents_max``, ``worker_threads_max`` and the ``concurrency`` of a work queue hold for the
+    process; the others for the front and for each shard.
+
+    ``start`` raises StoreLocked while a ``Runtime`` owns the store alone.
     """
 
     def __init__(
         self,
-        store: str | Store,
+        store: str,
         members: Iterable[Saga | WorkQueue],
         settings: Settings | None = None,
         *,
@@ -55,17 +67,153 @@ class Cluster(Runtime):
         observers: Iterable[Observer] = (),
         tracing: Tracing | None = None,
     ) -> None:
-        raise NotImplementedError
+        self.cluster = checked_settings(cluster)
+        self.name = name or socket.gethostname()
+        self._assigned = None if assigned is None else tuple(assigned)
+        self._database = Database(_url(store), connections=self.cluster.connections)
+        if clock is not None and not isinstance(clock, SystemClock):
+            raise DefinitionError(
+                "a cluster lives in real time", remedy="simulate with a Runtime, which is alone"
+            )
+        super().__init__(
+            PostgresStore(self._database, read_only=True),
+            members,
+            settings,
+            resources=resources,
+            messages=messages,
+            clock=clock,
+            new_id=new_id,
+            random=random,
+            threads=threads,
+            observers=observers,
+            tracing=tracing,
+        )
+        self._process: Process | None = None
 
     @property
     def host(self) -> Host:
-        """The shards that are in this process."""
-        raise NotImplementedError
+        """The shards that are in this process. Raises ``RuntimeNotRunning``."""
+        return self._joined.host
+
+    @property
+    def _joined(self) -> Process:
+        if self._process is None:
+            raise RuntimeNotRunning(
+                "the process has not joined the cluster",
+                remedy="use it inside `async with Cluster(…)`",
+            )
+        return self._process
 
     async def drain(self) -> None:
         """Give up all shards, and take no more; messages are still taken, and go to the others."""
-        raise NotImplementedError
+        await self.host.drain()
 
     async def hosts(self) -> list[HostRow]:
-        """The processes that take part, and their shards."""
-        raise NotImplementedError
+        """The processes that take part, and their shards. Raises StoreUnavailable."""
+        return await self._joined.hosts()
+
+    # Life
+
+    async def _start(self) -> None:
+        try:
+            await super()._start()
+            await self.host.start()
+        except BaseException:
+            await self.stop()
+            await self._leave()
+            raise
+        await self._end_if_escalated()
+
+    async def _open(self) -> int:
+        epoch = await super()._open()  # sees that the tables are there, and are ours
+        try:
+            process = self._process = Process(
+                self._database,
+                self._blueprint,
+                self.cluster,
+                name=self.name,
+                assigned=self._assigned,
+                on_over=self._stop_soon,
+            )
+            await process.open()
+        except BaseException:
+            await self._leave()
+            await self.store.close()
+            raise
+        self._blueprint = replace(self._blueprint, elsewhere=process.router.front)
+        return epoch
+
+    async def _finish(self, running: Running, companions: Sequence[Companion]) -> None:
+        running.is_stopping = True  # take nothing more, while the shards finish what they have
+        try:
+            if self._process is not None:
+                await self._process.host.stop()
+        finally:
+            try:
+                await super()._finish(running, companions)
+            finally:
+                await self._leave()
+
+    async def _leave(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            await process.close()
+
+    # Looking
+
+    async def settled(self) -> None:
+        """Wait until all that was accepted in this process is answered, and its shards are quiet.
+
+        What other processes have accepted is theirs to wait for.
+        """
+        front = self._parts()
+        while True:
+            parts = [front, *self._runnings()]
+            for running in parts:
+                await running.settled()
+            if all(running.is_settled for running in [front, *self._runnings()]):
+                return
+
+    @property
+    def residents(self) -> int:
+        """How many instances are in the memory of this process."""
+        self._parts()
+        return sum(len(running.supervisor.active) for running in self._runnings())
+
+    def vitals(self) -> Vitals:
+        """How this process is: its front and the runtimes of its shards in one."""
+        front = super().vitals()
+        if self._process is None:
+            return front
+        shards = [runtime.vitals() for runtime in self._process.host.runtimes]
+        troubles = [trouble for one in (front, *shards) for trouble in one.troubles]
+        return replace(
+            front,
+            residents=sum(one.residents for one in shards),
+            # What the front has accepted for a shard of this process is counted there, too.
+            in_flight=max(front.in_flight, sum(one.in_flight for one in shards)),
+            write_error=next((one.write_error for one in shards if one.write_error), None),
+            writing_s=max((one.writing_s for one in shards), default=0.0),
+            troubles=(*self._process.troubles(), *troubles),
+            under_way=frozenset().union(*(one.under_way for one in shards)),
+        )
+
+    async def probe(self, *, timeout_s: float = 1.0) -> Vitals:
+        """As ``Runtime.probe``, of every shard in this process."""
+        if self._process is not None:
+            for runtime in list(self._process.host.runtimes):
+                await runtime.probe(timeout_s=timeout_s)
+        return self.vitals()
+
+    def _runnings(self) -> list[Running]:
+        found = [] if self._process is None else self._process.host.runtimes
+        return [runtime.running for runtime in found if runtime.running is not None]
+
+
+def _url(store: object) -> str:
+    if isinstance(store, str):
+        return store
+    raise DefinitionError(
+        f"a cluster over a {type(store).__name__}",
+        remedy='give the URL of a PostgreSQL database, "postgresql+asyncpg://user@host/database"',
+    )

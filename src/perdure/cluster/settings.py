@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from perdure.errors import DefinitionError
 
-__all__ = ["ClusterSettings"]
+__all__ = ["ClusterSettings", "checked_settings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class ClusterSettings:
     shards are looked for, and mail that no doorbell told of. ``skew_s``: a clock that differs from
     the database's by more is reported.
 
+    ``connections``: so many a process has to the database at most, beside the one it beats on.
+
     ``takes_shards=False``: this process sends, asks and looks, and runs no instance itself.
     """
 
@@ -29,6 +31,7 @@ class ClusterSettings:
     absent_s: float = 1.0
     poll_s: float = 0.5
     skew_s: float = 1.0
+    connections: int = 8
     takes_shards: bool = True
 
     def __post_init__(self) -> None:
@@ -39,6 +42,11 @@ class ClusterSettings:
                     f"setting {name} is {value!r}",
                     remedy="give a number of seconds above zero, and below an hour",
                 )
+        if type(self.connections) is not int or self.connections < 1:
+            raise DefinitionError(
+                f"setting connections is {self.connections!r}",
+                remedy="give a whole number above zero",
+            )
         if self.lease_s < 3 * self.beat_s:
             raise DefinitionError(
                 f"lease_s is {self.lease_s} and beat_s {self.beat_s}: a single late beat would "
@@ -50,3 +58,16 @@ class ClusterSettings:
                 f"absent_s is {self.absent_s} and beat_s {self.beat_s}",
                 remedy="give at least two beats: so long a lost connection takes to be made again",
             )
+
+
+def checked_settings(settings: object) -> ClusterSettings:
+    """The settings, or the default ones. Raises DefinitionError for anything else."""
+    if settings is None:
+        return ClusterSettings()
+    if isinstance(settings, ClusterSettings):
+        return settings
+    raise DefinitionError(
+        f"cluster= is a {type(settings).__name__}",
+        remedy="give ClusterSettings(…); the limits of the runtime are Settings(…), the third "
+        "argument",
+    )

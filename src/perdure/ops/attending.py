@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perdure.runtime.runtime import Runtime
-from perdure.store.sql import SqlStore
 
 if TYPE_CHECKING:
     from perdure.ops.control.server import ControlSocket
@@ -20,7 +19,7 @@ __all__ = ["attend"]
 
 async def attend(runtime: Lifecycle) -> ControlSocket | None:
     """The control socket of a runtime that has started, if its store is a file."""
-    if not isinstance(runtime, Runtime) or not isinstance(runtime.store, SqlStore):
+    if not isinstance(runtime, Runtime) or not hasattr(runtime.store, "record_control"):
         return None
     from perdure.ops.control.server import ControlSocket
 

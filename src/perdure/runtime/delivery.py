@@ -179,6 +179,11 @@ class Delivery(Envelope[Message]):
         return not (has_sender or self.deadline_nr or self.wakes or self.waits)
 
     @property
+    def insists(self) -> bool:
+        """It is kept elsewhere, and waits for a store that fails however long that takes."""
+        return getattr(self.reply, "insists", False)
+
+    @property
     def is_redriven(self) -> bool:
         """A message that comes with a row in the inbox, which its instance need not know yet."""
         return self.waits and not self.wakes and self.row is None

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
@@ -86,6 +87,13 @@ class Lifecycle:
         made._ending, made._is_starting = asyncio.Event(), False
         return made
 
+    def over(self, store: str | Store) -> Self:
+        """The same over another store: sagas, queues, settings, resources. Not started.
+
+        Raises ``DefinitionError`` for a URL that names no store.
+        """
+        return self.of(replace(self._blueprint, store=store_of(store)))
+
     @property
     def members(self) -> Sequence[Saga | WorkQueue]:
         """The sagas and work queues, as they were given."""
@@ -123,7 +131,7 @@ class Lifecycle:
             self._is_starting = False
 
     async def _start(self) -> None:
-        epoch = await self.store.open()
+        epoch = await self._open()
         self._ending, self._escalated = asyncio.Event(), None
         try:
             self._running = Running(self._blueprint, epoch, self._stop_soon)
@@ -138,6 +146,10 @@ class Lifecycle:
             raise
         self._blueprint.observing.started()
         logger.info("running over %s, epoch %d", self.store.name, epoch)
+
+    async def _open(self) -> int:
+        """Take the store; its epoch."""
+        return await self.store.open()
 
     async def _accompanied(self) -> Sequence[Companion]:
         blueprint = self._blueprint
@@ -227,9 +239,15 @@ class Lifecycle:
             companions, self._companions = self._companions, ()
             leave(companions)
             self._stopping = asyncio.get_running_loop().create_task(
-                _stop(self._running, companions)
+                self._finish(self._running, companions)
             )
             self._ending.set()
+
+    async def _finish(self, running: Running, companions: Sequence[Companion]) -> None:
+        try:
+            await running.stop()
+        finally:
+            await part(companions)
 
     # Observing
 
@@ -299,10 +317,3 @@ class Lifecycle:
             headers,
             id_is,
         )
-
-
-async def _stop(running: Running, companions: Sequence[Companion]) -> None:
-    try:
-        await running.stop()
-    finally:
-        await part(companions)

@@ -13,6 +13,7 @@ from typing import Any
 
 import perdure.failpoints as failpoints
 from perdure.core.commit import QueueRow, Status
+from perdure.core.correlation import instance_key
 from perdure.core.outcome import Outcome
 from perdure.core.outgoing import SAGAS
 from perdure.core.saga import Definition
@@ -34,6 +35,7 @@ from perdure.runtime.instances.supervisor import Supervisor
 from perdure.runtime.jobs.dispatcher import Dispatcher
 from perdure.runtime.jobs.job_tickets import Awaited, nothing
 from perdure.runtime.jobs.queues import Queues
+from perdure.runtime.joining import joining_of
 from perdure.runtime.letters.letters import DeadLetter
 from perdure.runtime.letters.redrive import DeadLetters
 from perdure.runtime.looking.reindexing import forget_fields
@@ -51,7 +53,7 @@ __all__ = ["Running"]
 logger = logging.getLogger("perdure")
 
 GRACE_S = 1.0
-"""Results of workers that took the whole time to stop have so long to be written."""
+"""What took the whole time to stop leaves so long to write results, and to close the store."""
 
 
 class Running:
@@ -77,6 +79,7 @@ class Running:
         self.views = Views(services, self.supervisor)
         self.letters = DeadLetters(services, routing, self.dispatcher, self.supervisor)
         self.queues = Queues(services, outbound, self.dispatcher)
+        self.joining = joining_of(services, routing, outbound)
         self.repairs = repairs_of(self, routing, outbound)
         self._watch = LoopWatch(
             min(settings.loop_block_limit_s, settings.turn_limit_s),
@@ -94,6 +97,9 @@ class Running:
         if isinstance(self.services.clock, SystemClock):  # time that stands still has no limits
             self._watch.start()
         self.services.clock.attach(self.settled)
+        elsewhere = self.services.elsewhere
+        if elsewhere is not None and elsewhere.owns_nothing:
+            return
         await self.supervisor.quarantine.load()
         await forget_fields(self.services, self._routing.definitions)
         await self.supervisor.wakeups.start()
@@ -113,6 +119,9 @@ class Running:
     async def _open(self, definition: Definition, opening: Opening) -> None:
         """Deliver what an instance needs to have had; for one that is quarantined it is held."""
         services = self.services
+        key = instance_key(definition.name, opening.correlation_id)
+        if services.elsewhere is not None and not services.elsewhere.owns(key):
+            return  # its owner does
         message = self._routing.message(
             services.codec,
             opening.message,
@@ -154,14 +163,17 @@ class Running:
 
     async def result(self, definition: Definition, key: str) -> Any:
         """What the instance completed with, when it has. Raises as ``Views.result``."""
-        endings = self.supervisor.endings
+        elsewhere, quarantine = self.services.elsewhere, self.supervisor.quarantine
+        is_ours = elsewhere is None or elsewhere.owns(key)
+        endings = self.supervisor.endings if is_ours else elsewhere
+        assert endings is not None
         while True:
             waiter = endings.expect(key)  # before looking, so that nothing falls between
             try:
                 instance = await self.views.committed(definition, key)
                 if instance.exists and instance.status is not Status.RUNNING:
                     return self.views.result(definition, instance)
-                if (error := self.supervisor.quarantine.error_of(key)) is not None:
+                if (error := await quarantine.error_at(key)) is not None:
                     raise error
                 await waiter
             finally:
@@ -235,18 +247,23 @@ class Running:
 
     async def settled(self) -> None:
         """Wait until everything accepted is answered, and the next deadlines are known."""
-        admission, wakeups = self.supervisor.admission, self.supervisor.wakeups
-        dispatcher, purging = self.dispatcher, self.supervisor.purging
-        while not (
-            admission.is_empty
-            and wakeups.is_settled
-            and dispatcher.is_settled
-            and purging.is_settled
-        ):
-            await admission.emptied()
-            await wakeups.settled()
-            await dispatcher.settled()
-            await purging.settled()
+        supervisor = self.supervisor
+        while not self.is_settled:
+            await supervisor.admission.emptied()
+            await supervisor.wakeups.settled()
+            await self.dispatcher.settled()
+            await supervisor.purging.settled()
+
+    @property
+    def is_settled(self) -> bool:
+        """Everything accepted is answered; the rest waits for time or for people."""
+        supervisor = self.supervisor
+        return (
+            supervisor.admission.is_empty
+            and supervisor.wakeups.is_settled
+            and self.dispatcher.is_settled
+            and supervisor.purging.is_settled
+        )
 
     async def stop(self) -> None:
         """Drain for ``shutdown_timeout_s`` at most, abandon the rest, give up the store."""
@@ -260,6 +277,9 @@ class Running:
         await self.supervisor.purging.stop()
         await self.letters.stop()
         self.supervisor.drain()
+        elsewhere = services.elsewhere
+        if elsewhere is not None:
+            elsewhere.drain()
         limit_s = services.settings.shutdown_timeout_s
         until_s = self.loop.time() + limit_s
         failpoints.reach(Point.STOPPING)
@@ -274,6 +294,8 @@ class Running:
             logger.warning("stopping: %d messages abandoned after %g s", left, limit_s)
         failpoints.reach(Point.STOPPING)
         services.clock.detach(self.settled)
+        if elsewhere is not None:
+            elsewhere.close()
         await self.supervisor.shut_down()
         try:
             async with asyncio.timeout(limit_s):
@@ -286,8 +308,9 @@ class Running:
         failpoints.reach(Point.STOPPING)
         self.supervisor.end()
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(closing_s := max(limit_s, GRACE_S)):
                 await services.store.close()
         except (StoreError, TimeoutError) as error:
-            logger.error("closing the store: %s", error or f"it has not closed for {limit_s:g} s")
+            problem = str(error) or f"it has not closed for {closing_s:g} s"
+            logger.error("closing the store: %s", problem)
         services.observing.stopped()

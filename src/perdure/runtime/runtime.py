@@ -6,21 +6,21 @@
         await runtime.send(order, PaymentReceived("o-1"))
         print((await runtime.state(order)).status)
 
-Decides nothing itself. Next to read: ``routing.py``, ``running.py``, ``instances/supervisor.py``.
+Decides nothing itself. Next to read: ``sending.py``, ``routing.py``, ``running.py``,
+``instances/supervisor.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from datetime import timedelta
+from collections.abc import AsyncIterator
 from typing import Any
 
 from perdure.core.commit import Status
 from perdure.core.correlation import encode_id
 from perdure.core.family import Cancel
 from perdure.core.step_events import Resume
-from perdure.errors import PerdureError, SendTimeout
+from perdure.errors import SendTimeout
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.instances.quarantine import QuarantinedInstance
@@ -34,11 +34,12 @@ from perdure.runtime.looking.views import InstanceView, status_of
 from perdure.runtime.ref import SagaRef, Seen, checked_ref
 from perdure.runtime.repair.repair import Repair
 from perdure.runtime.repair.repaired import Audited
+from perdure.runtime.sending import Sending
 
 __all__ = ["Runtime"]
 
 
-class Runtime(Looking, Searching):
+class Runtime(Sending, Looking, Searching):
     """Runs sagas and work queues over a store, on the event loop it is started on.
 
         runtime = Runtime("memory://", [OrderFulfilment], Settings(mailbox_max=100))
@@ -76,98 +77,6 @@ class Runtime(Looking, Searching):
         return SagaRef(
             definition.name, seen.correlation_id, running.handoff, running.supervisor.actor_ref
         )
-
-    async def send(
-        self,
-        ref: SagaRef,
-        message: Any,
-        *,
-        message_id: str | None = None,
-        timeout_s: float | None = None,
-        correlation_id: str | None = None,
-        causation_id: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Receipt:
-        """Send to one instance; the receipt comes after the commit. The ref decides which one.
-
-        A message repeated under its ``message_id`` is answered as it was the first time.
-
-        Raises ``SendError`` (see ``errors.py``) if it was not applied, ``CodecError`` if it cannot
-        be stored, ``SendTimeout`` after ``timeout_s`` (it may still be applied).
-        """
-        definition = self._blueprint.routing.definition(checked_ref(ref).saga)
-        try:
-            made = self._message(message, message_id, correlation_id, causation_id, headers)
-        except PerdureError as error:
-            raise error.about(definition.name, ref.correlation_id) from error.__cause__
-        delivery = self._blueprint.routing.delivery_to(definition, ref.correlation_id, made)
-        running = self._on_loop()
-        if timeout_s is None:
-            return await running.deliver(delivery)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await running.deliver(delivery)
-        except TimeoutError:
-            raise SendTimeout(
-                f"no answer to {made.type} within {timeout_s} s",
-                saga=definition.name,
-                correlation_id=ref.correlation_id,
-                remedy=f"it may still be applied; repeat it under message id {made.message_id!r}",
-            ) from None
-
-    async def publish(
-        self,
-        message: Any,
-        *,
-        message_id: str | None = None,
-        correlation_id: str | None = None,
-        causation_id: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> list[Receipt]:
-        """Send to every instance the message is for, as the sagas correlate it.
-
-        One receipt per instance; none if it concerns nobody. Each instance takes it on its own, so
-        some may have when an error is raised: repeat it under the same ``message_id``, which
-        changes nothing where it was applied. Subscribers hear of it when all instances have it;
-        of an event repeated after that, they may hear again.
-
-        Raises as ``send``; ``PublishFailed`` if there were several instances.
-        """
-        made = self._message(message, message_id, correlation_id, causation_id, headers)
-        deliveries = self._blueprint.routing.deliveries(made)
-        running = self._on_loop()
-        if len(deliveries) == 1:
-            receipts = [await running.deliver(deliveries[0])]
-        else:
-            receipts = await running.deliver_all(made, deliveries)
-        await running.queues.publish(made, _is_named(message, message_id))
-        return receipts
-
-    async def enqueue(
-        self,
-        command: Any,
-        *,
-        queue: str | None = None,
-        job_id: str | None = None,
-        delay: timedelta | None = None,
-        correlation_id: str | None = None,
-        causation_id: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> str:
-        """Have a worker perform a command that no saga sent; its job's id comes after the commit.
-
-            await runtime.enqueue(SendNewsletter("autumn"), delay=timedelta(hours=2))
-
-        ``job_id`` is the worker's idempotency key; while a job of this id waits or runs, the same
-        one changes nothing. What the worker returns is published.
-
-        Raises ``Unroutable`` if no queue takes the command, ``JobError`` for a bad ``delay`` or a
-        ``job_id`` such as commands of sagas have, and as ``send`` does.
-        """
-        made = self._message(command, job_id, correlation_id, causation_id, headers, "job_id")
-        is_named = _is_named(command, job_id)
-        await self._on_loop().queues.enqueue(made, queue, delay, is_named)
-        return made.message_id
 
     # Repair
 
@@ -325,8 +234,3 @@ class Runtime(Looking, Searching):
     async def settled(self) -> None:
         """Wait until all that was accepted is answered, which is after its commit."""
         await self._parts().settled()
-
-
-def _is_named(content: Any, given_id: str | None) -> bool:
-    """The id is the sender's, and may have come before."""
-    return given_id is not None or (isinstance(content, Mapping) and content.get("id") is not None)

@@ -13,6 +13,7 @@ from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.core.outcome import Encoder
 from perdure.runtime.clock import Clock, Wake
+from perdure.runtime.elsewhere import Elsewhere
 from perdure.runtime.supervised import Background, growing_s, insist
 from perdure.runtime.watching.observing import Observing
 from perdure.runtime.watching.tracing import Spans
@@ -26,7 +27,10 @@ __all__ = ["Services"]
 
 @dataclass(slots=True)
 class Services:
-    """Store, time, ids, bytes, limits, and who observes. ``spans``: None when nothing is traced."""
+    """Store, time, ids, bytes, limits, and who observes. ``spans``: None when nothing is traced.
+
+    ``elsewhere``: whose the instances are, None if all are this runtime's own.
+    """
 
     store: Store
     clock: Clock
@@ -41,6 +45,7 @@ class Services:
     random: Callable[[], float]
     observing: Observing
     spans: Spans | None = None
+    elsewhere: Elsewhere | None = None
     troubles: Troubles = field(default_factory=Troubles)
 
     def background(

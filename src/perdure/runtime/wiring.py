@@ -40,6 +40,7 @@ def services_of(blueprint: Blueprint, epoch: int) -> Services:
         blueprint.random,
         observing,
         None if tracing is None else tracing.start(clock),
+        blueprint.elsewhere,
     )
 
 

@@ -31,7 +31,7 @@ from perdure.core.commit import (
 )
 from perdure.core.head_query import HeadQuery
 from perdure.core.tally import TallyRow
-from perdure.errors import StoreError, StoreLocked, StoreUnavailable
+from perdure.errors import StoreError, StoreLocked
 from perdure.store.backlog import Backlog, backlog_of
 from perdure.store.changes import Changes, Present
 from perdure.store.memory_heads import Heads
@@ -328,10 +328,6 @@ class MemoryStore(MemoryLooks):
         """Dead letters in order of arrival; see ``Store.dead_letters``."""
         self._check_open()
         return _page(self._dead_letters.values(), after, limit)
-
-    def _check_open(self) -> None:
-        if not self._is_open:
-            raise StoreUnavailable("the memory store is not open", remedy="open the store first")
 
 
 def _page(rows: Iterable[Row], after: int, limit: int) -> list[Row]:

@@ -17,6 +17,7 @@ from perdure.core.commit import (
     QuarantineRow,
     SnapshotRow,
 )
+from perdure.errors import StoreUnavailable
 from perdure.store.memory_heads import Heads
 from perdure.store.memory_jobs import Jobs
 from perdure.store.protocol import InstanceRows
@@ -29,6 +30,7 @@ Row = TypeVar("Row", DeadlineRow, InboxRow, OutboxRow, DeadLetterRow)
 class MemoryLooks:
     """The part of a ``MemoryStore`` that is there for whoever looks."""
 
+    _is_open: bool
     _journal: dict[str, list[JournalRow]]
     _snapshots: dict[str, dict[int, SnapshotRow]]
     _heads: Heads
@@ -39,7 +41,8 @@ class MemoryLooks:
     _quarantines: dict[str, QuarantineRow]
 
     def _check_open(self) -> None:
-        raise NotImplementedError
+        if not self._is_open:
+            raise StoreUnavailable("the memory store is not open", remedy="open the store first")
 
     async def snapshots(self, instance: str) -> list[SnapshotRow]:
         """The snapshots of an instance; see ``Store.snapshots``."""

@@ -45,6 +45,8 @@ class Kind(StrEnum):
     """Takes its fair share of what is free."""
     ASSIGNED = "assigned"
     """Is told its shards from outside, and takes them."""
+    CLIENT = "client"
+    """Takes none, ever: it sends, and looks."""
     ALONE = "alone"
     """A runtime that owns every shard, and lets nobody beside it."""
 
@@ -137,9 +139,13 @@ class Ownership:
     def _limits(self) -> tuple[float, float]:
         return self.lease_s, self.absent_s
 
-    async def register(self, connection: Connection, host: HostId, version: str) -> Beat:
+    async def register(
+        self, connection: Connection, host: HostId, version: str, is_draining: bool = False
+    ) -> Beat:
         """This connection is the host's session from now on; again after each reconnect."""
-        row = await connection.fetchrow(self._sql.register, host.text, host.name, host.pid, version)
+        row = await connection.fetchrow(
+            self._sql.register, host.text, host.name, host.pid, version, is_draining
+        )
         return _beat(row)
 
     async def beat(self, connection: Connection, host: HostId) -> Beat:
@@ -196,6 +202,11 @@ class Ownership:
             self._sql.release, host.text, list(epochs.keys()), list(epochs.values())
         )
         return [row["shard"] for row in rows]
+
+    async def shards(self, connection: Connection, host: HostId) -> int:
+        """How many there are."""
+        count: int = await connection.fetchval(self._sql.shards)
+        return count
 
     async def drain(self, connection: Connection, host: HostId, is_draining: bool = True) -> None:
         """The host wants no share any more; it still owns what it owns."""

@@ -26,6 +26,7 @@ class Statements:
     leave: str
     forget: str
     hosts: str
+    shards: str
 
 
 def quoted(name: str) -> str:
@@ -77,12 +78,13 @@ WITH me AS (
     INSERT INTO {hosts} (
         host, name, pid, version, backend_pid, backend_start, joined_at, beat_at, is_draining
     )
-    SELECT $1, $2, $3, $4, own.pid, own.backend_start, clock_timestamp(), clock_timestamp(), false
+    SELECT $1, $2, $3, $4, own.pid, own.backend_start, clock_timestamp(), clock_timestamp(), $5
     FROM pg_stat_get_activity(pg_backend_pid()) own
     ON CONFLICT (host) DO UPDATE SET
         backend_pid = excluded.backend_pid,
         backend_start = excluded.backend_start,
-        beat_at = excluded.beat_at
+        beat_at = excluded.beat_at,
+        is_draining = excluded.is_draining
     RETURNING host
 )
 SELECT {owned}
@@ -92,7 +94,7 @@ _BEAT = """
 WITH me AS (
     UPDATE {hosts} SET beat_at = clock_timestamp()
     WHERE host = $1 AND backend_pid = pg_backend_pid()
-    RETURNING host
+    RETURNING host, set_config('synchronous_commit', 'off', true)
 )
 SELECT {owned}
 """
@@ -110,7 +112,8 @@ SELECT
     (SELECT count(*) FROM {shards} s WHERE s.host = $1),
     (
         SELECT count(*) FROM {shards} s
-        WHERE s.host IS NULL OR NOT EXISTS (SELECT FROM live WHERE live.host = s.host)
+        WHERE s.host IS DISTINCT FROM $1
+            AND NOT EXISTS (SELECT FROM live WHERE live.host = s.host)
     ),
     (
         SELECT max(live.name) FROM live
@@ -131,7 +134,7 @@ _CLAIM = """
 WITH free AS MATERIALIZED (
     SELECT s.shard, s.epoch
     FROM {shards} s LEFT JOIN {hosts} h ON h.host = s.host
-    WHERE s.host IS NULL OR h.host IS NULL OR {is_gone}
+    WHERE s.host IS DISTINCT FROM $1 AND (s.host IS NULL OR h.host IS NULL OR {is_gone})
 ), locked AS MATERIALIZED (
     SELECT s.shard
     FROM {shards} s JOIN free ON free.shard = s.shard AND free.epoch = s.epoch
@@ -214,4 +217,5 @@ def statements(schema: str) -> Statements:
         leave=_LEAVE.format(**names),
         forget=_FORGET.format(**names),
         hosts=_HOSTS.format(**hosts_names),
+        shards="SELECT count(*) FROM {shards}".format(**names),
     )

@@ -40,6 +40,8 @@ __all__ = ["PostgresStore"]
 
 Result = TypeVar("Result")
 
+TAKE_POLL_S = 0.1
+
 
 class PostgresStore(SqlReads):
     """A store in a PostgreSQL database.
@@ -134,7 +136,7 @@ class PostgresStore(SqlReads):
         )
         try:
             await session.open()
-            return await session.ask(session.owners.take_all)
+            return await _all_taken(session)
         except Exception as error:
             if isinstance(error, StoreError) and error.remedy:
                 raise
@@ -205,6 +207,22 @@ class PostgresStore(SqlReads):
     async def _last_write(self) -> None:
         if self._writing is not None and not self._writing.done():
             await asyncio.wait([self._writing])
+
+
+async def _all_taken(session: Session) -> int:
+    """Take all shards; one that was killed is owner for a moment still, and is waited for.
+
+    Its session is not there any more, but that is believed only when ours is old enough, too.
+    """
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + 3 * session.owners.absent_s
+    while True:
+        try:
+            return await session.ask(session.owners.take_all)
+        except StoreLocked:
+            if loop.time() >= until_s:
+                raise
+        await asyncio.sleep(TAKE_POLL_S)
 
 
 def _heard(writing: asyncio.Task[Any]) -> None:

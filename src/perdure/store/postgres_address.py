@@ -2,19 +2,20 @@
 
     Address.of("postgresql+asyncpg://app:secret@db.example/shop?schema=perdure_eu").schema
 
-Knows no connection. Next to read: ``postgres_schema.py``; ``revisions.py``.
+Knows no connection, and is imported by all who take a URL: SQLAlchemy only where one is meant.
+Next to read: ``postgres_schema.py``; ``revisions.py``.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from typing import TYPE_CHECKING
 
 from perdure.errors import DefinitionError
-from perdure.store.postgres_schema import SCHEMA
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 __all__ = ["SCHEMA_BYTES_MAX", "Address", "is_postgres"]
 
@@ -44,6 +45,11 @@ class Address:
 
         Raises DefinitionError for another kind of database, another driver, and a bad schema.
         """
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        from perdure.store.postgres_schema import SCHEMA
+
         try:
             parsed = make_url(url)
         except (ArgumentError, ValueError) as error:  # the text may hold a password
@@ -59,7 +65,8 @@ class Address:
             )
         if parsed.port is not None and not 0 < parsed.port < 65_536:
             raise DefinitionError(f"there is no port {parsed.port}", remedy=_EXAMPLE)
-        schema = parsed.query.get("schema", SCHEMA)
+        is_blank = re.search(r"[?&]schema=(&|$)", url)  # the parser leaves it away
+        schema = "" if is_blank else parsed.query.get("schema", SCHEMA)
         return cls(
             parsed.set(drivername=DRIVER).difference_update_query(["schema"]), _checked(schema)
         )

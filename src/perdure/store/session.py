@@ -12,8 +12,8 @@ pool, so that a pool in use, or full, delays no beat. A connection that is lost 
 host stays the same, and hears with the next beat what it still owns. A doorbell says "look"; the
 rows are the truth, so nothing waits for one that could not be rung.
 
-``synchronous_commit`` is off here: a doorbell must not wait for the disk. A claim that a crash of
-the server forgets is one under which nothing durable was written.
+Doorbells and beats do not wait for the server's disk. Claims do: were one forgotten by a crash, its
+epoch would be given out again, and two owners would pass the fence.
 Next to read: ``ownership.py``.
 """
 
@@ -46,7 +46,6 @@ PAUSE_S = 0.05
 PAUSE_MAX_S = 1.0
 
 SERVER_SETTINGS = {
-    "synchronous_commit": "off",
     "tcp_keepalives_idle": "2",
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
@@ -54,7 +53,7 @@ SERVER_SETTINGS = {
 """Of a session. The server notices within some seconds that its machine is not there any more."""
 
 _RING = (
-    "SELECT pg_notify(bell.channel, bell.payload) "
+    "SELECT pg_notify(bell.channel, bell.payload), set_config('synchronous_commit', 'off', true) "
     "FROM unnest($1::text[], $2::text[]) AS bell(channel, payload)"
 )
 
@@ -119,6 +118,7 @@ class Session:
         now_ms: Callable[[], int],
         *,
         version: str,
+        is_draining: bool = False,
         beat_s: float = 0.5,
         on_beat: Callable[[Beat], None] = lambda beat: None,
     ) -> None:
@@ -132,6 +132,7 @@ class Session:
         self._connect = connect
         self._now_ms = now_ms
         self._version = version
+        self._is_draining = is_draining
         self._beat_s = beat_s
         self._limit_s = owners.lease_s / 2
         self._connection: Connection | None = None
@@ -201,6 +202,12 @@ class Session:
         )
         return answer
 
+    async def drain(self, is_draining: bool = True) -> None:
+        """The host wants no share of the shards (any more), or does; kept through reconnects."""
+        self._is_draining = is_draining
+        with suppress(StoreUnavailable):  # the next registration says it
+            await self.ask(self.owners.drain, is_draining)
+
     async def close(self) -> None:
         """Leave (whatever the host still owns is free), and disconnect. May be called twice."""
         if self._task is not None and not self._is_closing:
@@ -255,11 +262,14 @@ class Session:
             connection = await self._connect()
             connection.add_termination_listener(self._terminated)
             self._connection = connection
-            beat = await self.owners.register(connection, self.host, self._version)
+            beat = await self._register(connection)
             for hearer in list(self._hearers.values()):
                 await hearer.begin(connection)
         self.on_beat(beat)
         return beat
+
+    def _register(self, connection: Connection) -> Awaitable[Beat]:
+        return self.owners.register(connection, self.host, self._version, self._is_draining)
 
     def _look_all(self) -> None:
         for hearer in list(self._hearers.values()):
@@ -311,7 +321,7 @@ class Session:
             beat = await self.owners.beat(connection, self.host)
             after_ms = self._now_ms()
             if not beat.is_known:  # forgotten, as gone: it is another life under the same name
-                beat = await self.owners.register(connection, self.host, self._version)
+                beat = await self._register(connection)
         self.skew_s = ((before_ms + after_ms) / 2 - beat.at_ms) / 1000
         self.on_beat(beat)
 

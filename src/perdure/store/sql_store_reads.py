@@ -26,7 +26,7 @@ from perdure.core.commit import (
 from perdure.core.head_query import HeadQuery
 from perdure.core.tally import TallyRow
 from perdure.errors import CorruptRecord
-from perdure.store.backlog import Backlog, read_backlog, read_retried
+from perdure.store.backlog import Backlog
 from perdure.store.protocol import InstanceRows, LoadedInstance
 from perdure.store.read_statements import (
     DEAD_LETTERS_PAGE,
@@ -41,6 +41,7 @@ from perdure.store.read_statements import (
     QUEUE_PAGE,
     TOMBSTONES_PAGE,
 )
+from perdure.store.sql_backlog import read_backlog, read_retried
 from perdure.store.sql_find import read_count, read_found, read_tallies
 from perdure.store.sql_load import load_instances
 from perdure.store.sql_looks import read_rows_of, read_snapshots

@@ -11,7 +11,6 @@ from perdure.errors import DefinitionError
 from perdure.store.memory import MemoryStore
 from perdure.store.postgres_address import is_postgres
 from perdure.store.protocol import Store
-from perdure.store.sql import SqlStore
 
 __all__ = ["store_from_url", "store_of", "store_to_look_at"]
 
@@ -29,6 +28,8 @@ def store_from_url(url: str) -> Store:
     if url == "memory://":
         return MemoryStore()
     if url.startswith(("sqlite:", "sqlite+aiosqlite:")):
+        from perdure.store.sql import SqlStore  # SQLAlchemy takes longer than all the rest
+
         return SqlStore(url)
     if is_postgres(url):
         return _postgres_store(url, read_only=False)
@@ -46,6 +47,8 @@ def store_to_look_at(url: str) -> Store:
     """
     if is_postgres(url):
         return _postgres_store(url, read_only=True)
+    from perdure.store.sql import SqlStore
+
     return SqlStore(url, read_only=True)
 
 

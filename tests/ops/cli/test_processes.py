@@ -92,6 +92,26 @@ def test_a_service_that_is_told_to_stop_stops_in_order(tmp_path):
     assert not (tmp_path / "store.db.control").exists()
 
 
+def test_several_processes_over_a_file_are_refused_with_what_to_do(tmp_path):
+    (tmp_path / "service.py").write_text(SERVICE)
+    command = [sys.executable, "-m", "perdure.ops.cli", "run", "service:runtime"]
+    for store in ("store.db", "sqlite+aiosqlite:///store.db", None):
+        asked = {**environment(), "PERDURE_STORE": store or ""}
+        refused = subprocess.run(
+            [*command, "--processes", "3"],
+            cwd=tmp_path,
+            env=asked,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert refused.stderr.count("error: several processes cannot share the store") == 1
+        assert "--store postgresql+asyncpg://" in refused.stderr
+    assert not (tmp_path / "store.db").exists()
+
+
 def test_the_incident_is_found_understood_mended_and_audited():
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "incident.py"],

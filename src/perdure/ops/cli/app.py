@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from perdure.ops.cli import listing, looking, queueing, repairing, sending
+from perdure.ops.cli import database, listing, looking, queueing, ray, repairing, sending
 from perdure.ops.cli.about import completion, grafana, version
 from perdure.ops.cli.bench import bench
 from perdure.ops.cli.options import add
@@ -65,6 +65,13 @@ add(queue, "resume", queueing.queue_resume)
 add(queue, "cancel-job", queueing.job_cancel)
 app.add_typer(queue, name="queue")
 
+db = typer.Typer(no_args_is_help=True, help="The tables in PostgreSQL: create, migrate, check.")
+add(db, "upgrade", database.upgrade)
+add(db, "current", database.current)
+add(db, "check", database.check)
+add(db, "stamp", database.stamp)
+app.add_typer(db, name="db")
+
 add(app, "send", sending.send)
 add(app, "publish", sending.publish)
 add(app, "enqueue", sending.enqueue)
@@ -74,6 +81,14 @@ add(app, "jobs", listing.jobs)
 add(app, "inbox", listing.inbox)
 add(app, "deadlines", listing.deadlines)
 add(app, "schedules", listing.schedules)
+
+on_ray = typer.Typer(no_args_is_help=True, help="Hosts on a cluster of Ray.")
+add(on_ray, "up", ray.up)
+add(on_ray, "status", ray.status)
+add(on_ray, "drain", ray.drain)
+add(on_ray, "rebalance", ray.rebalance)
+add(on_ray, "down", ray.down)
+app.add_typer(on_ray, name="ray")
 
 add(app, "health", health)
 add(app, "run", run_runtime)

@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -39,7 +39,10 @@ __all__ = [
     "YesOption",
     "add",
     "instance_of",
+    "log_as",
 ]
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 NUMBER_MAX = 2**63 - 1
 """The largest number that a store has."""
@@ -151,11 +154,23 @@ class _Safe(logging.Formatter):
         return safe_lines(super().format(record))
 
 
+class _OnStderr(logging.StreamHandler[TextIO]):
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(_Safe(LOG_FORMAT))
+
+
+def log_as(name: str) -> None:
+    """Begin the lines of the log with a name: several processes write to one place."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _OnStderr):
+            handler.setFormatter(_Safe(f"{name.replace('%', '%%')} {LOG_FORMAT}"))
+
+
 @contextmanager
 def _logs_on_stderr() -> Iterator[None]:
     """What perdure and the user's code log, from WARNING on; ``run`` lowers that."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Safe("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = _OnStderr()
     logging.getLogger().addHandler(handler)
     try:
         yield

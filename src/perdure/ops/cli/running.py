@@ -1,7 +1,8 @@
-"""``perdure run module:runtime``: a runtime in a process of its own, until it is told to stop.
+"""``perdure run module:app``: a runtime in a process of its own, until it is told to stop.
 
 SIGTERM and SIGINT drain and stop it; a second one ends the process at once, which loses nothing
-that was acknowledged. Next to read: ``loading.py``.
+that was acknowledged. With ``--processes`` a parent does this with several.
+Next to read: ``processes.py``, the parent; ``runtime/loading.py``.
 """
 
 from __future__ import annotations
@@ -9,31 +10,76 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
+import sys
 from typing import Annotated
 
 import typer
 
+from perdure.errors import DefinitionError
+from perdure.ops.cli.child import Parent
 from perdure.ops.cli.exits import Exit
-from perdure.ops.cli.loading import load_runtime
+from perdure.ops.cli.options import log_as
+from perdure.ops.cli.processes import RESTARTS_MAX, Processes
+from perdure.runtime.loading import load_runtime, url_named
+from perdure.runtime.runtime import Runtime
 
 __all__ = ["run"]
 
 logger = logging.getLogger("perdure.run")
 
+PROCESSES_MAX = 256
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 async def run(
     app: Annotated[
         str,
-        typer.Argument(metavar="MODULE:RUNTIME", envvar="PERDURE_APP", help="As --app elsewhere."),
+        typer.Argument(
+            metavar="MODULE:APP",
+            envvar="PERDURE_APP",
+            help="A Runtime, or a function that makes one; it may take the store's URL.",
+        ),
     ],
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            "-s",
+            envvar="PERDURE_STORE",
+            help="The store to run over, in place of the one your code names: a URL, or a file.",
+        ),
+    ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            "--processes",
+            "-p",
+            min=1,
+            max=PROCESSES_MAX,
+            help="So many, which share the work. PostgreSQL only.",
+        ),
+    ] = 1,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Of the process, in logs and listings; by default the host's."),
+    ] = None,
+    restarts: Annotated[
+        int,
+        typer.Option(
+            "--restarts",
+            min=0,
+            help="Times in a row that one of several processes is started again after it died.",
+        ),
+    ] = RESTARTS_MAX,
     log_level: Annotated[
         str, typer.Option(help="Of perdure's loggers, on stderr.", case_sensitive=False)
     ] = "INFO",
+    parent: Annotated[int | None, typer.Option("--parent", hidden=True)] = None,
 ) -> Exit:
     """Run your runtime until SIGTERM or SIGINT, then drain and stop it.
 
+    Over PostgreSQL, processes share the work: those of --processes, and all that run elsewhere.
     Exits with 0 when it was told to stop, with 1 if it has stopped by itself, 5 if the store is in
     use or cannot be used.
     """
@@ -41,18 +87,72 @@ async def run(
     if level is None:
         raise typer.BadParameter(f"{log_level!r} is no level", param_hint="--log-level")
     logging.getLogger("perdure").setLevel(level)
-    runtime = await load_runtime(app)
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    store = None if store is None else url_named(store)
+    if processes > 1:
+        if store is not None and not _is_shared(store):
+            raise _not_shared(repr(store))
+        commands = [_command(app, store, name, number, log_level) for number in _upto(processes)]
+        return await Processes(commands, restarts_max=restarts).run()
+    runtime = await load_runtime(app, store)
+    if parent is None:
+        return await _until_told(runtime)
+    return await _as_child(runtime, Parent(parent), name)
+
+
+def _upto(processes: int) -> range:
+    return range(1, processes + 1)
+
+
+def _command(
+    app: str, store: str | None, name: str | None, number: int, log_level: str
+) -> list[str]:
+    """This command for one of several processes."""
+    command = [sys.executable, "-m", "perdure.ops.cli", "run", app, "--log-level", log_level]
+    command += ["--name", f"{name or socket.gethostname()}-{number}"]
+    return command if store is None else [*command, "--store", store]
+
+
+def _is_shared(url: str) -> bool:
+    return url.startswith("postgresql")
+
+
+def _not_shared(which: str) -> DefinitionError:
+    return DefinitionError(
+        f"several processes cannot share the store {which}, which one process owns at a time",
+        remedy="leave --processes away, or move to PostgreSQL: --store postgresql+asyncpg://…",
+    )
+
+
+async def _as_child(runtime: Runtime, parent: Parent, name: str | None) -> Exit:
+    """As one of several processes."""
+    log_as(name or "")
+    if not _is_shared(runtime.store.name):
+        raise _not_shared(f"of {runtime.store.name}")
+    try:
+        return await _until_told(runtime, parent)
+    finally:
+        parent.close()
+
+
+async def _until_told(runtime: Runtime, parent: Parent | None = None) -> Exit:
+    """Run it until a signal comes, the parent has gone, or it has stopped by itself."""
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
 
     def on_signal() -> None:
         told.set()
         for one in SIGNALS:
             loop.remove_signal_handler(one)
 
+    def on_gone() -> None:
+        logger.warning("the parent process is gone")
+        told.set()
+
     for one in SIGNALS:
         loop.add_signal_handler(one, on_signal)
     async with runtime:
+        if parent is not None:
+            parent.when_gone(on_gone)
+            parent.tell_up()
         waiting = {loop.create_task(told.wait()), loop.create_task(runtime.stopped())}
         done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in left:

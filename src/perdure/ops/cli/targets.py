@@ -5,7 +5,7 @@
 
 A runtime that holds the store is asked through its control socket. Where none holds it, ``--app``
 starts one in this process, and stops it when the command is done.
-Next to read: ``ops/control/client.py``; ``loading.py``.
+Next to read: ``ops/control/client.py``; ``runtime/loading.py``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from perdure.errors import DefinitionError, StoreError
-from perdure.ops.cli.loading import load_runtime
 from perdure.ops.control import Control, NoAnswer, no_end, perform
 from perdure.queue import WorkQueue
 from perdure.runtime.definitions import Saga
+from perdure.runtime.loading import load_runtime, url_named
 from perdure.runtime.runtime import Runtime
 from perdure.store.sql import SqlStore
 from perdure.store.urls import store_from_url
@@ -113,8 +113,7 @@ class _Here:
 
 def path_named(store: str) -> str:
     """The absolute path of the file that a URL, or a path, names. Raises ``DefinitionError``."""
-    is_url = ":" in store.partition("/")[0]
-    return _path_of(store_from_url(store if is_url else f"sqlite+aiosqlite:///{store}"), store)
+    return _path_of(store_from_url(url_named(store)), store)
 
 
 def _path_of(store: object, named: str) -> str:

@@ -120,7 +120,7 @@ class Aside:
             delivery.attempts += 1
             if delivery.settlement is not None:
                 supervisor.dispatcher.doubtful(delivery.settlement.outbox)
-            if delivery.attempts < attempts_max and not gives_up:
+            if not gives_up and (delivery.attempts < attempts_max or delivery.insists):
                 back.append(delivery)
             else:
                 supervisor.refuse(delivery, why_not(delivery, error))

@@ -145,30 +145,38 @@ class Quarantine:
     def error_of(self, key: str) -> InstanceQuarantined | None:
         """Why the instance is set aside; None if it is not."""
         aside = self.asides.get(key)
-        if aside is None:
-            return None
-        saga, correlation_id = split_key(key)
-        return InstanceQuarantined(
-            f"the instance is quarantined ({aside.row.reason}): {aside.row.error}",
-            saga=saga,
-            correlation_id=correlation_id,
-            remedy="see to the cause, then release it: await runtime.release(ref)",
-        )
+        return None if aside is None else _error_of(aside.row)
+
+    async def error_at(self, key: str) -> InstanceQuarantined | None:
+        """The same, also of an instance that another runtime owns: as its row says."""
+        elsewhere = self._services.elsewhere
+        if elsewhere is None or elsewhere.owns(key):
+            return self.error_of(key)
+        row = (await self._services.store.rows_of(key, 1)).quarantine
+        return None if row is None else _error_of(row)
 
     async def listed(self, saga: str | None) -> AsyncIterator[QuarantinedInstance]:
         """Those of a saga, or all, in the order of their keys."""
-        keys = [key for key in sorted(self.asides) if saga in (None, split_key(key)[0])]
+        stored = await self._stored()
+        keys = [key for key in sorted(stored or self.asides) if saga in (None, split_key(key)[0])]
         for at in range(0, len(keys), PAGE):
             page = keys[at : at + PAGE]
             held = await self._services.store.inbox_sizes(page)
             for key in page:
                 aside = self.asides.get(key)
-                if aside is not None:
-                    row = aside.row
+                row = stored.get(key) if aside is None else aside.row
+                if row is not None:
                     since = datetime_of(row.since_ms)
                     yield QuarantinedInstance(
                         *split_key(key), row.reason, row.error, since, held.get(key, 0)
                     )
+
+    async def _stored(self) -> dict[str, QuarantineRow]:
+        """Those of all owners, for a front, which knows none by itself."""
+        elsewhere = self._services.elsewhere
+        if elsewhere is None or not elsewhere.owns_nothing:
+            return {}
+        return {row.instance: row for row in await self._services.store.quarantines()}
 
     # What comes for them
 
@@ -259,6 +267,16 @@ class Quarantine:
 def is_answered_at_once(delivery: Delivery) -> bool:
     """Nothing has to be written to hold it: time brings it again, or it is in the inbox."""
     return bool(delivery.deadline_nr or delivery.wakes or delivery.waits)
+
+
+def _error_of(row: QuarantineRow) -> InstanceQuarantined:
+    saga, correlation_id = split_key(row.instance)
+    return InstanceQuarantined(
+        f"the instance is quarantined ({row.reason}): {row.error}",
+        saga=saga,
+        correlation_id=correlation_id,
+        remedy="see to the cause, then release it: await runtime.release(ref)",
+    )
 
 
 def _why(row: QuarantineRow) -> tuple[str, str]:

@@ -136,7 +136,7 @@ class SagaActor(Actor):
         if self._is_known(envelope):
             return
         services = self.supervisor.services
-        if envelope.attempts >= services.settings.write_attempts:
+        if envelope.attempts >= services.settings.write_attempts and not envelope.insists:
             self.supervisor.refuse(envelope, not_written(envelope))
             return
         now_ms = services.clock.now_ms()

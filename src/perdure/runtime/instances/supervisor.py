@@ -64,12 +64,13 @@ class Supervisor(Actor):
     ) -> None:
         super().__init__()
         self.services = services
+        self._elsewhere = services.elsewhere
         self.definitions = definitions
         self.dispatcher = dispatcher
         self.announcing = Announcing(services)
         self.active: dict[str, SagaActor] = {}
         self.admission = Admission(services.clock, services.settings, self.deliver)
-        self._told_letters = ToldLetters(services, self.admission)
+        self.told_letters = ToldLetters(services, self.admission)
         self.snapshot_every = services.settings.snapshot_every
         self.residency = Residency(services, self.passivate)
         self._rehydration = Rehydration(services, self)
@@ -105,7 +106,10 @@ class Supervisor(Actor):
             return
         if failpoints.listener is not None:
             failpoints.reach(Point.ACCEPTED)
-        key = delivery.key
+        key, elsewhere = delivery.key, self._elsewhere
+        if elsewhere is not None and not elsewhere.owns(key):
+            elsewhere.deliver(delivery)
+            return
         if key in self.quarantine.asides:
             self.quarantine.hold(delivery)
             return
@@ -238,7 +242,7 @@ class Supervisor(Actor):
         """The runtime stops: retries do not pause any more."""
         self.is_draining = True
         self.quarantine.resume()
-        self._told_letters.end_pauses()
+        self.told_letters.end_pauses()
         for successor, pause in list(self._pauses.values()):
             pause.cancel()
             self._retry(successor)
@@ -303,7 +307,7 @@ class Supervisor(Actor):
         """Tell the sender; a told message, whose sender does not wait, becomes a dead letter."""
         self.announcing.refused(delivery, error)
         if delivery.is_told:
-            self._told_letters.bury(delivery, error)
+            self.told_letters.bury(delivery, error)
         else:
             delivery.refuse(error)
 
@@ -331,7 +335,7 @@ class Supervisor(Actor):
         self.active.clear()
         self.quarantine.close()
         self.services.commit.withdraw_void()
-        self._told_letters.close()
+        self.told_letters.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 

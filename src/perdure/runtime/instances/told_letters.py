@@ -33,7 +33,7 @@ class ToldLetters:
         self._is_closed = False
 
     def bury(self, delivery: Delivery, error: BaseException) -> None:
-        """Make it a dead letter, then refuse it."""
+        """Make it a dead letter, then refuse it: with ``error``, or why not even that is kept."""
         logger.error(
             "%s was told and not applied: %s",
             delivery.message.type,
@@ -99,7 +99,7 @@ class _Letter:
             self.delivery.message.type, self.delivery.key, error,
             extra=about(self.delivery.key, self.delivery.message.message_id),
         )  # fmt: skip
-        self.delivery.refuse(self._error)
+        self.delivery.refuse(error)
 
     def unknown(self, error: StoreError) -> None:
         self.failures += 1

@@ -128,6 +128,9 @@ class Dispatcher:
         if any(runner.state.policy.sequential for runner in self.runners.values()):
             await self._hold_heads()
         await self._timer.start()
+        for workers in self.workers.values():
+            if workers.own is not None:
+                workers.own.start()
         for runner in self.runners.values():
             runner.open()
 
@@ -160,7 +163,7 @@ class Dispatcher:
             for workers in self.workers.values():
                 await workers.abandon()
         for workers in self.workers.values():
-            workers.close()
+            await workers.close()
         self._threads.close()
 
     @property
@@ -244,6 +247,9 @@ class Dispatcher:
     def gone(self, row: OutboxRow) -> None:
         """There is no such job any more; it may be a dead letter."""
         runner = self.runners[row.target]
+        workers = self.workers.get(row.target)
+        if workers is not None and workers.own is not None:
+            workers.own.settled(row.position)
         self._read_back.changed(row)
         runner.state.done(row.position)
         if row.due_at_ms:

@@ -9,19 +9,19 @@ Next to read: ``dispatcher.py``.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from perdure.codec.outbox import pack_context
-from perdure.core.commit import OutboxKind, OutboxRow, QueueRow, Settlement
+from perdure.core.commit import OutboxRow, QueueRow, Settlement
 from perdure.core.correlation import split_key
-from perdure.core.outgoing import SAGAS, due_after
-from perdure.errors import CodecError, JobError, UnknownJob, UnknownQueue, Unroutable
+from perdure.errors import CodecError, UnknownJob, UnknownQueue
 from perdure.messages import Message, datetime_of
 from perdure.runtime.jobs.dispatcher import Dispatcher
 from perdure.runtime.jobs.job_tickets import Awaited, nothing
+from perdure.runtime.jobs.orders import JobOrders
 from perdure.runtime.jobs.outbound import Outbound
 from perdure.runtime.jobs.runner import Runner
 from perdure.runtime.jobs.workers import Workers
@@ -167,7 +167,7 @@ class Queues:
 
     def __init__(self, services: Services, outbound: Outbound, dispatcher: Dispatcher) -> None:
         self._services = services
-        self._outbound = outbound
+        self._orders = JobOrders(outbound, services.clock.now_ms, services.next_position)
         self._dispatcher = dispatcher
 
     def ref(self, name: str) -> QueueRef:
@@ -187,59 +187,28 @@ class Queues:
 
         ``is_named``: the id is the caller's, and may be there already.
         """
-        target = self._outbound.address(message.content, queue)
-        if target != SAGAS and not self._outbound.queues:
-            raise Unroutable(
-                f"nobody takes {message.type}: the runtime performs no work queue",
-                remedy="give it the queue, as Runtime(…, [queue])",
-            )
-        if is_named and self._outbound.is_sent_by_saga(message.message_id):
-            raise JobError(
-                f"job_id {message.message_id!r} is one that a saga's command has",
-                remedy="let it begin with something else than the name of a saga and a slash",
-            )
-        due_at_ms = 0 if delay is None else self._due(message, delay)
-        row = self._row(message, OutboxKind.COMMAND, target, "", due_at_ms)
+        row = self._orders.command(message, queue, delay, is_named)
         await self._write([row], is_named)
 
     async def publish(self, message: Message, is_named: bool) -> None:
         """Queue an event for its subscribers, if there are any."""
-        queues = self._outbound.subscribers(message.content)
-        if queues:
-            kind = OutboxKind.EVENT
-            rows = [self._row(message, kind, one, f"@{one}", 0) for one in queues]
+        rows = self._orders.events(message)
+        if rows:
             await self._write(rows, is_named)
 
-    def _due(self, message: Message, delay: timedelta) -> int:
-        try:
-            return due_after(delay, self._services.clock.now_ms())
-        except ValueError as error:
-            raise JobError(
-                f"{message.type} {error}", remedy="give a timedelta, not below zero"
-            ) from None
-
-    def _row(
-        self, message: Message, kind: OutboxKind, target: str, suffix: str, due_at_ms: int
-    ) -> OutboxRow:
-        services = self._services
-        return OutboxRow(
-            "",
-            0,
-            0,
-            kind,
-            target,
-            message.type,
-            message.version,
-            message.body,
-            services.clock.now_ms(),
-            services.next_position(),
-            message.message_id + suffix,
-            pack_context(message.correlation_id, message.causation_id, message.headers),
-            due_at_ms=due_at_ms,
-        )
+    async def put(self, row: OutboxRow, is_named: bool) -> None:
+        """Queue a job that another runtime has accepted: its id belongs here."""
+        await self._write([replace(row, position=self._services.next_position())], is_named)
 
     async def _write(self, rows: Sequence[OutboxRow], is_named: bool) -> None:
         """One whose id waits already is left out by the store; the others are handed out."""
+        elsewhere = self._services.elsewhere
+        if elsewhere is not None:
+            theirs = [row for row in rows if not elsewhere.owns(row.id)]
+            rows = [row for row in rows if row not in theirs]
+            await asyncio.gather(*(elsewhere.enqueue(row, is_named) for row in theirs))
+            if not rows:
+                return
         doubtful = self._dispatcher.doubtful
         hand_out = doubtful if is_named else self._dispatcher.committed
         ticket = Awaited(

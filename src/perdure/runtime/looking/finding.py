@@ -1,7 +1,8 @@
 """Finding instances, live and passive alike: heads along an index, then the instances themselves.
 
 What is shown is committed, and fits what was asked at that moment: heads only say who may. Wakes
-nobody. Next to read: ``core/criteria.py``, ``core/routes.py``; ``searching.py``, who asks.
+nobody. Next to read: ``core/criteria.py``, ``core/routes.py``; ``searching.py`` and
+``ops/search.py``, who ask.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from perdure.messages import milliseconds_of
 from perdure.runtime.looking.views import InstanceView, Views
 from perdure.store.protocol import Store
 
-__all__ = ["Search", "found", "place_after"]
+__all__ = ["Search", "found", "heads_along", "place_after"]
 
 PAGE, PAGE_MAX = 100, 1_000
 _MS_MAX = 2**62
@@ -43,13 +44,10 @@ class Search:
 async def found(store: Store, views: Views, search: Search) -> AsyncIterator[InstanceView]:
     """The instances, in the order of the route. Raises ``NotIndexed``."""
     await _check_indexed(store, search)
-    left, place, page = search.limit, search.after, PAGE
-    criteria, route = search.criteria, search.route
-    while left is None or left > 0:
-        heads, has_more = await _page(store, route, place, page)
-        wanted = [head for head in heads if criteria.may_fit(head)]
-        places = {head.instance: route.place(head) for head in wanted}
-        for some in _chunks(wanted, PAGE if left is None else min(PAGE, left)):
+    left, criteria, route = search.limit, search.criteria, search.route
+    async for heads in heads_along(store, criteria, route, search.after):
+        places = {head.instance: route.place(head) for head in heads}
+        for some in _chunks(heads, PAGE if left is None else min(PAGE, left)):
             async for view in views.page(search.definition, some):
                 if not _fits(criteria, view):
                     continue
@@ -59,10 +57,25 @@ async def found(store: Store, views: Views, search: Search) -> AsyncIterator[Ins
                     left -= 1
                     if not left:
                         return
+
+
+async def heads_along(
+    store: Store, criteria: Criteria, route: Route, place: Place | None = None, page: int = PAGE
+) -> AsyncIterator[list[HeadRow]]:
+    """The heads of those that may fit, page by page, in the order of the route, behind a place.
+
+    ``page``: so many heads are read at a time, and more where few of them fit.
+    """
+    size = page
+    while True:
+        heads, has_more = await _page(store, route, place, size)
+        wanted = [head for head in heads if criteria.may_fit(head)]
+        if wanted:
+            yield wanted
         if not has_more:
             return
         place = route.place(heads[-1])
-        page = PAGE if len(wanted) * 2 > len(heads) else min(page * 2, PAGE_MAX)
+        size = page if len(wanted) * 2 > len(heads) else min(size * 2, PAGE_MAX)
 
 
 async def _page(

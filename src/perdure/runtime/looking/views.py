@@ -80,7 +80,10 @@ class Views:
     async def state(self, definition: Definition, key: str) -> InstanceView | None:
         """The instance, or None if there is none. Raises ``InstanceQuarantined``."""
         instance = await self.committed(definition, key)
-        return self._view(definition, instance) if instance.exists else None
+        if not instance.exists:
+            return None
+        aside = await self._supervisor.quarantine.error_at(key)
+        return self._view(definition, instance, aside)
 
     async def then(self, definition: Definition, key: str, at: At) -> InstanceView | None:
         """The instance as it was after a turn, or at a moment; see ``then.py``."""
@@ -141,13 +144,15 @@ class Views:
                 if instance is None:
                     rows = loaded[head.instance]
                     instance = (await fold_loaded(self._services, definition, rows)).instance
-                yield self._view(definition, instance)
+                aside = self._supervisor.quarantine.error_of(head.instance)
+                yield self._view(definition, instance, aside)
             except InstanceQuarantined as error:
                 yield unreadable_view(head, error.problem)
 
-    def _view(self, definition: Definition, instance: Instance) -> InstanceView:
-        quarantined = self._supervisor.quarantine.error_of(instance.key)
-        why = None if quarantined is None else quarantined.problem
+    def _view(
+        self, definition: Definition, instance: Instance, aside: InstanceQuarantined | None
+    ) -> InstanceView:
+        why = None if aside is None else aside.problem
         return view_of(self._services.codec, instance, definition.private_copy(instance.state), why)
 
 

@@ -22,6 +22,7 @@ from perdure.store.migrations.others import not_perdures
 from perdure.store.migrations.standing import Standing
 from perdure.store.postgres_address import Address
 from perdure.store.postgres_schema import REVISION
+from perdure.store.shards import SHARDS_MAX
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -48,17 +49,23 @@ async def upgrade(
     Raises DefinitionError for another number later, SchemaTooNew, StoreError for what the server
     refuses.
     """
+    address = Address.of(url)
+    if shards is not None and not 1 <= shards <= SHARDS_MAX:
+        raise DefinitionError(
+            f"{shards} shards are not possible", remedy=f"give a number from 1 to {SHARDS_MAX}"
+        )
+    _require_alembic()
     from perdure.store.migrations.running import bring_up
 
-    address = Address.of(url)
     return await _connected(address, lambda each: bring_up(each, address, shards, lock_wait_s))
 
 
 async def current(url: str) -> Standing:
     """Where the tables stand, whether this code can use them or not. Changes nothing."""
+    address = Address.of(url)
+    _require_alembic()
     from perdure.store.migrations.running import look
 
-    address = Address.of(url)
     return await _connected(address, lambda each: look(each, address))
 
 
@@ -68,29 +75,34 @@ async def check(url: str) -> Standing:
     Raises SchemaTooNew, SchemaTooOld; StoreError naming what differs from the revision, or which
     rights are missing.
     """
+    address = Address.of(url)
+    _require_alembic()
     from perdure.store.migrations.running import examine
 
-    address = Address.of(url)
     return await _connected(address, lambda each: examine(each, address))
 
 
 async def stamp(url: str, revision: str = REVISION, *, lock_wait_s: float = LOCK_WAIT_S) -> None:
     """Note a revision without migrating: where the tables came by another way, as a copy.
 
-    Raises DefinitionError for a revision that is unknown, StoreError where there are no tables.
+    Raises DefinitionError for a revision that is unknown, SchemaTooNew, StoreError where there are
+    no tables.
     """
+    address = Address.of(url)
+    _require_alembic()
     from perdure.store.migrations.running import note
 
-    address = Address.of(url)
     await _connected(address, lambda each: note(each, address, revision, lock_wait_s))
 
 
 async def _connected(address: Address, work: Callable[[Connection], T]) -> T:
-    """Run this in a transaction, on a connection of its own."""
+    from perdure.store.migrations.running import connected
+
+    return await connected(address, work)
+
+
+def _require_alembic() -> None:
     if missing := [name for name in ("alembic", "asyncpg") if find_spec(name) is None]:
         raise DefinitionError(
             f"PostgreSQL needs {' and '.join(missing)}", remedy="pip install 'perdure[postgres]'"
         )
-    from perdure.store.migrations.running import connected
-
-    return await connected(address, work)

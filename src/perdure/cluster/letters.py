@@ -1,0 +1,235 @@
+"""What goes from a runtime to the owner of a key: messages and jobs, by hand or by mail.
+
+Each is answered here, once, whichever way it goes. Next to read: ``lanes.py``, the order;
+``posting.py``, the mail; ``handing.py``, the way to a runtime in this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from perdure.cluster.handing import GONE, Wishes, hand
+from perdure.codec.mail import Answer, Carried, Refusal, Taken, pack_carried, pack_job_letter
+from perdure.core.commit import OutboxRow
+from perdure.core.outcome import Outcome
+from perdure.errors import PerdureError, RuntimeNotRunning, UnknownSaga
+from perdure.runtime.delivery import Delivery, Receipt
+from perdure.runtime.instances.told import stopped
+from perdure.runtime.running import Running
+from perdure.store.mail import MailKind, MailRow
+
+if TYPE_CHECKING:
+    from perdure.cluster.lanes import Lane
+    from perdure.cluster.outlet import Outlet
+
+__all__ = ["JobLetter", "Letter", "MessageLetter"]
+
+
+class Letter:
+    """One thing on its way. ``key`` decides who owns it, ``number`` the order among its like.
+
+    ``token`` names it in answers, 0 as long as it is not posted. ``position`` is that of its row,
+    0 as long as nobody knows. ``posts``: so often it was posted; ``failures``: so often in a row
+    the store failed at that; ``looks``: so often its row was
+    looked after, and there; ``misses``: so often in a row it was not, and no answer either.
+    ``is_sent``: it is on its way, and no other
+    way may be taken; ``is_over``: it is answered.
+    """
+
+    __slots__ = (
+        *("failures", "is_over", "is_sent", "key", "lane", "look_at_s", "looks", "misses"),
+        *("number", "outlet", "position", "posts", "token"),
+    )
+
+    lane: Lane
+
+    def __init__(self, outlet: Outlet, key: str) -> None:
+        self.outlet = outlet
+        self.key = key
+        self.number = self.token = self.position = 0
+        self.posts = self.failures = self.looks = self.misses = 0
+        self.look_at_s = 0.0
+        self.is_over = self.is_sent = False
+
+    @property
+    def is_told(self) -> bool:
+        """Nobody waits for an answer: it is done with once its row is there."""
+        return False
+
+    def row(self, reply_to: str, now_ms: int) -> MailRow:
+        """It as mail."""
+        raise NotImplementedError
+
+    def hand(self, running: Running) -> None:
+        """Bring it to a runtime in this process, which says what became of it."""
+        raise NotImplementedError
+
+    def answered(self, answer: Answer) -> None:
+        """The answer to its row of mail has come."""
+        raise NotImplementedError
+
+    def posted(self) -> None:
+        """It was told, and its row is there; its lane is kept until it cannot be overtaken."""
+
+    def fail(self, error: BaseException) -> None:
+        """It cannot be brought."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """The runtime that sent it stops."""
+        raise NotImplementedError
+
+    def later(self, error: BaseException) -> None:
+        """The runtime in this process is not its owner any more."""
+        if not self.is_over:
+            self.lane.returned(self)
+
+
+class MessageLetter(Letter):
+    """A delivery to an instance; hears what became of its twin at a runtime in this process."""
+
+    __slots__ = ("delivery",)
+
+    def __init__(self, outlet: Outlet, delivery: Delivery) -> None:
+        super().__init__(outlet, delivery.key)
+        self.delivery = delivery
+
+    @property
+    def is_told(self) -> bool:
+        return self.delivery.is_told
+
+    def row(self, reply_to: str, now_ms: int) -> MailRow:
+        delivery, message = self.delivery, self.delivery.message
+        waiting = self.outlet.journal.encode_waiting(message, delivery.kind, delivery.strict)
+        settles = delivery.settlement is not None
+        body = pack_carried(Carried(waiting, delivery.asks_again, settles))
+        kind = MailKind.MESSAGE
+        return MailRow(self.key, message.message_id, kind, body, reply_to, now_ms)
+
+    def hand(self, running: Running) -> None:
+        delivery = self.delivery
+        definition = running.supervisor.definitions.get(delivery.definition.name)
+        if definition is None:
+            self.refused(_not_run(delivery), False)
+            return
+        twin = Delivery(definition, self.key, delivery.message, delivery.kind, delivery.strict)
+        twin.asks_again = delivery.asks_again
+        settles = delivery.settlement is not None
+        hand(running, twin, self, Wishes(delivery.is_told, settles))
+
+    def answered(self, answer: Answer) -> None:
+        if isinstance(answer, Refusal):
+            self.refused(answer.error, answer.is_written)
+        elif answer.is_large:
+            self.outlet.look_up(self, answer)
+        else:
+            self.given(answer, self.outlet.value(answer.value))
+
+    def given(self, answer: Taken, reply: Any) -> None:
+        """It was taken elsewhere, and this is the reply."""
+        is_repeated = answer.duplicate and self.posts == 1  # else the first one was ours, too
+        self._answer(Outcome(answer.outcome), answer.sequence_nr, reply, is_repeated)
+
+    def posted(self) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self.outlet.ended(self)
+            self.delivery.answer(Outcome.QUEUED)
+
+    def taken(self, receipt: Receipt) -> None:
+        """It was taken in this process."""
+        self._answer(receipt.outcome, receipt.sequence_nr, receipt.reply, receipt.duplicate)
+
+    def refused(self, error: BaseException, is_written: bool) -> None:
+        """It was not applied. What was written of it there ends the job that has led to it."""
+        if is_written and self.delivery.settlement is not None:
+            self._answer(Outcome.FAILED)
+        else:
+            self.fail(error)
+
+    def _answer(
+        self,
+        outcome: Outcome,
+        sequence_nr: int | None = None,
+        reply: Any = None,
+        duplicate: bool = False,
+    ) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self.outlet.ended(self)
+            self.delivery.answer(outcome, sequence_nr, reply, duplicate)
+            self.lane.done(self)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self.outlet.ended(self)
+            self.delivery.refuse(error)
+            self.lane.done(self)
+
+    def abandon(self) -> None:
+        self.fail(stopped(self.delivery))
+
+
+class JobLetter(Letter):
+    """A job that no saga sent, for the shard of its id."""
+
+    __slots__ = ("_is_named", "_job", "done")
+
+    def __init__(self, outlet: Outlet, job: OutboxRow, is_named: bool) -> None:
+        super().__init__(outlet, job.id)
+        self._job = job
+        self._is_named = is_named
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def row(self, reply_to: str, now_ms: int) -> MailRow:
+        body = pack_job_letter(self._job, self._is_named)
+        return MailRow(self.key, self._job.id, MailKind.JOB, body, reply_to, now_ms)
+
+    def hand(self, running: Running) -> None:
+        self.outlet.spawn(self._put(running.queues.put(self._job, self._is_named)))
+
+    async def _put(self, put: Coroutine[Any, Any, None]) -> None:
+        try:
+            await put
+        except GONE as error:
+            self.later(error)
+        except Exception as error:
+            self.fail(error)
+        else:
+            self._end(None)
+
+    def answered(self, answer: Answer) -> None:
+        self._end(answer.error if isinstance(answer, Refusal) else None)
+
+    def fail(self, error: BaseException) -> None:
+        self._end(error)
+
+    def abandon(self) -> None:
+        problem = f"the runtime stopped before job {self.key!r} was queued"
+        remedy = f"queue it again under the same job_id {self.key!r}"
+        self._end(RuntimeNotRunning(problem, remedy=remedy))
+
+    def _end(self, error: BaseException | None) -> None:
+        if self.is_over:
+            return
+        self.is_over = True
+        self.outlet.ended(self)
+        if self.done.done():  # nobody waits any more
+            pass
+        elif error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+        self.lane.done(self)
+
+
+def _not_run(delivery: Delivery) -> PerdureError:
+    return UnknownSaga(
+        "the runtime that owns the instance does not run the saga",
+        saga=delivery.definition.name,
+        correlation_id=delivery.correlation_id,
+        remedy="give the same sagas to all processes of a cluster",
+    )

@@ -1,0 +1,153 @@
+"""What one runtime sees of the others: an ``Elsewhere``. All of a process share one router.
+
+Next to read: ``runtime/elsewhere.py``; ``router.py``, which makes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+from perdure.cluster.lanes import Lanes
+from perdure.cluster.letters import JobLetter, Letter, MessageLetter
+from perdure.codec.codec import Codec
+from perdure.codec.journal import JournalCodec
+from perdure.codec.mail import Taken
+from perdure.core.commit import OutboxRow
+from perdure.errors import PerdureError, StoreUnavailable
+from perdure.runtime.delivery import Delivery
+from perdure.runtime.elsewhere import Order
+from perdure.store.protocol import Store
+
+__all__ = ["Outlet", "Passage"]
+
+LOOK_S = 0.05
+"""The first pause before whoever waits for an end looks again; each is twice the one before."""
+
+LOOK_DOUBLINGS = 4
+
+
+class Passage(Protocol):
+    """What an outlet needs of its router."""
+
+    lanes: Lanes
+    codec: Codec
+    journal: JournalCodec
+    store: Store
+
+    def shard_of(self, key: str) -> int:
+        """Where the instance belongs."""
+        ...
+
+    def hear_end(self, key: str, stirred: Callable[[], None]) -> Callable[[], None]:
+        """Call when the instance may have ended, if it is in this process; returns: forget it."""
+        ...
+
+
+class Outlet:
+    """Of the runtime of a shard; of a front, if that is None."""
+
+    def __init__(self, passage: Passage, shard: int | None) -> None:
+        self.journal = passage.journal
+        self._passage = passage
+        self._shard = shard
+        self._open: set[Letter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._looks: dict[str, int] = {}
+        self._waiters: dict[asyncio.Future[None], Callable[[], None]] = {}
+
+    @property
+    def owns_nothing(self) -> bool:
+        return self._shard is None
+
+    def owns(self, key: str) -> bool:
+        return self._shard is not None and self._passage.shard_of(key) == self._shard
+
+    def deliver(self, delivery: Delivery) -> None:
+        self._send(MessageLetter(self, delivery))
+
+    def enqueue(self, row: OutboxRow, is_named: bool) -> Awaitable[None]:
+        letter = JobLetter(self, row, is_named)
+        self._send(letter)
+        return letter.done
+
+    def carry_out(self, order: Order) -> Awaitable[Any]:
+        raise NotImplementedError
+
+    def _send(self, letter: Letter) -> None:
+        self._open.add(letter)
+        self._passage.lanes.send(letter)
+
+    def ended(self, letter: Letter) -> None:
+        """One of its letters is answered."""
+        self._open.discard(letter)
+
+    # Replies
+
+    def value(self, packed: bytes | None) -> Any:
+        """A reply that came with its answer."""
+        return None if packed is None else self._passage.codec.decode_value(packed)
+
+    def look_up(self, letter: MessageLetter, answer: Taken) -> None:
+        """A reply that was too large to come: it is in the journal, if it is anywhere."""
+        self.spawn(self._look_up(letter, answer))
+
+    async def _look_up(self, letter: MessageLetter, answer: Taken) -> None:
+        number = answer.sequence_nr or 0
+        try:
+            rows = await self._passage.store.journal(letter.key, number - 1, 1) if number else []
+            packed = self.journal.read_turn(rows[0].body).reply if rows else None
+            value = self.value(packed)
+        except PerdureError as error:
+            letter.fail(error)
+        except (Exception, asyncio.CancelledError) as error:
+            letter.fail(StoreUnavailable(f"the reply could not be read: {error}"))
+            raise
+        else:
+            letter.given(answer, value)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have it done, and held until it is."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Ends
+
+    def expect(self, key: str) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        looks = self._looks[key] = self._looks.get(key, -1) + 1
+
+        def stirred() -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        wake = loop.call_later(LOOK_S * 2 ** min(looks, LOOK_DOUBLINGS), stirred)
+        forget = self._passage.hear_end(key, stirred)
+
+        def end() -> None:
+            wake.cancel()
+            forget()
+
+        self._waiters[waiter] = end
+        return waiter
+
+    def forget(self, key: str, waiter: asyncio.Future[None]) -> None:
+        end = self._waiters.pop(waiter, None)
+        if end is not None:
+            end()
+        if not waiter.done() or waiter.cancelled():
+            self._looks.pop(key, None)
+
+    # The end of the runtime
+
+    def drain(self) -> None:
+        if not self.owns_nothing:  # what its jobs have sent is in its outbox, for the next owner
+            self.close()
+
+    def close(self) -> None:
+        for letter in sorted(self._open, key=lambda letter: letter.number):
+            letter.abandon()
+        self._open.clear()

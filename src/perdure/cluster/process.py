@@ -1,0 +1,153 @@
+"""What a process has of a cluster from its start to its stop: session, router, host, threads.
+
+    process = Process(database, blueprint, settings, name="pod-1", assigned=None, on_over=stop)
+    await process.open()
+    front = replace(blueprint, elsewhere=process.router.front)
+    await process.host.start()
+    await process.close()
+
+Next to read: ``host.py``, ``router.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version as version_of
+
+from perdure.cluster.host import Host
+from perdure.cluster.router import Router
+from perdure.cluster.settings import ClusterSettings
+from perdure.cluster.sharing import Echo, SharedThreads
+from perdure.errors import DefinitionError, Escalated
+from perdure.runtime.blueprint import Blueprint
+from perdure.runtime.watching.vitals import Trouble
+from perdure.store.ownership import HostId, HostRow, Kind, Ownership
+from perdure.store.postgres import PostgresStore
+from perdure.store.postgres_database import Database
+from perdure.store.postgres_mail import PostgresMail
+from perdure.store.session import SERVER_SETTINGS, Session, channel_of
+
+__all__ = ["Process", "host_id"]
+
+logger = logging.getLogger("perdure.cluster")
+
+
+def host_id(name: str, kind: Kind) -> HostId:
+    """A new life of a process of this name."""
+    pid = os.getpid()
+    return HostId(f"{kind}:{name}:{pid}:{secrets.token_hex(4)}", name, pid)
+
+
+class Process:
+    """One process of a cluster. ``blueprint`` is the front's; ``database`` is open.
+
+    ``on_over`` is called when the process has to end, see ``Host``.
+    Raises DefinitionError for shards that there are not.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        blueprint: Blueprint,
+        settings: ClusterSettings,
+        *,
+        name: str,
+        assigned: Sequence[int] | None,
+        on_over: Callable[[Escalated | None], None],
+    ) -> None:
+        self._database = database
+        self._blueprint = blueprint
+        self._settings = settings
+        _check_shards(assigned, database)
+        schema = database.address.schema
+        owners = Ownership(schema, lease_s=settings.lease_s, absent_s=settings.absent_s)
+        self.session = Session(
+            lambda: database.connect(SERVER_SETTINGS),
+            owners,
+            host_id(name, _kind(settings, assigned)),
+            blueprint.clock.now_ms,
+            version=version_of("perdure"),
+            is_draining=True,  # until its host begins to take shards
+            beat_s=settings.beat_s,
+        )
+        self.router = Router(
+            PostgresMail(database),
+            self.session,
+            blueprint,
+            shards=database.shards,
+            name=self.session.host.text,
+            channel=partial(channel_of, schema),
+            poll_s=settings.poll_s,
+        )
+        self.host = Host(
+            self.session,
+            self._blueprint_of,
+            settings,
+            self.router,
+            assigned=assigned,
+            on_over=on_over,
+        )
+        self._observing = Echo(blueprint.observing)
+        self._threads = SharedThreads(blueprint.threads, blueprint.settings.worker_threads_max)
+
+    async def open(self) -> None:
+        """Be known to the others, and hear answers. Raises StoreUnavailable."""
+        await self.session.open()
+        await self.router.start()
+
+    async def close(self) -> None:
+        """After the front has stopped, or has not come up. May be called twice."""
+        await self.host.stop()
+        await self.router.stop()
+        await self.session.close()
+        self._threads.close()
+
+    async def hosts(self) -> list[HostRow]:
+        """The processes that take part."""
+        return await self.session.ask(lambda connection, _: self.session.owners.hosts(connection))
+
+    def troubles(self) -> tuple[Trouble, ...]:
+        """What is wrong with this process as one of several."""
+        found = [*self.host.troubles.present()]
+        if not self.session.is_connected:
+            found.append(Trouble("the session with the database", 1, "it was lost, and is made"))
+        if abs(self.session.skew_s) > self._settings.skew_s:
+            found.append(Trouble("this machine's clock", 1, _skewed(self.session.skew_s)))
+        return tuple(found)
+
+    def _blueprint_of(self, shard: int, epoch: int) -> Blueprint:
+        """What the runtime of a shard is made of: the front's, but for what there is once."""
+        blueprint = self._blueprint
+        return replace(
+            blueprint,
+            store=PostgresStore(self._database, shard=shard, epoch=epoch),
+            settings=replace(blueprint.settings, control_socket=False),
+            threads=self._threads,
+            observing=self._observing,
+            elsewhere=self.router.of(shard),
+        )
+
+
+def _kind(settings: ClusterSettings, assigned: Sequence[int] | None) -> Kind:
+    if assigned is not None:
+        return Kind.ASSIGNED
+    return Kind.HOST if settings.takes_shards else Kind.CLIENT
+
+
+def _check_shards(assigned: Sequence[int] | None, database: Database) -> None:
+    unknown = [shard for shard in assigned or () if shard not in range(database.shards)]
+    if unknown:
+        raise DefinitionError(
+            f"there is no shard {unknown[0]!r} in {database.shown}",
+            remedy=f"it has {database.shards}: assign numbers from 0 to {database.shards - 1}",
+        )
+
+
+def _skewed(skew_s: float) -> str:
+    way = "ahead of" if skew_s > 0 else "behind"
+    return f"it is {abs(skew_s):.1f} s {way} the database's: deadlines fire by it"

@@ -1,0 +1,85 @@
+"""Mail: what one process has accepted for an instance that another one owns. Rows in PostgreSQL.
+
+    await mail.put([MailRow("Order/o-1", "m-1", MailKind.MESSAGE, body, "", now_ms)])
+    rows = await mail.page(shard=3)                       # by its owner, in order of position
+    await mail.remove([row.position for row in rows])     # once the sender's answer is known
+
+A row is there from the sender's commit until its message is dealt with; whatever is read twice is
+known by its message id. Knows bytes, no message. Next to read: ``cluster/posting.py``, which puts;
+``cluster/intake.py``, which takes; ``postgres_mail.py``; ``codec/mail.py``, what is in ``body``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+__all__ = ["Mail", "MailKind", "MailRow"]
+
+
+class MailKind(IntEnum):
+    """What a row asks of the owner."""
+
+    MESSAGE = 1
+    """A message to an instance."""
+    JOB = 2
+    """A job that no saga sent; ``instance`` is its id."""
+    ORDER = 3
+    """What else is to be done where the instance is owned."""
+
+
+@dataclass(slots=True)
+class MailRow:
+    """One letter. ``instance`` decides the shard; ``kind`` is a ``MailKind``, or one of newer code;
+    ``reply_to`` is "" where nobody waits.
+
+    ``position`` is given by the database, 0 means none yet: those of one sender grow, those of
+    several may become visible out of order. ``is_damaged``: it fails its checksum.
+    """
+
+    instance: str
+    message_id: str
+    kind: int
+    body: bytes
+    reply_to: str
+    created_at_ms: int
+    position: int = 0
+    is_damaged: bool = False
+
+
+class Mail(Protocol):
+    """The rows. Every call is a transaction of its own; raises ``StoreError``."""
+
+    async def put(self, rows: Sequence[MailRow]) -> Sequence[int]:
+        """Write the rows in this order; returns their positions.
+
+        If it raises, they may be there all the same.
+        """
+        ...
+
+    async def page(
+        self,
+        shard: int | None,
+        under_way: Collection[int] = (),
+        aside: Collection[str] = (),
+        limit: int = 1000,
+    ) -> Sequence[MailRow]:
+        """The rows of a shard (None: of all) in order of position, from the lowest on.
+
+        Without those under way, and without those of the instances that are set aside.
+        """
+        ...
+
+    async def remove(self, positions: Sequence[int]) -> None:
+        """Delete the rows, those that are there.
+
+        Not flushed to disk at once: a row that comes back after a crash of the server is known by
+        its message id.
+        """
+        ...
+
+    async def present(self, positions: Sequence[int]) -> set[int]:
+        """Which of these rows are there."""
+        ...

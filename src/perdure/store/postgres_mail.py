@@ -1,0 +1,138 @@
+"""Mail in PostgreSQL: a few statements, each one round trip and one transaction.
+
+    mail = PostgresMail(database)
+    await mail.put(rows)
+
+Rows are left out of a page by position, never passed by a cursor: what is committed late has a
+lower position than what was read already. Next to read: ``mail.py``, what is promised.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from perdure.codec.checksum import checksum
+from perdure.store.mail import MailRow
+from perdure.store.postgres_connection import PostgresConnection
+from perdure.store.postgres_database import Database
+from perdure.store.shards import shard_of
+
+__all__ = ["INSERT", "PostgresMail", "columns_of"]
+
+logger = logging.getLogger("perdure.store")
+
+INSERT = (
+    "INSERT INTO mail (shard, instance, message_id, kind, body, reply_to, created_at_ms, checksum) "
+    "SELECT shard, instance, message_id, kind, body, reply_to, created_at_ms, checksum FROM unnest("
+    "$1::smallint[], $2::text[], $3::text[], $4::smallint[], $5::bytea[], $6::text[], "
+    "$7::bigint[], $8::bigint[]) WITH ORDINALITY AS given("
+    "shard, instance, message_id, kind, body, reply_to, created_at_ms, checksum, number) "
+    "ORDER BY number RETURNING position"
+)
+"""Takes ``columns_of`` rows; the positions are in their order."""
+
+_COLUMNS = "position, instance, message_id, kind, body, reply_to, created_at_ms, checksum"
+_OF_SHARD = (
+    f"SELECT {_COLUMNS} FROM mail WHERE shard = $4 AND position <> ALL($1::bigint[]) "
+    "AND instance <> ALL($2::text[]) ORDER BY shard, position LIMIT $3"
+)
+_OF_ALL = (
+    f"SELECT {_COLUMNS} FROM mail WHERE position <> ALL($1::bigint[]) "
+    "AND instance <> ALL($2::text[]) ORDER BY position LIMIT $3"
+)
+_REMOVE = (  # the setting ends with the statement's transaction
+    "WITH gone AS (DELETE FROM mail WHERE position = ANY($1::bigint[])) "
+    "SELECT set_config('synchronous_commit', 'off', true)"
+)
+_PRESENT = "SELECT position FROM mail WHERE position = ANY($1::bigint[])"
+
+
+class PostgresMail:
+    """Implements ``Mail`` over the connections of this process."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, rows: Sequence[MailRow]) -> Sequence[int]:
+        if not rows:
+            return []
+        columns = columns_of(rows, self._database.shards)
+        return await self._database.write(_put, columns)
+
+    async def page(
+        self,
+        shard: int | None,
+        under_way: Collection[int] = (),
+        aside: Collection[str] = (),
+        limit: int = 1000,
+    ) -> Sequence[MailRow]:
+        return await self._database.read(_page, shard, list(under_way), list(aside), limit)
+
+    async def remove(self, positions: Sequence[int]) -> None:
+        if positions:
+            await self._database.write(_remove, list(positions))
+
+    async def present(self, positions: Sequence[int]) -> set[int]:
+        return await self._database.read(_present, list(positions))
+
+
+def columns_of(rows: Sequence[MailRow], shards: int) -> list[list[Any]]:
+    """The values of ``INSERT``, column by column."""
+    return [
+        [shard_of(row.instance, shards) for row in rows],
+        [row.instance for row in rows],
+        [row.message_id for row in rows],
+        [int(row.kind) for row in rows],
+        [row.body for row in rows],
+        [row.reply_to for row in rows],
+        [row.created_at_ms for row in rows],
+        [_checksum(row) for row in rows],
+    ]
+
+
+def _checksum(row: MailRow) -> int:
+    key = row.instance, row.message_id, int(row.kind), row.reply_to, row.created_at_ms
+    return checksum(row.body, *key)
+
+
+def _put(connection: PostgresConnection, columns: list[list[Any]]) -> list[int]:
+    return sorted(row[0] for row in connection.execute(INSERT, columns))
+
+
+def _page(
+    connection: PostgresConnection,
+    shard: int | None,
+    under_way: list[int],
+    aside: list[str],
+    limit: int,
+) -> list[MailRow]:
+    if shard is None:
+        found = connection.execute(_OF_ALL, [under_way, aside, limit])
+    else:
+        found = connection.execute(_OF_SHARD, [under_way, aside, limit, shard])
+    return [_row(*columns) for columns in found]
+
+
+def _row(
+    position: int,
+    instance: str,
+    message_id: str,
+    kind: int,
+    body: bytes,
+    reply_to: str,
+    created_at_ms: int,
+    sum_: int,
+) -> MailRow:
+    row = MailRow(instance, message_id, kind, body, reply_to, created_at_ms, position)
+    row.is_damaged = _checksum(row) != sum_
+    return row
+
+
+def _remove(connection: PostgresConnection, positions: list[int]) -> None:
+    connection.execute(_REMOVE, [positions])
+
+
+def _present(connection: PostgresConnection, positions: list[int]) -> set[int]:
+    return {row[0] for row in connection.execute(_PRESENT, [positions])}

@@ -1,0 +1,84 @@
+"""Hosts whose shards live in memory, beside a real server that says whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from perdure import MemoryStore, Runtime
+from perdure.cluster.host import Host
+from perdure.cluster.settings import ClusterSettings
+from perdure.runtime.blueprint import Blueprint
+from perdure.runtime.running import Running
+from perdure.store.ownership import Kind
+from perdure.store.session import Session
+from tests.cluster.support import session_of
+from tests.sagas import Ledger
+
+SOON = ClusterSettings(beat_s=0.05, lease_s=2.0, absent_s=0.2, poll_s=0.05)
+
+
+class ShardStore(MemoryStore):
+    """Opens under the epoch of the claim."""
+
+    def claimed(self, epoch: int) -> ShardStore:
+        self._epoch = epoch - 1
+        return self
+
+
+class Watching:
+    """Notes which shards come and leave."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def shard_came(self, shard: int, running: Running) -> None:
+        self.told.append(("came", shard))
+
+    def shard_leaves(self, shard: int) -> None:
+        self.told.append(("leaves", shard))
+
+    async def shard_gone(self, shard: int) -> None:
+        self.told.append(("gone", shard))
+
+
+class Shards:
+    """The stores of all shards, and what their runtimes are made of."""
+
+    def __init__(self, count: int = 8, **settings: Any) -> None:
+        self.stores = [ShardStore() for _ in range(count)]
+        self.front = Runtime("memory://", [Ledger], **settings)._blueprint
+
+    def blueprint(self, shard: int, epoch: int) -> Blueprint:
+        return replace(self.front, store=self.stores[shard].claimed(epoch))
+
+    @asynccontextmanager
+    async def host(
+        self, url: str, name: str, settings: ClusterSettings = SOON, **more: Any
+    ) -> AsyncIterator[Host]:
+        """A host that has started."""
+        session, host = self.new_host(url, name, settings, **more)
+        await session.open()
+        try:
+            await host.start()
+            yield host
+        finally:
+            await host.stop()
+            await session.close()
+
+    def new_host(
+        self, url: str, name: str, settings: ClusterSettings = SOON, **more: Any
+    ) -> tuple[Session, Host]:
+        kind = Kind.HOST if more.get("assigned") is None else Kind.ASSIGNED
+        session = session_of(url, name, kind, is_draining=True)
+        return session, Host(session, self.blueprint, settings, Watching(), **more)
+
+
+async def spread(hosts: list[Host], sizes: list[int]) -> None:
+    """Wait until the hosts own so many each; the test's own limit ends it otherwise."""
+    import asyncio
+
+    while sorted(len(host.owned) for host in hosts) != sorted(sizes):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)

@@ -1,0 +1,64 @@
+"""What the tests of ownership need: a database with shards, sessions that come and go."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from typing import Any
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from perdure.store.ownership import Connection, HostId, Kind, Ownership
+from perdure.store.postgres_schema import metadata
+from perdure.store.session import SERVER_SETTINGS, Session
+
+SCHEMA = "perdure"
+_numbers = itertools.count(1)
+
+
+async def connected(url: str, **settings: str) -> Connection:
+    """A connection of its own."""
+    return await asyncpg.connect(url.replace("+asyncpg", ""), server_settings=settings or None)
+
+
+async def shards_of(url: str, count: int = 8) -> None:
+    """Make the tables, with so many shards."""
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        await connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+        translated = await connection.execution_options(schema_translate_map={None: SCHEMA})
+        await translated.run_sync(metadata.create_all)
+        await connection.execute(text(f"INSERT INTO {SCHEMA}.meta VALUES (1, {count})"))
+        await connection.execute(
+            text(f"INSERT INTO {SCHEMA}.shards SELECT n, 0 FROM generate_series(0, {count - 1}) n")
+        )
+    await engine.dispose()
+
+
+def host_named(name: str, kind: Kind = Kind.HOST) -> HostId:
+    """A host that nobody has been yet."""
+    return HostId(f"{kind}:{name}:{os.getpid()}:{next(_numbers)}", name, os.getpid())
+
+
+def now_ms() -> int:
+    """The wall clock of this machine."""
+    return time.time_ns() // 1_000_000
+
+
+def session_of(
+    url: str, name: str = "a", kind: Kind = Kind.HOST, owners: Ownership | None = None, **more: Any
+) -> Session:
+    """A session, not open yet, that beats often."""
+    owners = owners or Ownership(SCHEMA, lease_s=2.0, absent_s=0.2)
+    more.setdefault("beat_s", 0.05)
+    return Session(
+        lambda: connected(url, **SERVER_SETTINGS),
+        owners,
+        host_named(name, kind),
+        now_ms,
+        version="0",
+        **more,
+    )

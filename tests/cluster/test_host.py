@@ -1,0 +1,188 @@
+"""A process takes its share of the shards, and gives it up."""
+
+import asyncio
+
+import pytest
+
+from perdure.errors import StoreLocked
+from perdure.store.ownership import Kind
+from tests.cluster.hosting import SOON, Shards, spread
+from tests.cluster.support import session_of
+from tests.runtime.support import in_loop
+
+
+def on(test):
+    """Run the coroutine function over a fresh database."""
+
+    def run(database):
+        in_loop(20)(test)(database)
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+@on
+async def test_the_first_host_runs_all_shards_when_it_has_started(url):
+    shards = Shards()
+    async with shards.host(url, "a") as host:
+        assert sorted(host.owned) == list(range(8))
+        assert all(runtime.phase == "running" for runtime in host.owned.values())
+        epochs = {runtime.running.services.epoch for runtime in host.owned.values()}
+        assert len(epochs) == 8
+    assert not host.owned
+    told = host._watcher.told
+    for number in range(8):
+        mine = [what for what, shard in told if shard == number]
+        assert mine == ["came", "leaves", "gone"]
+
+
+@on
+async def test_hosts_that_come_get_their_share_and_leave_it_to_the_others(url):
+    shards = Shards()
+    async with shards.host(url, "a") as a:
+        async with shards.host(url, "b") as b:
+            await spread([a, b], [4, 4])
+            async with shards.host(url, "c") as c:
+                await spread([a, b, c], [2, 3, 3])
+                owned = [*a.owned, *b.owned, *c.owned]
+                assert sorted(owned) == list(range(8))
+            await spread([a, b], [4, 4])
+        await spread([a], [8])
+
+
+@on
+async def test_many_hosts_that_come_at_once_share_all_of_it(url):
+    shards = Shards()
+    pairs = [shards.new_host(url, f"h{n}") for n in range(5)]
+    await asyncio.gather(*(session.open() for session, _ in pairs))
+    hosts = [host for _, host in pairs]
+    await asyncio.gather(*(host.start() for host in hosts))
+    await spread(hosts, [1, 1, 2, 2, 2])
+    await asyncio.gather(*(host.stop() for host in hosts))
+    assert all(not host.owned for host in hosts)
+    await asyncio.gather(*(session.close() for session, _ in pairs))
+
+
+@on
+async def test_a_drained_host_owns_nothing_and_takes_nothing_more(url):
+    shards = Shards()
+    async with shards.host(url, "a") as a, shards.host(url, "b") as b:
+        await spread([a, b], [4, 4])
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        await a.drain()
+        assert not a.owned
+        await spread([b], [8])
+        assert loop.time() - began_s < 1, "they are taken when they are free, not at the next poll"
+        [row] = [row for row in await b.session.ask(b_hosts) if row.name == "a"]
+        assert row.is_draining
+
+
+async def b_hosts(connection, host):
+    from tests.cluster.support import SCHEMA
+    from perdure.store.ownership import Ownership
+
+    return await Ownership(SCHEMA).hosts(connection)
+
+
+@on
+async def test_the_shards_of_a_killed_host_are_taken_over(url):
+    shards = Shards()
+    session, a = shards.new_host(url, "a")
+    await session.open()
+    await a.start()
+    async with shards.host(url, "b") as b:
+        await spread([a, b], [4, 4])
+        before = {n: r.running.services.epoch for n, r in a.owned.items()}
+        for number in before:
+            shards.stores[number]._is_open = False  # its process is gone
+        session.abandon()
+        await spread([b], [8])
+        after = {n: r.running.services.epoch for n, r in b.owned.items()}
+        assert all(after[number] > epoch for number, epoch in before.items())
+        await a.stop()
+
+
+@on
+async def test_a_host_whose_shards_were_taken_stops_their_runtimes_and_takes_others(url):
+    """A process that was paused wakes: what it ran is not its own any more."""
+    shards = Shards()
+    async with shards.host(url, "a") as a:
+        session = session_of(url, "thief", Kind.ASSIGNED)
+        await session.open()
+        runtime = a.owned[3]
+        await session.ask(session.owners.take, [3])
+        await runtime.stopped()
+        assert 3 not in a.owned
+        assert ("leaves", 3) in a._watcher.told
+        await session.close()
+        await spread([a], [8])
+
+
+@on
+async def test_what_is_assigned_is_taken_by_force_and_nothing_else(url):
+    shards = Shards()
+    over = asyncio.Event()
+    async with shards.host(url, "a", assigned=[1, 2], on_over=lambda _: over.set()) as a:
+        assert sorted(a.owned) == [1, 2]
+        for number in (1, 2):
+            shards.stores[number]._is_open = False
+        async with shards.host(url, "a again", assigned=[1, 2]) as again:
+            await over.wait()
+            assert sorted(again.owned) == [1, 2]
+            await asyncio.sleep(4 * SOON.poll_s)
+            assert sorted(again.owned) == [1, 2], "the first one does not take them back"
+
+
+@on
+async def test_a_runtime_that_stops_by_itself_is_noticed_and_its_shard_run_again(url):
+    shards = Shards()
+    async with shards.host(url, "a") as a:
+        runtime = a.owned[5]
+        await runtime.stop()
+        await spread([a], [8])
+        assert a.owned[5] is not runtime
+
+
+@on
+async def test_hosts_are_refused_while_one_runtime_owns_all(url):
+    session = session_of(url, "embedded", Kind.ALONE)
+    await session.open()
+    await session.ask(session.owners.take_all)
+    with pytest.raises(StoreLocked, match="embedded"):
+        async with Shards().host(url, "a"):
+            pass
+    await session.close()
+    async with Shards().host(url, "a") as a:
+        assert len(a.owned) == 8
+
+
+@on
+async def test_a_host_that_cannot_run_a_shard_leaves_it_to_another(url):
+    shards, broken = Shards(), Shards()
+
+    def breaks(shard, epoch):
+        blueprint = broken.blueprint(shard, epoch)
+        if shard == 6:
+            raise_from_open(blueprint.store)
+        return blueprint
+
+    async with shards.host(url, "good") as good:
+        session, bad = broken.new_host(url, "bad")
+        bad._blueprint_of = breaks
+        await session.open()
+        bad_start = asyncio.create_task(bad.start())
+        await asyncio.wait([bad_start])
+        await asyncio.sleep(1)
+        while 6 not in good.owned:
+            await asyncio.sleep(0.01)
+        await bad.stop()
+        await session.close()
+        await spread([good], [8])
+
+
+def raise_from_open(store):
+    async def fails():
+        raise StoreLocked("the disk of this shard is not here")
+
+    store.open = fails

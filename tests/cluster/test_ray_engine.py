@@ -1,0 +1,87 @@
+"""Ray absent, unreachable, or of another version: an error that says what to do, and soon."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from perdure.cluster import ray
+from perdure.cluster.ray_versions import check_versions, versions
+from perdure.errors import DefinitionError
+from perdure.ops.cli import main
+
+APP = "shop.service:runtime"
+CALLS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
+    "up": lambda **more: ray.up(APP, **more),
+    "status": ray.status,
+    "drain": lambda **more: ray.drain(0, **more),
+    "rebalance": ray.rebalance,
+    "down": ray.down,
+}
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_without_ray_the_error_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ray.RayError, match=r"pip install 'perdure\[ray\]'.*perdure run"):
+        asyncio.run(CALLS[name]())
+
+
+def test_the_command_line_says_so_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["ray", "status"]) == 1
+    assert "perdure[ray]" in capsys.readouterr().err
+
+
+@needs_ray
+@pytest.mark.parametrize("name", CALLS)
+def test_a_head_that_does_not_answer_is_named_at_once(name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    began_s = time.monotonic()
+    with pytest.raises(ray.RayError, match=f"{address} cannot be reached"):
+        asyncio.run(CALLS[name](address=address))
+    assert time.monotonic() - began_s < 5
+
+
+@needs_ray
+def test_an_address_that_is_none_is_refused() -> None:
+    with pytest.raises(ray.RayError, match="no cluster of Ray at 'nonsense'"):
+        asyncio.run(ray.status(address="nonsense"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"app": "shop"},
+        {"app": ":runtime"},
+        {"hosts": 0},
+        {"hosts": True},
+        {"hosts": 1001},
+        {"options": {"name": "mine"}},
+        {"options": {"max_restarts": 0}},
+    ],
+)
+def test_what_can_never_do_is_refused_before_ray_is_asked(arguments: dict[str, Any]) -> None:
+    with pytest.raises(DefinitionError):
+        asyncio.run(ray.up(**{"app": APP} | arguments))
+
+
+@needs_ray
+def test_a_node_of_another_ray_or_python_is_refused_with_what_differs() -> None:
+    here = versions()
+    check_versions(here | {"perdure": "0.0.1"}, here)  # while nodes are replaced one by one
+    with pytest.raises(DefinitionError, match=rf"has Python {here['Python']}, not 3\.9;"):
+        check_versions(here | {"Python": "3.9"}, here)
+    with pytest.raises(DefinitionError, match=r"not 3\.9 and Ray .*, not 1\.0;"):
+        check_versions(here | {"Python": "3.9", "Ray": "1.0"}, here)

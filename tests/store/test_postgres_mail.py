@@ -1,0 +1,100 @@
+"""Mail in PostgreSQL: in order, whole, and never passed over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from perdure.store.mail import MailKind, MailRow
+from perdure.store.postgres_database import Database
+from perdure.store.postgres_mail import PostgresMail
+from perdure.store.shards import shard_of
+from tests.runtime.support import quickly
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[PostgresMail]:
+    database = Database(url)
+    await database.open()
+    try:
+        yield PostgresMail(database)
+    finally:
+        await database.close()
+
+
+def row(instance: str, message_id: str, body: bytes = b"hello") -> MailRow:
+    return MailRow(instance, message_id, MailKind.MESSAGE, body, "replies/7", 1_700_000_000_000)
+
+
+@quickly
+async def test_rows_come_back_as_they_were_put_in_their_order(postgres: str) -> None:
+    async with opened(postgres) as mail:
+        rows = [row(f"Order/o-{n}", f"m-{n}", bytes([n])) for n in range(200)]
+        positions = await mail.put(rows)
+        assert list(positions) == sorted(positions)
+        found = await mail.page(None)
+        assert [(one.message_id, one.position) for one in found] == [
+            (one.message_id, position) for one, position in zip(rows, positions, strict=True)
+        ]
+        assert found[7].body == b"\x07"
+        assert (found[7].reply_to, found[7].created_at_ms) == ("replies/7", 1_700_000_000_000)
+        assert not any(one.is_damaged for one in found)
+
+
+@quickly
+async def test_a_page_is_of_one_shard_without_what_is_under_way_or_aside(postgres: str) -> None:
+    async with opened(postgres) as mail:
+        positions = await mail.put([row(f"Order/o-{n}", f"m-{n}") for n in range(100)])
+        mine = [n for n in range(100) if shard_of(f"Order/o-{n}", 16) == 3]
+        found = await mail.page(3)
+        assert [one.instance for one in found] == [f"Order/o-{n}" for n in mine]
+        found = await mail.page(3, [positions[mine[0]]], [f"Order/o-{mine[1]}"], 1)
+        assert [one.instance for one in found] == [f"Order/o-{mine[2]}"]
+
+
+@quickly
+async def test_what_is_removed_is_gone(postgres: str) -> None:
+    async with opened(postgres) as mail:
+        positions = await mail.put([row("Order/o-1", f"m-{n}") for n in range(3)])
+        await mail.remove([positions[1], 99_999])
+        await mail.remove([])
+        assert await mail.present(positions) == {positions[0], positions[2]}
+
+
+@quickly
+async def test_what_is_committed_late_is_seen_late(postgres: str) -> None:
+    async with opened(postgres) as mail:
+        late = await asyncpg.connect(postgres.replace("+asyncpg", ""))
+        try:
+            transaction = late.transaction()
+            await transaction.start()
+            await late.execute(
+                "INSERT INTO perdure.mail (shard, instance, message_id, kind, body, reply_to,"
+                " created_at_ms, checksum) VALUES (0, 'Order/late', 'm', 1, '', '', 0, 0)"
+            )
+            (position,) = await mail.put([row("Order/o-1", "m-1")])
+            assert [one.message_id for one in await mail.page(None)] == ["m-1"]
+            await transaction.commit()
+            (found,) = await mail.page(None, [position])
+            assert (found.instance, found.position < position) == ("Order/late", True)
+            assert found.is_damaged
+        finally:
+            await late.close()
+
+
+@quickly
+async def test_senders_at_once_keep_their_own_order(postgres: str) -> None:
+    async with opened(postgres) as mail:
+
+        async def send(name: str) -> None:
+            for n in range(10):
+                await mail.put([row(f"Order/{name}", f"{name}-{n}-{i}") for i in range(5)])
+
+        await asyncio.gather(*(send(name) for name in "abc"))
+        found = await mail.page(None)
+        for name in "abc":
+            ids = [one.message_id for one in found if one.instance == f"Order/{name}"]
+            assert ids == [f"{name}-{n}-{i}" for n in range(10) for i in range(5)]
