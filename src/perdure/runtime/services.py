@@ -51,6 +51,11 @@ class Services:
     permits: Permits | None = None
     troubles: Troubles = field(default_factory=Troubles)
 
+    def away(self, key: str) -> Elsewhere | None:
+        """Who has something done for this key, if it is not this runtime's own; else None."""
+        elsewhere = self.elsewhere
+        return None if elsewhere is None or elsewhere.owns(key) else elsewhere
+
     def background(
         self,
         what: str,
