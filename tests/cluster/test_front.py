@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from perdure import MemoryStore, Observer, Runtime, Settings
 from perdure.cluster import Cluster, ClusterSettings
 from perdure.errors import DefinitionError, RuntimeNotRunning, StoreLocked, StoreUnavailable
+from perdure.ops.prometheus import Metrics
 from perdure.runtime.clock import SystemClock
 from perdure.runtime.watching.vitals import Phase
 from perdure.testing import SimulatedClock
@@ -237,3 +239,18 @@ async def newer_then_older(url, caplog):
     async with newer:
         assert await newer.state(newer.ref(Patient, "p-3")) is not None
         assert newer.vitals().troubles == ()
+
+
+@on
+async def test_metrics_of_a_process_count_all_its_shards_and_each_thing_once(url):
+    registry = CollectorRegistry()
+    runtime = cluster(url, "a")
+    runtime.observe(metrics := Metrics(runtime, registry=registry))
+    async with runtime:
+        for n in range(12):
+            await add(runtime, await open_ledger(runtime, f"o-{n}"), 1)
+        await metrics.refresh()
+        text = generate_latest(registry).decode()
+        assert "perdure_resident_processes 12.0" in text
+        assert 'perdure_turns_total{outcome="applied",process_type="Ledger"} 24.0' in text
+        assert 'perdure_active_processes{process_type="Ledger"} 12.0' in text
