@@ -162,8 +162,11 @@ class Cluster(Runtime):
             await self._leave()
             await self.store.close()
             raise
-        self._blueprint = replace(self._blueprint, elsewhere=process.router.front)
         return epoch
+
+    def _run_as(self) -> Blueprint:
+        process = self._joined
+        return replace(self._blueprint, elsewhere=process.router.front, tracing=process.tracing)
 
     async def _finish(self, running: Running, companions: Sequence[Companion]) -> None:
         running.is_stopping = True  # take nothing more, while the shards finish what they have
@@ -190,17 +193,16 @@ class Cluster(Runtime):
         """
         front = self._parts()
         while True:
-            parts = [front, *self._runnings()]
-            for running in parts:
+            for running in [front, *self.runnings]:
                 await running.settled()
-            if all(running.is_settled for running in [front, *self._runnings()]):
+            if all(running.is_settled for running in [front, *self.runnings]):
                 return
 
     @property
     def residents(self) -> int:
         """How many instances are in the memory of this process."""
         self._parts()
-        return sum(len(running.supervisor.active) for running in self._runnings())
+        return sum(len(running.supervisor.active) for running in self.runnings)
 
     def vitals(self) -> Vitals:
         """How this process is: its front and the runtimes of its shards in one."""
@@ -227,7 +229,9 @@ class Cluster(Runtime):
                 await runtime.probe(timeout_s=timeout_s)
         return self.vitals()
 
-    def _runnings(self) -> list[Running]:
+    @property
+    def runnings(self) -> Sequence[Running]:
+        """See ``Runtime.runnings``."""
         found = [] if self._process is None else self._process.host.runtimes
         return [runtime.running for runtime in found if runtime.running is not None]
 

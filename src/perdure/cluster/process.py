@@ -23,7 +23,7 @@ from perdure.cluster.host import Host
 from perdure.cluster.ownerless import Ownerless
 from perdure.cluster.router import Router
 from perdure.cluster.settings import ClusterSettings
-from perdure.cluster.sharing import Echo, SharedThreads
+from perdure.cluster.sharing import Echo, SharedThreads, SharedTracing
 from perdure.errors import DefinitionError, Escalated
 from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.jobs.permits import Permits
@@ -95,6 +95,8 @@ class Process:
             on_over=on_over,
         )
         self._permits = Permits()
+        self.tracing = None if blueprint.tracing is None else SharedTracing(blueprint.tracing)
+        """For the front, too."""
         # Whoever takes shards takes those that nobody has; who does not can only say so.
         self._ownerless = Ownerless(self.session, database.shards, 2 * settings.poll_s)
         self._tells_of_owners = _kind(settings, assigned) is Kind.CLIENT
@@ -142,6 +144,7 @@ class Process:
             settings=replace(blueprint.settings, control_socket=False),
             threads=self._threads,
             observing=self._observing,
+            tracing=self.tracing,
             elsewhere=self.router.of(shard),
             permits=self._permits,
         )
