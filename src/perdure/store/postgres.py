@@ -83,6 +83,11 @@ class PostgresStore(SqlReads):
         self._in_doubt = False
         self._settling = asyncio.Lock()
 
+    @property
+    def session(self) -> Session | None:
+        """The connection of the owner of all shards, while it is open."""
+        return self._session
+
     async def open(self) -> int:
         """Take ownership; see ``Store.open``. Read-only, the epoch is the newest owner's.
 
