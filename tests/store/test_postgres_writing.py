@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import wraps
 
 import pytest
 
@@ -30,6 +29,7 @@ from perdure.testing.sample_rows import (
 )
 from tests.servers.databases import run_sql
 from tests.store.proxies import line_to
+from tests.store.support_postgres import numbers, on_loop, opened
 
 # A commit waits in the server until the test lets it go on, and has written nothing before.
 HELD_UP = """
@@ -43,27 +43,6 @@ AT_COMMIT = """
 CREATE CONSTRAINT TRIGGER held_up AFTER INSERT ON perdure.journal
 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hold_up()
 """
-
-
-def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    @wraps(test)
-    def run(*arguments: object, **named: object) -> None:
-        async def within() -> None:
-            async with asyncio.timeout(30):
-                await test(*arguments, **named)
-
-        asyncio.run(within())
-
-    return run
-
-
-@asynccontextmanager
-async def opened(*stores: PostgresStore) -> AsyncIterator[list[int]]:
-    try:
-        yield [await store.open() for store in stores]
-    finally:
-        for store in stores:
-            await store.close()
 
 
 @asynccontextmanager
@@ -90,14 +69,9 @@ async def commits_held_up(url: str) -> AsyncIterator[asyncio.Event]:
 
 
 async def until_held_up(url: str) -> None:
-    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    while not (await run_sql(url, waiting))[0][0]:
-        await asyncio.sleep(0.01)
-
-
-async def numbers(store: PostgresStore, instance: str = "Order/1") -> list[int]:
-    [loaded] = await store.load([instance])
-    return [row.sequence_nr for row in loaded.turns]
+    waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    while not await run_sql(url, waiting):
+        pass  # each look is a connection of its own
 
 
 # -- the fence
@@ -393,7 +367,7 @@ async def test_a_forked_child_is_refused(postgres):
                 code = 0
             finally:
                 os._exit(code)
-        assert os.waitpid(child, 0)[1] == 0
+        assert await asyncio.to_thread(os.waitpid, child, 0) == (child, 0)
         assert not await store.inbox()
 
 

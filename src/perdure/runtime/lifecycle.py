@@ -157,8 +157,7 @@ class Lifecycle:
         return await self.store.open()
 
     async def _accompanied(self) -> Sequence[Companion]:
-        blueprint = self._blueprint
-        if not blueprint.settings.control_socket or not isinstance(blueprint.clock, SystemClock):
+        if not isinstance(self._blueprint.clock, SystemClock):
             return ()
         companions = await accompany(self)
         if self._stopping is None:
