@@ -213,27 +213,3 @@ def test_a_drained_node_holds_no_host_until_they_are_spread_again(hosts: Hosts) 
     assert spread(again) == [2, 2]
     pairs = zip(drained.hosts, again.hosts, strict=True)
     assert sum(old.pid != now.pid for old, now in pairs) == 2
-
-
-def test_of_a_killed_and_of_a_paused_node_the_hosts_go_on_elsewhere(hosts: Hosts) -> None:
-    node = hosts.server.add_node()
-    assert spread(asyncio.run(ray.rebalance(**hosts.where))) == [1, 1, 2]
-    hosts.server.kill_node(node)
-    found, took_s = hosts.until(lambda now: now.is_whole and not _on(now, node))
-    print(f"node killed, taken over after {took_s:.2f} s")
-    assert owned(found) == list(range(16))
-
-    node = hosts.server.add_node()
-    paused = _on(asyncio.run(ray.rebalance(**hosts.where)), node)
-    hosts.server.signal_node(node, signal.SIGSTOP)
-    found, took_s = hosts.until(lambda now: now.is_whole and not _on(now, node), 3 * TAKEOVER_S)
-    print(f"node paused, taken over after {took_s:.2f} s")
-    assert owned(found) == list(range(16))
-    hosts.server.signal_node(node, signal.SIGCONT)
-    hosts.until(lambda now: not any(Path(f"/proc/{one.pid}").exists() for one in paused))
-    hosts.server.kill_node(node)
-    assert hosts.status().is_whole
-
-
-def _on(found: RayStatus, node: str) -> list[HostStatus]:
-    return [host for host in found.hosts if host.node == node]
