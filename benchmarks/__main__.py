@@ -77,14 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; 0 if every target was met."""
     options = _parser().parse_args(arguments)
     chosen = list(BENCHMARKS) if options.name == "all" else [options.name]
+    if options.store is not None and chosen != ["throughput"]:
+        _parser().error("--store goes with throughput alone")
     passed = True
     with tempfile.TemporaryDirectory(prefix="perdure-bench-", dir=options.store_dir) as directory:
-        settings = settings_of(Path(directory), options.rounds, options.quick)
+        settings = settings_of(Path(directory), options.rounds, options.quick, options.store)
         if not options.json:
             print("  ".join(f"{name}={value}" for name, value in settings.items()), flush=True)
         for name in chosen:
             with _progress(name) as tell:
-                bench = Bench(Path(directory), options.rounds, tell)
+                bench = Bench(Path(directory), options.rounds, tell, options.store)
                 if name == "find":
                     result = find.run(bench, _sizes_of_find(options))
                 else:
@@ -107,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", choices=[*BENCHMARKS, "all"])
     parser.add_argument("--json", action="store_true", help="one JSON object per benchmark")
     parser.add_argument("--store-dir", metavar="DIR", help="where the databases go, on a real disk")
+    parser.add_argument(
+        "--store", metavar="URL", help="throughput: in this PostgreSQL database, not in a file"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes; says little")
     parser.add_argument("--rounds", type=_at_least_one, default=3, help="per measure (3)")
     parser.add_argument(

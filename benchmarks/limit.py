@@ -18,7 +18,7 @@ import msgpack
 
 from benchmarks.measure import Bench, stopwatch
 
-__all__ = ["ROWS_PER_COMMIT", "batched_rows", "one_by_one_reads", "one_row_commits"]
+__all__ = ["ROWS_PER_COMMIT", "batched_rows", "made_rows", "one_by_one_reads", "one_row_commits"]
 
 ROWS_PER_COMMIT = 500
 BODY_BYTES = 250
@@ -43,7 +43,7 @@ Row: TypeAlias = tuple[str, int, str, bytes, int]
 
 def batched_rows(bench: Bench, rows: int, instances: int) -> dict[str, float]:
     """Rows per second in commits of 500; the rows are made beforehand."""
-    made = list(_rows(rows, instances))
+    made = list(made_rows(rows, instances))
     groups = [made[at : at + ROWS_PER_COMMIT] for at in range(0, rows, ROWS_PER_COMMIT)]
     with _journal(bench) as connection, stopwatch() as watch:
         for group in groups:
@@ -56,7 +56,7 @@ def batched_rows(bench: Bench, rows: int, instances: int) -> dict[str, float]:
 @contextmanager
 def one_row_commits(bench: Bench, most: int) -> Iterator[Callable[[], float]]:
     """A function that commits one row, and answers with the seconds that took; ``most`` times."""
-    rows = _rows(most, 1)
+    rows = made_rows(most, 1)
     with _journal(bench) as connection:
 
         def commit() -> float:
@@ -93,7 +93,8 @@ def _journal(bench: Bench) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def _rows(count: int, instances: int) -> Iterator[Row]:
+def made_rows(count: int, instances: int) -> Iterator[Row]:
+    """Rows as a journal has them: one after another of all instances, then their next ones."""
     body = random.Random(0).randbytes(BODY_BYTES)
     for number in range(count):
         turn, instance = divmod(number, instances)

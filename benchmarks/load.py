@@ -36,7 +36,7 @@ def names(instances: int) -> list[str]:
 
 @asynccontextmanager
 async def runtime_over(
-    store: Path | Store,
+    store: Path | str | Store,
     settings: Settings | None = None,
     clock: Clock | None = None,
     **options: Any,

@@ -26,11 +26,15 @@ Measure: TypeAlias = Callable[[], Mapping[str, float]]
 
 @dataclass
 class Bench:
-    """Where a benchmark runs: its directory, how many rounds, and who is told of its progress."""
+    """Where a benchmark runs: its directory, how many rounds, and who is told of its progress.
+
+    ``server`` is the URL of a PostgreSQL database, where that is measured instead.
+    """
 
     directory: Path
     rounds: int = 3
     tell: Callable[[str], None] = lambda _: None
+    server: str | None = None
     _numbers: Iterator[int] = field(default_factory=count)
 
     @contextmanager

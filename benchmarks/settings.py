@@ -14,11 +14,18 @@ from perdure import SqlStore
 __all__ = ["settings_of"]
 
 
-def settings_of(directory: Path, rounds: int, quick: bool) -> dict[str, object]:
+def settings_of(
+    directory: Path, rounds: int, quick: bool, server: str | None = None
+) -> dict[str, object]:
     """Store, versions and machine."""
+    if server is None:
+        store = {"store": SqlStore(url_of(directory / "any.db")).name, "synchronous": "FULL"}
+    else:
+        from benchmarks.postgres import server_of
+
+        store = {"store": server_of(server)}
     return {
-        "store": SqlStore(url_of(directory / "any.db")).name,
-        "synchronous": "FULL",
+        **store,
         "directory": str(directory),
         "perdure": version("perdure"),
         "python": f"{platform.python_implementation()} {platform.python_version()}",

@@ -6,8 +6,10 @@ Next to read: ``hot.py``, ``latency.py``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.limit import batched_rows
 from benchmarks.load import OtherWork, closed_loop, names, open_all, runtime_over
@@ -35,9 +37,9 @@ QUICK = Sizes(turns=15, turns_busy=5, limit_rows=20_000)
 
 
 def run(bench: Bench, sizes: Sizes = Sizes()) -> Result:
-    """Turns per second against rows per second of plain sqlite3."""
+    """Turns per second against rows per second of plain sqlite3, or of plain asyncpg."""
     measures = [
-        ("limit", lambda: batched_rows(bench, sizes.limit_rows, sizes.instances)),
+        ("limit", lambda: _limit(bench, sizes)),
         ("ours", lambda: many_instances(bench, sizes.instances, sizes.turns)),
     ]
     if sizes.busy:
@@ -70,10 +72,10 @@ def many_instances(
     bench: Bench, instances: int, turns: int, busy: float = 0.0
 ) -> Mapping[str, float]:
     """Turns per second of instances that were started before."""
-    with bench.fresh() as path:
+    with _fresh(bench) as store:
 
         async def main() -> dict[str, float]:
-            async with runtime_over(path) as runtime:
+            async with runtime_over(store) as runtime:
                 refs = await open_all(runtime, names(instances))
                 other = OtherWork(busy) if busy else None
                 with stopwatch() as watch:
@@ -86,6 +88,27 @@ def many_instances(
                 return found
 
         return asyncio.run(main())
+
+
+def _limit(bench: Bench, sizes: Sizes) -> Mapping[str, float]:
+    if bench.server is None:
+        return batched_rows(bench, sizes.limit_rows, sizes.instances)
+    from benchmarks.postgres import unnested_rows
+
+    return unnested_rows(bench.server, sizes.limit_rows, sizes.instances)
+
+
+@contextmanager
+def _fresh(bench: Bench) -> Iterator[Path | str]:
+    """An empty store: a file, or the URL of a schema on the server."""
+    if bench.server is None:
+        with bench.fresh() as path:
+            yield path
+        return
+    from benchmarks.postgres import fresh_schema
+
+    with fresh_schema(bench.server) as url:
+        yield url
 
 
 def _busy(bench: Bench, sizes: Sizes) -> Mapping[str, float]:

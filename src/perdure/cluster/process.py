@@ -26,6 +26,7 @@ from perdure.cluster.settings import ClusterSettings
 from perdure.cluster.sharing import Echo, SharedThreads
 from perdure.errors import DefinitionError, Escalated
 from perdure.runtime.blueprint import Blueprint
+from perdure.runtime.jobs.permits import Permits
 from perdure.runtime.watching.vitals import Trouble
 from perdure.store.ownership import HostId, HostRow, Kind, Ownership
 from perdure.store.postgres import PostgresStore
@@ -93,6 +94,7 @@ class Process:
             assigned=assigned,
             on_over=on_over,
         )
+        self._permits = Permits()
         # Whoever takes shards takes those that nobody has; who does not can only say so.
         self._ownerless = Ownerless(self.session, database.shards, 2 * settings.poll_s)
         self._tells_of_owners = _kind(settings, assigned) is Kind.CLIENT
@@ -120,7 +122,11 @@ class Process:
 
     def troubles(self) -> tuple[Trouble, ...]:
         """What is wrong with this process as one of several."""
-        found = [*self.host.troubles.present(), *self._ownerless.troubles.present()]
+        found = [
+            *self.host.troubles.present(),
+            *self.host.strangers.trouble(),
+            *self._ownerless.troubles.present(),
+        ]
         if not self.session.is_connected:
             found.append(Trouble("the session with the database", 1, "it was lost, and is made"))
         if abs(self.session.skew_s) > self._settings.skew_s:
@@ -137,6 +143,7 @@ class Process:
             threads=self._threads,
             observing=self._observing,
             elsewhere=self.router.of(shard),
+            permits=self._permits,
         )
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import count
 
 from perdure.cluster.doorbell import Doorbell, bell_of
 from perdure.cluster.intake import Intake
@@ -60,6 +61,7 @@ class Router:
         self.store = blueprint.store
         self.lanes = Lanes(self._way_to)
         self.shard_of = lru_cache(KEYS_KNOWN)(lambda key: shard_of(key, shards))
+        self.shards = shards
         self.front = Outlet(self, None)
         self._mail = mail
         self._doorbell = doorbell
@@ -130,6 +132,10 @@ class Router:
         return None if desk is None else desk.intake
 
     # Which way
+
+    def key_in(self, shard: int) -> str:
+        """Some key that belongs to this shard, and to no instance."""
+        return next(key for n in count() if self.shard_of(key := f"shard {n}") == shard)
 
     def _way_to(self, key: str) -> Way:
         desk = self._desks.get(self.shard_of(key))

@@ -39,5 +39,5 @@ def shown(value: object) -> str:
 
 
 def storable(text: str) -> str:
-    """The text without what is no character."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """The text without what is no character, or is none to PostgreSQL."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

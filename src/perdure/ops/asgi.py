@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from perdure.errors import StoreError
+from perdure.ops.cluster_facts import ClusterFacts, facts_of_cluster
 from perdure.ops.health import Health, HealthStatus, health
 from perdure.ops.thresholds import Thresholds
 from perdure.runtime.runtime import Runtime
@@ -126,7 +127,7 @@ class Endpoints:
         self._metrics = metrics
         self._critical_code = critical_code
         self._health = _Kept(lambda: self._look(thresholds), keep_s)
-        self._readiness = _Kept(lambda: why_not_ready(self._find()), keep_s)
+        self._readiness = _Kept(self._look_ready, keep_s)
         self._routes: dict[str, Callable[[str], Awaitable[_Answer]]] = {
             "/health": self._get_health,
             "/health/live": self._get_live,
@@ -167,8 +168,11 @@ class Endpoints:
     async def _get_ready(self, accept: str) -> _Answer:
         phase = None if (runtime := self._find()) is None else runtime.phase
         # What was seen a moment ago must not hide that it stops.
-        why = await self._readiness.get(phase)
-        return _json(200 if why is None else 503, {"ready": why is None, "reason": why})
+        why, cluster = await self._readiness.get(phase)
+        content = {"ready": why is None, "reason": why}
+        if cluster is not None:
+            content["cluster"] = cluster.as_json()
+        return _json(200 if why is None else 503, content)
 
     async def _get_health(self, accept: str) -> _Answer:
         phase = None if (runtime := self._find()) is None else runtime.phase
@@ -185,6 +189,17 @@ class Endpoints:
         await self._metrics.refresh()
         encode, content_type = choose_encoder(accept)
         return _Answer(200, encode(self._metrics.registry), content_type)
+
+    async def _look_ready(self) -> tuple[str | None, ClusterFacts | None]:
+        runtime = self._find()
+        why = await why_not_ready(runtime)
+        if why is not None or runtime is None:
+            return why, None
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return None, await facts_of_cluster(runtime)
+        except (StoreError, TimeoutError) as error:
+            return f"the cluster cannot be seen: {error or 'no answer'}", None
 
     async def _look(self, thresholds: Thresholds) -> Health | None:
         runtime = self._find()

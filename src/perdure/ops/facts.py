@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from perdure.ops.cluster_facts import ClusterFacts
 from perdure.runtime.watching.vitals import Vitals
 
 __all__ = ["COUNTED_MAX", "Facts", "QueueFacts", "SagaFacts", "StoreFacts"]
@@ -70,7 +71,7 @@ class Facts:
 
     ``deadline_late_s`` and ``message_late_s``: since when the oldest deadline, or waiting message,
     is due that nothing has come of; quarantined instances do not count. If ``store.error``, the
-    processes and queues are not known.
+    processes and queues are not known. ``cluster`` is None for a runtime that is no cluster's.
     """
 
     at_ms: int
@@ -82,3 +83,4 @@ class Facts:
     quarantined: int = 0
     dead_letters: int = 0
     vitals: Vitals | None = None
+    cluster: ClusterFacts | None = None

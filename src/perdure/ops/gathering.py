@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from perdure.core.commit import DeadlineRow, HeadRow, InboxRow, OutboxRow, Statu
 from perdure.core.head_query import HeadQuery, Order
 from perdure.core.tally import TallyRow
 from perdure.errors import StoreError
+from perdure.ops.cluster_facts import facts_of_cluster
 from perdure.ops.facts import COUNTED_MAX, Facts, QueueFacts, SagaFacts, StoreFacts
 from perdure.ops.thresholds import Thresholds
 from perdure.runtime.clock import Clock
@@ -41,7 +43,11 @@ async def facts_of_runtime(runtime: Runtime, thresholds: Thresholds) -> Facts:
     vitals = await runtime.probe(timeout_s=thresholds.answer_time.total_seconds())
     if vitals.phase is not Phase.RUNNING:  # its store is not open, or will not be soon
         return Facts(at_ms=vitals.at_ms, store=StoreFacts(), vitals=vitals)
-    return await _facts(runtime.store, thresholds, vitals.at_ms, vitals)
+    facts = await _facts(runtime.store, thresholds, vitals.at_ms, vitals)
+    with suppress(StoreError, TimeoutError):  # that it cannot be read is among the facts
+        async with asyncio.timeout(thresholds.critical_answer_time.total_seconds()):
+            return replace(facts, cluster=await facts_of_cluster(runtime))
+    return facts
 
 
 async def facts_of_store(store: Store, thresholds: Thresholds, clock: Clock) -> Facts:

@@ -8,7 +8,8 @@
 What the verdict means:
 
 - *Critical*: the runtime cannot do its work now, or half of what it does goes wrong. The store
-  cannot be read or written, or its disk is all but full; the runtime was stopped by a saga's
+  cannot be read or written, or its disk is all but full; of a cluster, no process owns any shard;
+  the runtime was stopped by a saga's
   failure; background work of it keeps failing; what is due waits for much too long; the rate of
   failures is at ``critical_failure_rate``.
 - *Warning*: it works, and somebody should look: every other threshold.
@@ -27,6 +28,7 @@ from enum import StrEnum
 from typing import Any
 
 from perdure.messages import datetime_of
+from perdure.ops.cluster_facts import ClusterFacts
 from perdure.ops.facts import Facts, QueueFacts, SagaFacts
 from perdure.ops.gathering import facts_of_runtime, facts_of_store
 from perdure.ops.thresholds import SagaThresholds as SagaThresholds
@@ -48,6 +50,9 @@ __all__ = [
     "health_of_store",
     "judge",
 ]
+
+
+UNOWNED_SHOWN = 8
 
 
 class HealthStatus(StrEnum):
@@ -73,6 +78,7 @@ class IssueKind(StrEnum):
     STORE = "store"
     DISK = "disk"
     RUNTIME = "runtime"
+    CLUSTER = "cluster"
     LOOP = "loop"
     SATURATION = "saturation"
 
@@ -150,6 +156,8 @@ _WARNING, _CRITICAL = HealthStatus.WARNING, HealthStatus.CRITICAL
 def _issues(facts: Facts, thresholds: Thresholds) -> Iterator[Issue]:
     if facts.vitals is not None:
         yield from _of_runtime(facts.vitals, thresholds)
+    if facts.cluster is not None and facts.cluster.unowned:
+        yield _unowned(facts.cluster)
     yield from _of_store(facts, thresholds)
     for saga in facts.sagas:
         yield from _of_saga(saga, thresholds.of(saga.saga), thresholds.sample_min)
@@ -184,6 +192,16 @@ def _of_runtime(vitals: Vitals, thresholds: Thresholds) -> Iterator[Issue]:
     if thresholds.saturation is not None and share >= thresholds.saturation > 0:
         text = f"{vitals.in_flight} of {vitals.in_flight_max} messages in flight ({percent(share)})"
         yield Issue(IssueKind.SATURATION, _WARNING, text, value=share)
+
+
+def _unowned(cluster: ClusterFacts) -> Issue:
+    unowned, shards = cluster.unowned, counted(cluster.shards, "shard")
+    severity = _CRITICAL if len(unowned) == cluster.shards else _WARNING
+    have = "has" if len(unowned) == 1 else "have"
+    which = ", ".join(str(shard) for shard in unowned[:UNOWNED_SHOWN])
+    more = ", …" if len(unowned) > UNOWNED_SHOWN else ""
+    text = f"{len(unowned)} of {shards} {have} no live owner, and stand still: {which}{more}"
+    return Issue(IssueKind.CLUSTER, severity, text, value=len(unowned))
 
 
 def _blocked(vitals: Vitals, thresholds: Thresholds) -> Iterator[Issue]:

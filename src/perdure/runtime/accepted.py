@@ -7,14 +7,14 @@ it at its instance, nobody knows before the commit. Knows no store and no loop. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
 from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
-from perdure.codec.outbox import pack_job
+from perdure.codec.mail import Carried, pack_carried, pack_job_letter
 from perdure.core.commit import OutboxRow
 from perdure.errors import DefinitionError
 from perdure.messages import Message
@@ -64,35 +64,31 @@ class Enclosing:
     def to_instance(self, delivery: Delivery) -> Letter:
         """The message for one instance."""
         message = delivery.message
-        body = self._journal.encode_waiting(message, delivery.kind, delivery.strict)
+        waiting = self._journal.encode_waiting(message, delivery.kind, delivery.strict)
+        body = pack_carried(Carried(waiting))
         return Letter(
             self._row(delivery.key, message.message_id, MailKind.MESSAGE, body),
             Accepted(delivery.definition.name, delivery.correlation_id, message.message_id),
         )
 
-    def to_all(self, message: Message) -> list[Letter]:
+    def to_all(self, message: Message, is_named: bool) -> list[Letter]:
         """The message for each instance that it is for, then for its subscribers.
 
-        Raises as ``Routing.deliveries``.
+        ``is_named``: its id is the sender's, and may have come before. Raises as
+        ``Routing.deliveries``.
         """
-        deliveries = self._routing.deliveries(message)
-        return [
-            *map(self.to_instance, deliveries),
-            *self._jobs(self._orders.events(message)),
-        ]
+        letters = [self.to_instance(one) for one in self._routing.deliveries(message)]
+        return letters + [self._job(row, is_named) for row in self._orders.events(message)]
 
     def to_queue(
         self, message: Message, queue: str | None, delay: timedelta | None, is_named: bool
     ) -> Letter:
         """The command for a worker. Raises as ``JobOrders.command``."""
-        (letter,) = self._jobs([self._orders.command(message, queue, delay, is_named)])
-        return letter
+        return self._job(self._orders.command(message, queue, delay, is_named), is_named)
 
-    def _jobs(self, rows: Iterable[OutboxRow]) -> list[Letter]:
-        return [
-            Letter(self._row(row.id, row.id, MailKind.JOB, pack_job(row)), Accepted("", "", row.id))
-            for row in rows
-        ]
+    def _job(self, row: OutboxRow, is_named: bool) -> Letter:
+        body = pack_job_letter(row, is_named)
+        return Letter(self._row(row.id, row.id, MailKind.JOB, body), Accepted("", "", row.id))
 
     def _row(self, key: str, message_id: str, kind: MailKind, body: bytes) -> MailRow:
         for what, value in (("the instance's id", key), ("the message id", message_id)):

@@ -19,6 +19,8 @@ from perdure.runtime.clock import Clock
 from perdure.runtime.definitions import Saga, codec_of, definitions_of
 from perdure.runtime.elsewhere import Elsewhere
 from perdure.runtime.jobs.outbound import Outbound
+from perdure.runtime.jobs.own_checks import check_own
+from perdure.runtime.jobs.permits import Permits
 from perdure.runtime.routing import Routing
 from perdure.runtime.threads import Threads
 from perdure.runtime.watching.observing import Observing
@@ -48,6 +50,7 @@ class Blueprint:
     observing: Observing = field(default_factory=Observing)
     tracing: Tracing | None = None
     elsewhere: Elsewhere | None = None
+    permits: Permits | None = None
 
 
 def blueprint_of(
@@ -72,6 +75,7 @@ def blueprint_of(
     queues += [queue for one in objects for queue in one.queues()]
     routing = Routing(definitions_of(sagas))
     outbound = Outbound(queues, routing, resources)
+    check_own(store, queues, resources)
     performed = [kind for queue in queues for kind in _types_of(queue)]
     codec = codec_of(
         routing.definitions.values(), [*messages, *performed], settings.message_bytes_max

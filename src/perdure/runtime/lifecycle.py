@@ -95,6 +95,11 @@ class Lifecycle:
         return self.of(replace(self._blueprint, store=store_of(store)))
 
     @property
+    def blueprint(self) -> Blueprint:
+        """What it is made of, for what makes another one of it."""
+        return self._blueprint
+
+    @property
     def members(self) -> Sequence[Saga | WorkQueue]:
         """The sagas and work queues, as they were given."""
         return self._blueprint.members

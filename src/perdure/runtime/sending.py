@@ -155,7 +155,7 @@ class Sending(Lifecycle):
         made = self._message(message, message_id, correlation_id, causation_id, headers)
         running = self._on_loop()
         if transaction is not None:
-            letters = running.joining.enclosing.to_all(made)
+            letters = running.joining.enclosing.to_all(made, _is_named(message, message_id))
             await running.joining.put(transaction, letters)
             return [letter.accepted for letter in letters if letter.accepted.saga]
         deliveries = self._blueprint.routing.deliveries(made)

@@ -157,11 +157,8 @@ def remains_of_text(
 
 
 def highest_value(connection: SqlConnection) -> Any:
-    """What comes after all texts, also after those that are none any more."""
-    return b"" if isinstance(connection, sqlite3.Connection) else _LAST_TEXT
-
-
-_LAST_TEXT = "\U0010ffff" * 512
+    """What comes after all index keys; in a file, also after texts that are none any more."""
+    return b"" if isinstance(connection, sqlite3.Connection) else "\U0010ffff"
 
 
 def tally_key(connection: SqlConnection, saga: str, instance: str) -> TallyKey:

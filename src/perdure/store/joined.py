@@ -1,29 +1,27 @@
-"""Somebody else's transaction, and our statements in it: SQLAlchemy's sessions and connections.
+"""Somebody else's transaction, and our statements in it.
 
     await in_transaction(session, put, rows)        # put(joined, rows) runs within the session
 
-Nothing here begins, commits or rolls back: that is the user's. ``text`` and not the tables of
-``postgres_schema.py``: a user's ``schema_translate_map`` must not reach our statements.
-Knows no message and no table. Next to read: ``posting.py``; ``own_transaction.py``.
+Nothing here begins, commits or rolls back: that is the user's. SQLAlchemy is not imported before
+somebody has it. Knows no message and no table. Next to read: ``joined_sqlalchemy.py``, its sessions
+and connections; ``posting.py``; ``own_transaction.py``.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
-from weakref import WeakKeyDictionary
-
-from sqlalchemy import BigInteger, LargeBinary, TextClause, bindparam, event, text
-from sqlalchemy.engine import Connection
 
 from perdure.errors import NotJoinable
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
     from sqlalchemy.orm import Session
 
-__all__ = ["Joined", "Transaction", "in_transaction", "joined_to"]
+__all__ = ["Joined", "Transaction", "in_transaction", "joined_to", "no_transaction"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,6 +48,10 @@ class Joined(Protocol):
 
     def put(self, statement: str, values: Sequence[Mapping[str, Any]]) -> None:
         """Run a statement for each of these, in their order."""
+        ...
+
+    def flush(self) -> None:
+        """Send the changed objects of a session, if it is one."""
         ...
 
     def on_commit(self, hear: Callable[[Callable[[], bool]], None]) -> None:
@@ -87,12 +89,11 @@ def joined_to(transaction: Any) -> Joined:
 
     Raises ``NotJoinable``.
     """
-    if isinstance(transaction, Connection):
-        return _Joined(transaction, None)
-    if callable(getattr(transaction, "get_bind", None)) and callable(
-        getattr(transaction, "connection", None)
-    ):
-        return _Joined(transaction.connection(), transaction)
+    if "sqlalchemy" in sys.modules:
+        from perdure.store.joined_sqlalchemy import joined_session
+
+        if (joined := joined_session(transaction)) is not None:
+            return joined
     if callable(getattr(transaction, "cursor", None)):
         return _Driven(transaction)
     raise NotJoinable(
@@ -101,78 +102,13 @@ def joined_to(transaction: Any) -> Joined:
     )
 
 
-class _Joined:
-    """One of SQLAlchemy's. The session's own objects are not flushed by what happens here."""
-
-    def __init__(self, connection: Connection, session: Any) -> None:
-        self._connection = connection
-        self._session = session
-        if connection.dialect.name != "postgresql":
-            raise NotJoinable(
-                f"the transaction is one of {connection.dialect.name}, and messages are in "
-                "PostgreSQL",
-                remedy="give a session or connection of the store's own database",
-            )
-        if getattr(connection.connection.dbapi_connection, "autocommit", False):
-            raise _no_transaction()
-
-    @property
-    def engine(self) -> Hashable | None:
-        return self._connection.engine
-
-    def rows(self, statement: str, **values: Any) -> Sequence[Sequence[Any]]:
-        return self._connection.execute(_clause(statement, values), values).all()
-
-    def put(self, statement: str, values: Sequence[Mapping[str, Any]]) -> None:
-        self._connection.execute(_clause(statement, values[0]), list(values))
-
-    def on_commit(self, hear: Callable[[Callable[[], bool]], None]) -> None:
-        whose = self._connection if self._session is None else self._session
-        ear = _ears.get(whose)
-        if ear is None:
-            ear = _ears[whose] = _Ear(whose)
-        ear.hears.append(hear)
-
-
-class _Ear:
-    """Hears that the outermost transaction of a session or connection was committed, or not."""
-
-    def __init__(self, whose: Any) -> None:
-        self.hears: list[Callable[[Callable[[], bool]], None]] = []
-        if isinstance(whose, Connection):
-            event.listen(whose, "commit", self._committing)
-            event.listen(whose, "rollback", self._rolled_back)
-        else:
-            event.listen(whose, "after_commit", self._committed)
-            event.listen(whose, "after_rollback", self._rolled_back)
-
-    def _committing(self, connection: Connection) -> None:
-        transaction = connection.get_transaction()  # its COMMIT is yet to be sent
-        self._tell(lambda: transaction is None or not transaction.is_active)
-
-    def _committed(self, session: Any) -> None:
-        if not session.in_nested_transaction():
-            self._tell(lambda: True)
-
-    def _tell(self, is_done: Callable[[], bool]) -> None:
-        hears, self.hears = self.hears, []
-        for hear in hears:
-            hear(is_done)
-
-    def _rolled_back(self, whose: Any) -> None:
-        self.hears.clear()
-
-
-_ears: WeakKeyDictionary[Any, _Ear] = WeakKeyDictionary()
-
-
 class _Driven:
     """A connection of psycopg's, or Django's, whose statements take ``%(name)s``."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         if getattr(connection, "autocommit", False) and not _is_within(connection):
-            raise _no_transaction()
+            raise no_transaction()
 
     @property
     def engine(self) -> Hashable | None:
@@ -189,18 +125,11 @@ class _Driven:
             for each in values:
                 cursor.execute(_NAMED.sub(r"%(\1)s", statement), each)
 
+    def flush(self) -> None:
+        """It has nothing that was not sent."""
+
     def on_commit(self, hear: Callable[[Callable[[], bool]], None]) -> None:
         """Nobody says; polling finds what was put."""
-
-
-def _clause(statement: str, values: Mapping[str, Any]) -> TextClause:
-    return text(statement).bindparams(
-        *(
-            bindparam(name, type_=LargeBinary() if isinstance(value, bytes) else BigInteger())
-            for name, value in values.items()
-            if isinstance(value, (bytes, int))
-        )
-    )
 
 
 def _is_asynchronous(transaction: Any) -> bool:
@@ -215,7 +144,8 @@ def _is_within(connection: Any) -> bool:
     return bool(status)
 
 
-def _no_transaction() -> NotJoinable:
+def no_transaction() -> NotJoinable:
+    """The error for a connection on which nothing can be rolled back."""
     return NotJoinable(
         "the connection commits each statement by itself: there is no transaction to join",
         remedy="begin one: without AUTOCOMMIT, or within transaction.atomic()",

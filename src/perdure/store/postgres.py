@@ -40,6 +40,8 @@ __all__ = ["PostgresStore"]
 
 Result = TypeVar("Result")
 
+TAKE_POLL_S = 0.1
+
 
 class PostgresStore(SqlReads):
     """A store in a PostgreSQL database.
@@ -133,7 +135,7 @@ class PostgresStore(SqlReads):
             version=self._host,
         )
         await session.open()
-        return await session.ask(session.owners.take_all)
+        return await _all_taken(session)
 
     async def close(self) -> None:
         """Give up ownership; see ``Store.close``."""
@@ -163,12 +165,10 @@ class PostgresStore(SqlReads):
         writing = self._writing = asyncio.create_task(
             self.database.write(write_entries, list(entries), self._epoch, fill=self._fill)
         )
+        writing.add_done_callback(_heard)
         try:
             return await asyncio.shield(writing)
-        except LostConnection:
-            self._in_doubt = True
-            raise
-        except asyncio.CancelledError:
+        except (LostConnection, asyncio.CancelledError):
             self._in_doubt = True
             raise
 
@@ -202,3 +202,25 @@ class PostgresStore(SqlReads):
     async def _last_write(self) -> None:
         if self._writing is not None and not self._writing.done():
             await asyncio.wait([self._writing])
+
+
+async def _all_taken(session: Session) -> int:
+    """Take all shards; one that was killed is owner for a moment still, and is waited for.
+
+    Its session is not there any more, but that is believed only when ours is old enough, too.
+    """
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + 3 * session.owners.absent_s
+    while True:
+        try:
+            return await session.ask(session.owners.take_all)
+        except StoreLocked:
+            if loop.time() >= until_s:
+                raise
+        await asyncio.sleep(TAKE_POLL_S)
+
+
+def _heard(writing: asyncio.Task[Any]) -> None:
+    """Its caller may be gone: then what it says is heard by nobody else."""
+    if not writing.cancelled():
+        writing.exception()

@@ -2,19 +2,20 @@
 
     Address.of("postgresql+asyncpg://app:secret@db.example/shop?schema=perdure_eu").schema
 
-Knows no connection. Next to read: ``postgres_schema.py``; ``revisions.py``.
+Knows no connection, and is imported by all who take a URL: SQLAlchemy only where one is meant.
+Next to read: ``postgres_schema.py``; ``revisions.py``.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from typing import TYPE_CHECKING
 
 from perdure.errors import DefinitionError
-from perdure.store.postgres_schema import SCHEMA
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 __all__ = ["SCHEMA_BYTES_MAX", "Address", "is_postgres"]
 
@@ -44,6 +45,11 @@ class Address:
 
         Raises DefinitionError for another kind of database, another driver, and a bad schema.
         """
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        from perdure.store.postgres_schema import SCHEMA
+
         try:
             parsed = make_url(url)
         except (ArgumentError, ValueError) as error:  # the text may hold a password

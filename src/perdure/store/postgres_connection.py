@@ -26,6 +26,8 @@ __all__ = ["PostgresConnection"]
 ROW_CLASSES = ("22", "23", "54")
 """Of errors that a value causes: it is none, it breaks a constraint, it is too large."""
 
+_NO_CHARACTER = "22021"
+
 
 class PostgresConnection:
     """Implements ``dialect.ServerConnection`` over a connection of asyncpg's."""
@@ -90,6 +92,8 @@ class PostgresConnection:
 
 def _told(error: Exception) -> ServerError:
     state = getattr(error, "sqlstate", None) or ""
+    if state == _NO_CHARACTER and "0x00" in str(error):
+        return RowRefused("PostgreSQL keeps no text with a NUL character")
     is_about_a_row = isinstance(error, ValueError) or state[:2] in ROW_CLASSES
     return RowRefused(str(error)) if is_about_a_row else ServerError(str(error))
 

@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -27,7 +28,7 @@ from perdure.errors import StoreError, StoreUnavailable
 from perdure.store.forks import REMEDY, here
 from perdure.store.postgres_address import Address
 from perdure.store.postgres_connection import PostgresConnection
-from perdure.store.postgres_errors import RETRIED, LostConnection, is_lost, sqlstate_of, told
+from perdure.store.postgres_errors import RETRIED, LostConnection, is_lost, lost, sqlstate_of, told
 from perdure.store.postgres_texts import Fill
 from perdure.store.revisions import HAS_VERSION, judge, read_revision_sql
 
@@ -41,6 +42,7 @@ CONNECTIONS = 8
 """So many a process has at most, beside those it listens on."""
 
 CONNECT_S = 10.0
+CLOSE_S = 2.0
 STATEMENT_S = 30.0
 LOCK_S = 10.0
 IDLE_S = 2.0
@@ -99,6 +101,7 @@ class Database:
         self._users = 0
         self._lock = asyncio.Lock()
         self._generation = here.generation
+        self._seen: WeakSet[Any] = WeakSet()
 
     @property
     def shown(self) -> str:
@@ -150,9 +153,15 @@ class Database:
                     await self._dispose()
 
     async def _dispose(self) -> None:
+        """Close what there is; a server that does not answer is not waited for."""
         engine, self._engine = self._engine, None
+        is_child = here.generation != self._generation
+        seen, self._seen = self._seen, WeakSet()
+        if not is_child:
+            closing = (raw.close(timeout=CLOSE_S) for raw in seen if not raw.is_closed())
+            await asyncio.gather(*closing, return_exceptions=True)
         if engine is not None:
-            await engine.dispose(close=here.generation == self._generation)
+            await engine.dispose(close=not is_child)
 
     async def read(
         self, function: Callable[..., Result], *arguments: Any, fill: Fill | None = None
@@ -193,7 +202,7 @@ class Database:
             result: Result = await greenlet_spawn(function, connection, *arguments)
         except BaseException as error:
             was_lost = raw.is_closed() or is_lost(error) or not isinstance(error, Exception)
-            if was_lost or connection.in_transaction or isinstance(error, TimeoutError):
+            if was_lost or connection.in_transaction:
                 pooled.invalidate()
             pooled.close()
             raise self._failure(error, was_lost) from error
@@ -207,10 +216,7 @@ class Database:
             return error
         failure = told(error, self.address)
         if was_lost and not isinstance(failure, LostConnection):
-            return LostConnection(
-                f"lost the connection to {self.shown}: {error}",
-                remedy="it is made anew; what was under way is read back",
-            )
+            return lost(error, self.address)
         return failure or error
 
     async def _borrow(self) -> PoolProxiedConnection:
@@ -224,6 +230,7 @@ class Database:
                 raise self._failure(error, False) from error
             raw: Any = pooled.driver_connection
             if not raw.is_closed():
+                self._seen.add(raw)
                 return pooled
             pooled.invalidate()
             pooled.close()

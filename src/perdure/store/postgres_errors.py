@@ -19,7 +19,7 @@ from perdure.errors import (
 )
 from perdure.store.postgres_address import Address
 
-__all__ = ["RETRIED", "LostConnection", "is_lost", "sqlstate_of", "told"]
+__all__ = ["RETRIED", "LostConnection", "is_lost", "lost", "sqlstate_of", "told"]
 
 RETRIED = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: the transaction is rolled back, and may succeed if it is
@@ -27,6 +27,15 @@ done again."""
 
 _ENDED = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
 """The server has ended the session, or will have none."""
+
+
+_BROKEN = (
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.PostgresConnectionError,
+    ConnectionResetError,
+    BrokenPipeError,
+    TimeoutError,
+)
 
 
 class LostConnection(StoreUnavailable):
@@ -65,6 +74,14 @@ _TOLD: dict[str, tuple[type[StoreError], str]] = {
 }
 
 
+def lost(error: BaseException, address: Address) -> LostConnection:
+    """What is said of an error that came with the end of a connection in use."""
+    return LostConnection(
+        f"lost the connection to {address.shown}: {_first_line(error)}",
+        remedy="it is made anew; what was under way is read back",
+    )
+
+
 def told(error: BaseException, address: Address) -> StoreError | None:
     """The StoreError for what a driver raised; None if it is no trouble of the server's.
 
@@ -78,11 +95,6 @@ def told(error: BaseException, address: Address) -> StoreError | None:
         )
     if state := sqlstate_of(error):
         return _of_state(state, error, where, address)
-    if is_lost(error):
-        return LostConnection(
-            f"lost the connection to {where}: {_first_line(error)}",
-            remedy="it is made anew; what was under way is read back",
-        )
     for cause in _causes(error):
         if isinstance(cause, OSError):  # TimeoutError and every ConnectionError are
             return StoreUnavailable(
@@ -112,17 +124,8 @@ def sqlstate_of(error: BaseException) -> str:
 
 
 def is_lost(error: BaseException) -> bool:
-    """The connection broke while it was used."""
-    return any(
-        isinstance(
-            cause,
-            asyncpg.ConnectionDoesNotExistError
-            | asyncpg.PostgresConnectionError
-            | ConnectionResetError
-            | BrokenPipeError,
-        )
-        for cause in _causes(error)
-    )
+    """The connection broke while it was used, or was given up because nothing came back."""
+    return any(isinstance(cause, _BROKEN) for cause in _causes(error))
 
 
 def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:
@@ -137,4 +140,4 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [f"{type(error).__name__}, nothing was answered"])[0]

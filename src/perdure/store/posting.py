@@ -19,10 +19,9 @@ from perdure.codec.checksum import checksum
 from perdure.errors import NotJoinable, SchemaTooOld
 from perdure.store.joined import Joined
 from perdure.store.mail import MailRow
-from perdure.store.postgres_schema import SCHEMA
 from perdure.store.shards import shard_of
 
-__all__ = ["Place", "Posting", "place_of", "posting_of"]
+__all__ = ["Place", "Posting", "place_of", "posting_of", "quoted", "schema_of"]
 
 _LOOK = """
 SELECT t.oid, d.oid,
@@ -72,7 +71,7 @@ class Posting:
     ``home`` is where the store is, None: wherever the transaction is.
     """
 
-    def __init__(self, schema: str = SCHEMA, home: Place | None = None) -> None:
+    def __init__(self, schema: str, home: Place | None = None) -> None:
         self.schema = schema
         self._home = home
         self._known: WeakKeyDictionary[Hashable, Place] = WeakKeyDictionary()
@@ -104,10 +103,16 @@ class Posting:
         return place
 
 
+def schema_of(store: object) -> str | None:
+    """The PostgreSQL schema where a store's tables are; None if it is not in PostgreSQL."""
+    schema = getattr(getattr(getattr(store, "database", None), "address", None), "schema", None)
+    return schema if isinstance(schema, str) else None
+
+
 def posting_of(store: object) -> Posting | None:
     """For messages to this store; None if it is not in PostgreSQL."""
-    schema = getattr(store, "schema", None)
-    return Posting(schema) if isinstance(schema, str) else None
+    schema = schema_of(store)
+    return None if schema is None else Posting(schema)
 
 
 def place_of(joined: Joined, schema: str) -> Place:

@@ -52,7 +52,7 @@ async def upgrade(
         await _upgrade_file(path, shards, as_json)
         return
     done = await migrations.upgrade(_named(store), shards=shards, lock_wait_s=within_s)
-    came = "created" if done.came_from is None else f"was at {done.came_from}"
+    came = "is created" if done.came_from is None else f"was at {done.came_from}"
     if done.came_from == done.revision:
         came = "was there already"
     text = f"schema {done.schema}: at revision {done.revision}, {done.shards} shards; it {came}"

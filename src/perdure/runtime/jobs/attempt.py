@@ -17,10 +17,14 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
+from perdure.codec.outbox import Context as Travelling
 from perdure.core.commit import OutboxRow
+from perdure.core.correlation import split_key
 from perdure.core.described import in_short
+from perdure.core.queue_policy import QueuePolicy
 from perdure.errors import LeaseLost
 from perdure.job import Job
+from perdure.messages import datetime_of
 from perdure.runtime.clock import Clock, Wake
 from perdure.runtime.jobs.leases import RECHECK_S, RETRY_PAUSE_S, Leases
 from perdure.runtime.supervised import insist
@@ -29,7 +33,7 @@ from perdure.runtime.watching.logs import about
 from perdure.runtime.watching.tracing import JobSpan, Spans
 from perdure.worker_signature import Worker
 
-__all__ = ["Attempt", "OnEnd"]
+__all__ = ["Attempt", "OnEnd", "job_of"]
 
 logger = logging.getLogger("perdure.workers")
 
@@ -37,7 +41,10 @@ OnEnd = Callable[["Attempt", Any, BaseException | None], None]
 
 
 class Attempt:
-    """One attempt of ``worker`` at the job of ``row``; ``number`` is 1 for the first one."""
+    """One attempt of ``worker`` at the job of ``row``; ``number`` is 1 for the first one.
+
+    ``function`` is what is called: the worker's, or what does more around it.
+    """
 
     __slots__ = (
         "_call",
@@ -51,6 +58,7 @@ class Attempt:
         "_threads",
         "_until_s",
         "began_s",
+        "function",
         "job",
         "number",
         "row",
@@ -72,6 +80,7 @@ class Attempt:
     ) -> None:
         self.row = row
         self.worker = worker
+        self.function = worker.function
         self.number = number
         self.job: Job | None = None
         self.span: JobSpan | None = None
@@ -130,7 +139,7 @@ class Attempt:
     async def perform(self, command: Any, arguments: dict[str, Any]) -> None:
         """Call a worker that is a coroutine, on the loop."""
         try:
-            result = await self.worker.function(command, **arguments)
+            result = await self.function(command, **arguments)
         except BaseException as error:  # also SystemExit: a worker must not end the process
             self._ended(None, error)
         else:
@@ -143,7 +152,7 @@ class Attempt:
             return
         self.extend(self._leases.lease_s)  # not while it waited for a thread
         try:
-            result = self.worker.function(command, **arguments)
+            result = self.function(command, **arguments)
         except BaseException as error:
             failure = error
         try:
@@ -199,6 +208,25 @@ class Attempt:
             extra=about(self.row.instance, self.row.id, self.number),
         )
         self.take_away(LeaseLost(why))
+
+
+def job_of(row: OutboxRow, context: Travelling, policy: QueuePolicy, attempt: Attempt) -> Job:
+    """What the worker sees of its job."""
+    saga, instance_id = split_key(row.instance) if row.instance else ("", "")
+    return Job(
+        key=row.id,
+        attempt=attempt.number,
+        max_attempts=policy.retry.max_attempts,
+        queue=policy.name,
+        saga=saga,
+        instance_id=instance_id,
+        correlation_id=context.correlation_id,
+        causation_id=context.causation_id,
+        headers=context.headers,
+        enqueued_at=datetime_of(row.created_at_ms),
+        lease_s=policy.lease_s,
+        extend=attempt.extend,
+    )
 
 
 def arguments_of(worker: Worker, job: Job, resources: Mapping[str, Any]) -> dict[str, Any]:

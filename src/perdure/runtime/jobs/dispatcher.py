@@ -24,6 +24,7 @@ from perdure.runtime.instances.timers import Timer
 from perdure.runtime.jobs.adopting import Adoption
 from perdure.runtime.jobs.outbound import Outbound
 from perdure.runtime.jobs.pauses import Pauses
+from perdure.runtime.jobs.permits import Permits
 from perdure.runtime.jobs.read_back import ReadBack
 from perdure.runtime.jobs.runner import Runner
 from perdure.runtime.jobs.saga_mail import SagaMail
@@ -65,7 +66,7 @@ class Dispatcher:
         for queue in outbound.queues.values():
             if not queue.workers:
                 continue  # its jobs wait for a runtime that has the workers
-            runner = self._runner(queue.policy)
+            runner = self._runner(queue.policy, services.permits)
             workers = Workers(
                 services, queue, self._threads, resources, self.settling, self._release(runner)
             )
@@ -99,9 +100,13 @@ class Dispatcher:
         self._pauses.begin(position, what, function, failures)
         self._tell_quiet()
 
-    def _runner(self, policy: QueuePolicy) -> Runner:
+    def _runner(self, policy: QueuePolicy, permits: Permits | None = None) -> Runner:
         runner = self.runners[policy.name] = Runner(
-            self._services, policy, self._pauses, self._tell_quiet
+            self._services,
+            policy,
+            self._pauses,
+            self._tell_quiet,
+            None if permits is None else permits.of(policy),
         )
         return runner
 
@@ -128,6 +133,9 @@ class Dispatcher:
         if any(runner.state.policy.sequential for runner in self.runners.values()):
             await self._hold_heads()
         await self._timer.start()
+        for workers in self.workers.values():
+            if workers.own is not None:
+                workers.own.start()
         for runner in self.runners.values():
             runner.open()
 
@@ -160,7 +168,9 @@ class Dispatcher:
             for workers in self.workers.values():
                 await workers.abandon()
         for workers in self.workers.values():
-            workers.close()
+            await workers.close()
+        for runner in self.runners.values():
+            runner.leave()
         self._threads.close()
 
     @property
@@ -244,6 +254,9 @@ class Dispatcher:
     def gone(self, row: OutboxRow) -> None:
         """There is no such job any more; it may be a dead letter."""
         runner = self.runners[row.target]
+        workers = self.workers.get(row.target)
+        if workers is not None and workers.own is not None:
+            workers.own.settled(row.position)
         self._read_back.changed(row)
         runner.state.done(row.position)
         if row.due_at_ms:

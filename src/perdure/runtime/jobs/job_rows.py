@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from perdure.codec.outbox import Context, pack_context, pack_job, unpack_context
+from perdure.codec.performed import HandedOut, Performed, pack_performed, unpack_performed
 from perdure.core.commit import (
     DeadLetterRow,
     InboxReason,
@@ -51,6 +52,25 @@ class JobRows:
         """What the worker returned, published: no instance sent the job."""
         stored = self._stored(result, "returned")
         return self._published(row, f"{row.id}.result", result, stored)
+
+    def record(self, row: OutboxRow, result: Any, outputs: Sequence[Output]) -> bytes:
+        """What its worker's own transaction keeps of a job. Raises ``InvalidResult``."""
+        self._outputs(row, row.id, outputs)  # whoever takes them is known
+        handed_out = [
+            HandedOut(one.kind, self._stored(one.content, "emitted"), one.queue, one.anyway)
+            for one in outputs
+        ]
+        stored = None if result is None else self._stored(result, "returned")
+        return pack_performed(Performed(stored, handed_out))
+
+    def recorded(self, body: bytes) -> tuple[Any, list[Output]]:
+        """The same as it was: result and outputs. Raises ``DecodeError``."""
+        performed, decode = unpack_performed(body), self._services.codec.decode
+        outputs = [
+            Output(one.kind, decode(*one.content), one.queue, one.anyway)
+            for one in performed.handed_out
+        ]
+        return None if performed.result is None else decode(*performed.result), outputs
 
     def emitted(self, row: OutboxRow, outputs: Sequence[Output]) -> list[OutboxRow]:
         """What the worker emitted and sent. Raises ``InvalidResult``."""

@@ -13,14 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import perdure.failpoints as failpoints
 from perdure.codec.outbox import unpack_context
 from perdure.core.commit import OutboxKind, OutboxRow
-from perdure.core.correlation import split_key
 from perdure.core.described import in_short
 from perdure.errors import (
     CodecError,
@@ -28,18 +27,19 @@ from perdure.errors import (
     JobError,
     LeaseLost,
     NonRetryable,
-    RetryLater,
 )
 from perdure.failpoints import Point
-from perdure.job import Job, Output
-from perdure.messages import datetime_of
+from perdure.job import Job
 from perdure.queue import WorkQueue
 from perdure.runtime.ids import POSITIONS_PER_EPOCH
-from perdure.runtime.jobs.attempt import Attempt
+from perdure.runtime.jobs.attempt import Attempt, job_of
+from perdure.runtime.jobs.delays import delay_ms_of
 from perdure.runtime.jobs.doubts import Doubts, is_unknown
+from perdure.runtime.jobs.giving_up import GivingUp
 from perdure.runtime.jobs.job_events import JobEvents
 from perdure.runtime.jobs.job_tickets import nothing
 from perdure.runtime.jobs.leases import Leases
+from perdure.runtime.jobs.own_work import own_work_of
 from perdure.runtime.jobs.settling import CANCELLED, Settling
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import UNEXPECTED
@@ -83,6 +83,8 @@ class Workers:
         self._claiming: set[int] = set()
         self._doubts = Doubts()
         self._events = JobEvents(services)
+        self.own = own_work_of(services, settling, queue, resources)
+        self._giving_up = GivingUp(settling, self._doubts, self._events, release, self.own)
         self._is_stopping = False
 
     @property
@@ -98,9 +100,9 @@ class Workers:
         if self._may_have_begun(row):
             self._doubts.add(row.position)
         if row.expires_at_ms and self._left_ms(row) <= 0:
-            self._hopeless(row, "expired")
+            self._giving_up.hopeless(row, "expired")
         elif not repeats and is_unknown(row):
-            self._hopeless(row, "unknown")
+            self._giving_up.hopeless(row, "unknown")
         elif row.position > self._own_from and not self._writes_first:
             self._begin(row, row.attempts + 1)
         elif retry.should_retry(row.attempts) or not row.attempts:
@@ -111,14 +113,7 @@ class Workers:
                 claimed, lambda: self._claimed(claimed, row), lambda: self._unclaimed(row.position)
             )
         else:
-            self._hopeless(row, "exhausted")
-
-    def _hopeless(self, row: OutboxRow, reason: str) -> None:
-        """The job is given up without a further attempt."""
-        why = row.error or (
-            "the process ended during the last attempt" if row.attempts else "no worker was free"
-        )
-        self._give_up(row, row.attempts, reason, JobError(why))
+            self._giving_up.hopeless(row, "exhausted")
 
     def _left_ms(self, row: OutboxRow) -> int:
         return row.expires_at_ms - self._services.clock.now_ms()
@@ -166,6 +161,8 @@ class Workers:
 
     async def abandon(self) -> None:
         """The runtime stops: take the jobs from their workers; the next runtime does them again."""
+        if self.own is not None:
+            self.own.abandon()
         attempts = list(self.attempts.values())
         for attempt in attempts:
             attempt.take_away(LeaseLost("the runtime stopped"))
@@ -173,9 +170,11 @@ class Workers:
         if tasks:
             await asyncio.wait(tasks, timeout=CLEANING_UP_S)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Nobody is at work any more."""
         self._leases.close()
+        if self.own is not None:
+            await self.own.stop()
 
     def cancel_waiting(self, row: OutboxRow) -> None:
         """No worker is at it. The claim tells whether it is still there: it may have been done."""
@@ -184,7 +183,9 @@ class Workers:
     def cancelled(self, row: OutboxRow) -> None:
         """The job was cancelled before a worker was at it."""
         self._doubts.keep(row)
-        self._give_up(row, row.attempts, CANCELLED, JobError("the job was cancelled"))
+        self._giving_up.unless_performed(
+            row, row.attempts, CANCELLED, JobError("the job was cancelled")
+        )
 
     def _begin(self, row: OutboxRow, number: int) -> None:
         try:
@@ -193,7 +194,7 @@ class Workers:
                 command = self._services.codec.decode(row.type, row.version, row.body)
             context = unpack_context(row.context)
         except CodecError as error:
-            self._give_up(row, number - 1, "undecodable", error)
+            self._giving_up.now(row, number - 1, "undecodable", error)
             return
         worker = self._worker(row.kind, type(command))
         if worker is None:
@@ -201,7 +202,7 @@ class Workers:
                 f"work queue {self._queue.name!r} has no worker for {row.type}",
                 remedy="declare one, then redrive this dead letter",
             )
-            self._give_up(row, number - 1, "unroutable", nobody)
+            self._giving_up.now(row, number - 1, "unroutable", nobody)
             return
         attempt = Attempt(
             row,
@@ -213,21 +214,10 @@ class Workers:
             self._on_end,
             self._left_ms(row) / 1000 if row.expires_at_ms else math.inf,
         )
-        saga, instance_id = split_key(row.instance) if row.instance else ("", "")
-        job = Job(
-            key=row.id,
-            attempt=number,
-            max_attempts=self._policy.retry.max_attempts,
-            queue=self._queue.name,
-            saga=saga,
-            instance_id=instance_id,
-            correlation_id=context.correlation_id,
-            causation_id=context.causation_id,
-            headers=context.headers,
-            enqueued_at=datetime_of(row.created_at_ms),
-            lease_s=self._policy.lease_s,
-            extend=attempt.extend,
-        )
+        job = job_of(row, context, self._policy, attempt)
+        if self.own is not None:
+            may_have_begun = number > 1 or row.position <= self._own_from
+            attempt.function = self.own.function(worker, row, job, may_have_begun)
         self._call(attempt, job, command)
 
     def _call(self, attempt: Attempt, job: Job, command: Any) -> None:
@@ -274,16 +264,10 @@ class Workers:
             self._events.abandoned(attempt, error)
             self._abandoned(attempt)
             return
-        delay_ms = self._delay_ms(attempts, error)
+        delay_ms = delay_ms_of(self._policy, attempts, error, self._services.random)
         reason = self._final(row, attempts, error, delay_ms)
-        assert attempt.job is not None
         if reason is not None:
-            self._events.given_up(attempt, error, is_cancelled=reason == CANCELLED)
-            if reason == CANCELLED:
-                error = JobError("the job was cancelled while its worker was at it")
-            elif reason == "non-retryable" and not isinstance(error, InvalidResult):
-                self._doubts.forget(row.position)  # whoever says so knows
-            self._give_up(row, attempts, reason, error, attempt.job)
+            self._giving_up.unless_performed(row, attempts, reason, error, attempt)
             return
         due_at_ms = self._services.clock.now_ms() + delay_ms
         self._events.retried(attempt, error, delay_ms)
@@ -314,27 +298,3 @@ class Workers:
         if isinstance(error, LeaseLost) and not self._policy.repeat_unknown:
             return "unknown"
         return None if self._policy.retry.should_retry(attempts) else "exhausted"
-
-    def _delay_ms(self, attempts: int, error: BaseException) -> int:
-        if isinstance(error, LeaseLost):
-            return 0  # it is visible again at once: the lease was the wait
-        if isinstance(error, RetryLater):
-            return int(error.after_s * 1000)
-        try:
-            return self._policy.retry.next_delay_ms(attempts, self._services.random())
-        except Exception:  # a policy of the user's own
-            logger.exception("the retry policy of queue %r", self._queue.name)
-            return 1000
-
-    def _give_up(
-        self,
-        row: OutboxRow,
-        attempts: int,
-        reason: str,
-        error: BaseException,
-        job: Job | None = None,
-    ) -> None:
-        is_in_doubt = self._doubts.take(row.position)
-        self._release(row.position, None if reason == CANCELLED else False)
-        emitted: Sequence[Output] = () if job is None else job.outputs
-        self._settling.given_up(row, attempts, reason, error, emitted, is_in_doubt)

@@ -85,7 +85,8 @@ async def check(url: str) -> Standing:
 async def stamp(url: str, revision: str = REVISION, *, lock_wait_s: float = LOCK_WAIT_S) -> None:
     """Note a revision without migrating: where the tables came by another way, as a copy.
 
-    Raises DefinitionError for a revision that is unknown, StoreError where there are no tables.
+    Raises DefinitionError for a revision that is unknown, SchemaTooNew, StoreError where there are
+    no tables.
     """
     address = Address.of(url)
     _require_alembic()

@@ -8,12 +8,12 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from perdure.store.postgres_address import Address
-from perdure.store.postgres_schema import VERSION_TABLE, epochs, metadata
+from perdure.store.postgres_schema import VERSION_TABLE, epochs, meta, metadata
 
-__all__ = ["NEEDED", "lacking"]
+__all__ = ["lacking", "needed_of"]
 
-NEEDED = ("SELECT", "INSERT", "UPDATE", "DELETE")
-"""What a runtime does with a table; of the version table it only reads."""
+_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_ONLY_READ = (meta.name, VERSION_TABLE)
 
 _OURS = (
     " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -28,15 +28,20 @@ _NO_EPOCHS = text(
 )
 
 
+def needed_of(table: str) -> tuple[str, ...]:
+    """The rights that a runtime needs of a table. What only a migration changes, it reads."""
+    return _RIGHTS[:1] if table in _ONLY_READ else _RIGHTS
+
+
 def lacking(connection: Connection, address: Address) -> list[str]:
     """The GRANTs that the user of this connection needs, and has not."""
     user = connection.execute(text("SELECT quote_ident(current_user)")).scalar_one()
     schema = address.quoted_schema
     grants = []
-    for right in NEEDED:
+    for right in _RIGHTS:
         values = {"schema": address.schema, "right": right}
         denied = set(connection.execute(_DENIED, values).scalars())
-        needed = {*metadata.tables, VERSION_TABLE} if right == "SELECT" else {*metadata.tables}
+        needed = {name for name in (*metadata.tables, VERSION_TABLE) if right in needed_of(name)}
         if tables := ", ".join(f"{schema}.{name}" for name in sorted(denied & needed)):
             grants.append(f"GRANT {right} ON {tables} TO {user}")
     if connection.execute(_NO_EPOCHS, {"schema": address.schema}).first():

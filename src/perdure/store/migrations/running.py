@@ -62,9 +62,7 @@ def bring_up(
     """Create the schema and the tables where they are not, and migrate them to ``REVISION``."""
     _take_lock(connection, address, lock_wait_s)
     _make_schema(connection, address)
-    found = look(connection, address)
-    if found.revision is not None and found.revision > REVISION:
-        judge(found.revision, address)
+    found = _not_newer(look(connection, address), address)
     scripts = ScriptDirectory(Path(__file__).parent)
     context = _context(connection, address)
     for script in reversed(
@@ -112,9 +110,33 @@ def examine(connection: Connection, address: Address) -> Standing:
             f"the user of {address.shown} lacks rights in the schema {address.schema!r}",
             remedy=f"as its owner: {'; '.join(missing)}",
         )
-    if found.shards is None:
-        raise StoreError(f"{where} has lost its table of shards", remedy="restore a backup")
+    _check_shards(connection, address, found)
     return found
+
+
+def _check_shards(connection: Connection, address: Address, found: Standing) -> None:
+    """Their rows are all there, and no epoch that they had will be given out again."""
+    epochs = f"{address.quoted_schema}.epochs"
+    rows, newest, last = connection.execute(
+        text(
+            "SELECT count(*), coalesce(max(epoch), 0), coalesce("
+            "(SELECT pg_sequence_last_value(CAST(:epochs AS regclass))), 0) FROM shards"
+        ),
+        {"epochs": epochs},
+    ).one()
+    if found.shards is None or rows != found.shards:
+        raise StoreError(
+            f"the schema {address.schema!r} of {address.shown} has {rows} rows of "
+            f"{found.shards} in the table shards",
+            remedy="restore it from a backup",
+        )
+    if last < newest:
+        raise StoreError(
+            f"the sequence {epochs} of {address.shown} is at {last}, but epoch {newest} was given "
+            "out: the tables were restored or copied without it",
+            remedy="stop every process, then, as the owner: "
+            f"SELECT setval({_literal(epochs)}, {newest})",
+        )
 
 
 def note(connection: Connection, address: Address, revision: str, lock_wait_s: float) -> None:
@@ -126,13 +148,19 @@ def note(connection: Connection, address: Address, revision: str, lock_wait_s: f
             f"there is no revision {revision!r}", remedy=f"give one of {', '.join(sorted(known))}"
         )
     _take_lock(connection, address, lock_wait_s)
-    look(connection, address)
+    _not_newer(look(connection, address), address)
     if not _has(connection, address, "meta"):
         raise StoreError(
             f"the schema {address.schema!r} of {address.shown} has no tables of perdure",
             remedy="create them: perdure db upgrade",
         )
     _context(connection, address).stamp(scripts, revision)
+
+
+def _not_newer(found: Standing, address: Address) -> Standing:
+    if found.revision is not None and found.revision > REVISION:
+        judge(found.revision, address)  # raises
+    return found
 
 
 def _take_lock(connection: Connection, address: Address, lock_wait_s: float) -> None:
@@ -238,6 +266,10 @@ def _has(connection: Connection, address: Address, table: str) -> bool:
         table=table,
     )
     return found > 0
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _count(connection: Connection, sql: str, **values: str) -> int:
