@@ -17,7 +17,7 @@ from typing import TypedDict
 
 import pytest
 
-from perdure.cluster import ray
+from perdure.cluster import ray, ray_hosts
 from perdure.cluster.ray import HostStatus, RayStatus
 from perdure.cluster.ray_engine import connected
 from perdure.cluster.ray_hosts import RayHosts
@@ -213,3 +213,14 @@ def test_a_drained_node_holds_no_host_until_they_are_spread_again(hosts: Hosts) 
     assert spread(again) == [2, 2]
     pairs = zip(drained.hosts, again.hosts, strict=True)
     assert sum(old.pid != now.pid for old, now in pairs) == 2
+
+
+def test_a_host_that_hangs_is_killed_by_drain_and_is_back(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_hosts, "PLAN_S", 1.0)
+    hanging = hosts.status().hosts[1]
+    os.kill(hanging.pid, signal.SIGSTOP)
+    found = asyncio.run(ray.drain(1, **hosts.where))
+    assert taken_by_another(found, hanging)
+    assert found.hosts[1].shards == hanging.shards
