@@ -9,6 +9,7 @@ async with cluster(2) as (a, b):
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -190,12 +191,30 @@ class AllShards:
         raise AssertionError(f"a front has written {entries}")
 
     async def load(self, instances: Sequence[str]) -> Sequence[Any]:
+        await asyncio.sleep(0)
         return [(await self._of(key).load([key]))[0] for key in instances]
 
     async def quarantines(self) -> list[Any]:
         return [row for store in self.stores for row in await store.quarantines()]
 
+    async def outbox(self, after: int = 0, limit: int = 1000, queue: Any = None) -> list[Any]:
+        return [row for store in self.stores for row in await store.outbox(after, limit, queue)]
+
+    async def inbox_sizes(self, instances: Sequence[str]) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        for key in instances:
+            sizes.update(await self._of(key).inbox_sizes([key]))
+        return sizes
+
+    async def queue_depths(self) -> dict[str, int]:
+        await asyncio.sleep(0)
+        depths: Counter[str] = Counter()
+        for store in self.stores:
+            depths.update(await store.queue_depths())
+        return depths
+
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[Any]:
+        await asyncio.sleep(0)
         return [row for store in self.stores for row in await store.dead_letters(after, limit)]
 
     def _of(self, key: str) -> MemoryStore:
@@ -222,7 +241,13 @@ class Pod:
     """One process."""
 
     def __init__(
-        self, world: World, name: str, members: Sequence[Any], settings: Settings, poll_s: float
+        self,
+        world: World,
+        name: str,
+        members: Sequence[Any],
+        settings: Settings,
+        poll_s: float,
+        resources: dict[str, Any],
     ) -> None:
         self.world = world
         self.name = name
@@ -230,7 +255,7 @@ class Pod:
         self.mail = PodMail(world.table, self.cut)
         self.bell = PodBell(world.bells, self.cut)
         self.runtimes: dict[int, Runtime] = {}
-        made = Runtime(AllShards(world.stores), members, settings)  # type: ignore[arg-type]
+        made = Runtime(AllShards(world.stores), members, settings, resources=resources)
         self._blueprint = made._blueprint
         self.router = Router(
             self.mail,
@@ -274,6 +299,11 @@ class Pod:
             await self.runtimes.pop(shard).stop()
             await self.router.shard_gone(shard)
 
+    async def settled(self) -> None:
+        """Nothing is under way in its runtimes, nor on its way between them."""
+        for runtime in [*self.runtimes.values(), self.runtime, *self.runtimes.values()]:
+            await runtime.settled()
+
     async def caught_up(self) -> None:
         """Whatever was in the mail of its shards was taken."""
         for shard in self.runtimes:
@@ -299,12 +329,15 @@ async def cluster(
     members: Sequence[Any] = (Ledger,),
     *,
     poll_s: float = 0.05,
+    resources: dict[str, Any] | None = None,
     **settings: Any,
 ) -> AsyncIterator[tuple[Pod, ...]]:
     """So many processes, which own nothing yet."""
     world = World()
     made = Settings(control_socket=False, **{"shutdown_timeout_s": 2.0, **settings})
-    pods = tuple(Pod(world, f"pod-{n}", members, made, poll_s) for n in range(count))
+    pods = tuple(
+        Pod(world, f"pod-{n}", members, made, poll_s, resources or {}) for n in range(count)
+    )
     world.pods += pods
     for pod in pods:
         await pod.start()

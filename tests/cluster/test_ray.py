@@ -22,11 +22,11 @@ from perdure.cluster.ray import HostStatus, RayStatus
 from perdure.cluster.ray_engine import connected
 from perdure.cluster.ray_hosts import RayHosts
 from perdure.ops.cli import main
+from tests.cluster.ray_standin import APP, BROKEN, stand_ins
 from tests.servers.ray import RayServer, skip_without_ray
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-APP = "tests.cluster.ray_standin:app"
 TAKEOVER_S = 5.0
 """What docs/ray.md promises at its tuning."""
 
@@ -73,10 +73,13 @@ def server() -> Generator[RayServer, None, None]:
 
 
 @pytest.fixture(scope="module")
-def hosts(server: RayServer, tmp_path_factory: pytest.TempPathFactory) -> Hosts:
-    found = Hosts(server, tmp_path_factory.mktemp("ray"))
-    found.up()
-    return found
+def hosts(
+    server: RayServer, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Hosts, None, None]:
+    with stand_ins():
+        found = Hosts(server, tmp_path_factory.mktemp("ray"))
+        found.up()
+        yield found
 
 
 def spread(found: RayStatus) -> list[int]:
@@ -134,7 +137,7 @@ def test_another_number_of_hosts_is_refused_and_nothing_is_changed(
 def test_an_app_that_cannot_run_is_told_and_leaves_no_host(hosts: Hosts) -> None:
     where = Where(schema="broken", address=hosts.server.address)
     with pytest.raises(ray.RayError, match="host 0 is failed: DefinitionError: this app is broken"):
-        asyncio.run(ray.up("tests.cluster.ray_standin:broken", hosts=1, **where))
+        asyncio.run(ray.up(BROKEN, str(hosts.folder), hosts=1, **where))
     assert not asyncio.run(ray.status(**where)).hosts
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from perdure.cluster.host import Host
 from perdure.cluster.process import Process
@@ -21,6 +21,7 @@ from perdure.cluster.settings import ClusterSettings, checked_settings
 from perdure.errors import DefinitionError, RuntimeNotRunning
 from perdure.observer import Observer
 from perdure.queue import WorkQueue
+from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.clock import Clock, SystemClock
 from perdure.runtime.companions import Companion
 from perdure.runtime.definitions import Saga
@@ -33,6 +34,7 @@ from perdure.settings import Settings
 from perdure.store.ownership import HostRow
 from perdure.store.postgres import PostgresStore
 from perdure.store.postgres_database import Database
+from perdure.store.protocol import Store
 
 __all__ = ["Cluster"]
 
@@ -89,6 +91,26 @@ class Cluster(Runtime):
             tracing=tracing,
         )
         self._process: Process | None = None
+
+    @classmethod
+    def of(cls, blueprint: Blueprint) -> Self:
+        """One of many processes, of what a ``Runtime`` over PostgreSQL is made of.
+
+        Raises ``DefinitionError`` for another store.
+        """
+        store = blueprint.store
+        database = Database(_url(store)) if not isinstance(store, PostgresStore) else store.database
+        looking = PostgresStore(database, read_only=True)
+        made = super().of(replace(blueprint, store=looking))
+        made.cluster, made.name, made._assigned = ClusterSettings(), socket.gethostname(), None
+        made._database, made._process = database, None
+        return made
+
+    def over(self, store: str | Store) -> Self:
+        """The same over another database; see ``Runtime.over``."""
+        made = super().over(store)
+        made.cluster, made.name, made._assigned = self.cluster, self.name, self._assigned
+        return made
 
     @property
     def host(self) -> Host:

@@ -20,11 +20,13 @@ from functools import partial
 from importlib.metadata import version as version_of
 
 from perdure.cluster.host import Host
+from perdure.cluster.ownerless import Ownerless
 from perdure.cluster.router import Router
 from perdure.cluster.settings import ClusterSettings
 from perdure.cluster.sharing import Echo, SharedThreads
 from perdure.errors import DefinitionError, Escalated
 from perdure.runtime.blueprint import Blueprint
+from perdure.runtime.jobs.permits import Permits
 from perdure.runtime.watching.vitals import Trouble
 from perdure.store.ownership import HostId, HostRow, Kind, Ownership
 from perdure.store.postgres import PostgresStore
@@ -92,6 +94,10 @@ class Process:
             assigned=assigned,
             on_over=on_over,
         )
+        self._permits = Permits()
+        # Whoever takes shards takes those that nobody has; who does not can only say so.
+        self._ownerless = Ownerless(self.session, database.shards, 2 * settings.poll_s)
+        self._tells_of_owners = _kind(settings, assigned) is Kind.CLIENT
         self._observing = Echo(blueprint.observing)
         self._threads = SharedThreads(blueprint.threads, blueprint.settings.worker_threads_max)
 
@@ -99,9 +105,12 @@ class Process:
         """Be known to the others, and hear answers. Raises StoreUnavailable."""
         await self.session.open()
         await self.router.start()
+        if self._tells_of_owners:
+            self._ownerless.start()
 
     async def close(self) -> None:
         """After the front has stopped, or has not come up. May be called twice."""
+        await self._ownerless.stop()
         await self.host.stop()
         await self.router.stop()
         await self.session.close()
@@ -113,7 +122,11 @@ class Process:
 
     def troubles(self) -> tuple[Trouble, ...]:
         """What is wrong with this process as one of several."""
-        found = [*self.host.troubles.present()]
+        found = [
+            *self.host.troubles.present(),
+            *self.host.strangers.trouble(),
+            *self._ownerless.troubles.present(),
+        ]
         if not self.session.is_connected:
             found.append(Trouble("the session with the database", 1, "it was lost, and is made"))
         if abs(self.session.skew_s) > self._settings.skew_s:
@@ -130,6 +143,7 @@ class Process:
             threads=self._threads,
             observing=self._observing,
             elsewhere=self.router.of(shard),
+            permits=self._permits,
         )
 
 

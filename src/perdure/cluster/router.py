@@ -15,8 +15,9 @@ nothing about ownership. Next to read: ``outlet.py``, ``lanes.py``, ``posting.py
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
+from itertools import count
 
 from perdure.cluster.doorbell import Doorbell, bell_of
 from perdure.cluster.intake import Intake
@@ -60,6 +61,7 @@ class Router:
         self.store = blueprint.store
         self.lanes = Lanes(self._way_to)
         self.shard_of = lru_cache(KEYS_KNOWN)(lambda key: shard_of(key, shards))
+        self.shards = shards
         self.front = Outlet(self, None)
         self._mail = mail
         self._doorbell = doorbell
@@ -131,6 +133,10 @@ class Router:
 
     # Which way
 
+    def key_in(self, shard: int) -> str:
+        """Some key that belongs to this shard, and to no instance."""
+        return next(key for n in count() if self.shard_of(key := f"shard {n}") == shard)
+
     def _way_to(self, key: str) -> Way:
         desk = self._desks.get(self.shard_of(key))
         if desk is None or not desk.is_open or desk.intake.holds(key):
@@ -149,7 +155,11 @@ class Router:
 
     def _ring(self, keys: Sequence[str]) -> None:
         """Rows for these keys are there."""
-        for shard in {self.shard_of(key) for key in keys}:
+        self.ring({self.shard_of(key) for key in keys})
+
+    def ring(self, shards: Collection[int]) -> None:
+        """Rows for these shards are there."""
+        for shard in shards:
             desk = self._desks.get(shard)
             if desk is not None:
                 desk.intake.ring()

@@ -95,6 +95,11 @@ class Lifecycle:
         return self.of(replace(self._blueprint, store=store_of(store)))
 
     @property
+    def blueprint(self) -> Blueprint:
+        """What it is made of, for what makes another one of it."""
+        return self._blueprint
+
+    @property
     def members(self) -> Sequence[Saga | WorkQueue]:
         """The sagas and work queues, as they were given."""
         return self._blueprint.members
@@ -152,8 +157,7 @@ class Lifecycle:
         return await self.store.open()
 
     async def _accompanied(self) -> Sequence[Companion]:
-        blueprint = self._blueprint
-        if not blueprint.settings.control_socket or not isinstance(blueprint.clock, SystemClock):
+        if not isinstance(self._blueprint.clock, SystemClock):
             return ()
         companions = await accompany(self)
         if self._stopping is None:

@@ -26,8 +26,8 @@ class MailKind(IntEnum):
     """A message to an instance."""
     JOB = 2
     """A job that no saga sent; ``instance`` is its id."""
-    ORDER = 3
-    """What else is to be done where the instance is owned."""
+    ERRAND = 3
+    """What else is to be done where the key is owned."""
 
 
 @dataclass(slots=True)
