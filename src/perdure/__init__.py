@@ -80,10 +80,12 @@ from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
 from perdure.runs import PauseSchedule, ResumeSchedule, Run, TriggerSchedule
+from perdure.runtime.accepted import Accepted
 from perdure.runtime.companions import COMPANIONS as _COMPANIONS
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.instances.quarantine import QuarantinedInstance
 from perdure.runtime.jobs.queues import JobView, QueueRef
+from perdure.runtime.letterbox import Letterbox
 from perdure.runtime.letters.letters import DeadLetter
 from perdure.runtime.letters.redrive import DeadLetters
 from perdure.runtime.looking.agenda import ArmedDeadline, ScheduleView
@@ -98,6 +100,7 @@ from perdure.schedule import Schedule
 from perdure.settings import Settings
 from perdure.steps import step
 from perdure.store.memory import MemoryStore
+from perdure.store.own_transaction import OwnTransaction
 from perdure.workflow_context import Context
 from perdure.workflow_coroutine import CoroutineWorkflow, workflow
 from perdure.workflow_list import Workflow
@@ -107,6 +110,7 @@ if _typing.TYPE_CHECKING:
 
 __all__ = [
     "CORRELATION_ID",
+    "Accepted",
     "AnyMessage",
     "Approval",
     "ApprovalDecided",
@@ -147,6 +151,7 @@ __all__ = [
     "Intervention",
     "Job",
     "JobView",
+    "Letterbox",
     "Linear",
     "MemoryStore",
     "Metadata",
@@ -154,6 +159,7 @@ __all__ = [
     "Observer",
     "OrderedSaga",
     "Outcome",
+    "OwnTransaction",
     "Park",
     "PauseSchedule",
     "PerdureError",

@@ -7,7 +7,7 @@ Next to read: ``intake.py``; ``runtime/companions.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from perdure.cluster.doorbell import bell_of
@@ -26,6 +26,7 @@ class MailAlone:
     def __init__(self, database: Database, session: Session, running: Running) -> None:
         self._database = database
         self._session = session
+        self._running = running
         self._channel = partial(channel_of, database.address.schema)
         mail = PostgresMail(database)
         self._intake = Intake(mail, None, running, ring=session.notify)
@@ -38,8 +39,13 @@ class MailAlone:
         """Take what is there; then what comes."""
         await self._database.open()  # once more: rows go after the store was closed
         self._intake.start()
+        self._running.joining.bell = self.ring
         for bell in self._bells:
             await self._session.listen(bell, lambda _: self._intake.ring())
+        self._intake.ring()
+
+    def ring(self, shards: Collection[int]) -> None:
+        """A transaction of this process has put some."""
         self._intake.ring()
 
     def leave(self) -> None:

@@ -6,7 +6,7 @@ Next to read: ``runtime/elsewhere.py``; ``router.py``, which makes them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Protocol
 
 from perdure.cluster.lanes import Lanes
@@ -43,6 +43,10 @@ class Passage(Protocol):
 
     def key_in(self, shard: int) -> str:
         """Some key that belongs to this shard, and to no instance."""
+        ...
+
+    def ring(self, shards: Collection[int]) -> None:
+        """Rows for these shards are there."""
         ...
 
     def hear_end(self, key: str, stirred: Callable[[], None]) -> Callable[[], None]:
@@ -87,6 +91,9 @@ class Outlet:
         keys = [self._passage.key_in(shard) for shard in range(self._passage.shards)]
         errands = [Errand(key, name, arguments) for key in keys]
         return list(await asyncio.gather(*map(self.run, errands)))
+
+    def ring(self, shards: Collection[int]) -> None:
+        self._passage.ring(shards)
 
     def _send(self, letter: Letter) -> None:
         self._open.add(letter)

@@ -15,7 +15,7 @@ nothing about ownership. Next to read: ``outlet.py``, ``lanes.py``, ``posting.py
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from itertools import count
 
@@ -159,6 +159,15 @@ class Router:
         waiter = endings.expect(key)
         waiter.add_done_callback(lambda _: stirred())
         return lambda: endings.forget(key, waiter)
+
+    def ring(self, shards: Collection[int]) -> None:
+        """Rows for these shards are there."""
+        for shard in shards:
+            desk = self._desks.get(shard)
+            if desk is not None:
+                desk.intake.ring()
+            else:
+                self._doorbell.notify(self._channel(bell_of(shard)))
 
     def _bells(self, keys: Sequence[str]) -> list[str]:
         """The doorbells of these keys' owners in other processes."""

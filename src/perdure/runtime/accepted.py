@@ -7,10 +7,10 @@ it at its instance, nobody knows before the commit. Knows no store and no loop. 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from perdure.codec import Codec
 from perdure.codec.journal import JournalCodec
@@ -24,7 +24,7 @@ from perdure.runtime.jobs.outbound import Outbound
 from perdure.runtime.routing import Routing
 from perdure.store.mail import MailKind, MailRow
 
-__all__ = ["Accepted", "Enclosing", "Letter"]
+__all__ = ["Accepted", "Enclosing", "Letter", "is_named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +98,8 @@ class Enclosing:
                     remedy="use an id without one",
                 )
         return MailRow(key, message_id, kind, body, "", self._now_ms())
+
+
+def is_named(content: Any, given_id: str | None) -> bool:
+    """The id of a message is its sender's, and may have come before."""
+    return given_id is not None or (isinstance(content, Mapping) and content.get("id") is not None)

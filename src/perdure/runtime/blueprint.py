@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from perdure.codec import Codec
 from perdure.core.saga import Definition
@@ -28,7 +28,7 @@ from perdure.runtime.watching.tracing import Tracing
 from perdure.settings import Settings
 from perdure.store.protocol import Store
 
-__all__ = ["Blueprint", "blueprint_of", "renewed"]
+__all__ = ["Blueprint", "Parts", "blueprint_of", "parts_of", "renewed"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,35 @@ class Blueprint:
     permits: Permits | None = None
 
 
+class Parts(NamedTuple):
+    """Members, sorted, and what is made of them."""
+
+    listed: Sequence[Saga | WorkQueue]
+    routing: Routing
+    outbound: Outbound
+    codec: Codec
+
+
+def parts_of(
+    members: Iterable[Saga | WorkQueue],
+    resources: Mapping[str, Any],
+    messages: Iterable[type],
+    settings: Settings,
+) -> Parts:
+    """Sort the members into sagas and work queues. Raises ``DefinitionError``."""
+    listed = _listed(members)
+    sagas = [one for one in listed if not isinstance(one, WorkQueue)]
+    queues = [one for one in listed if isinstance(one, WorkQueue)]
+    queues += [queue for one in sagas if isinstance(one, Member) for queue in one.queues()]
+    routing = Routing(definitions_of(sagas))
+    outbound = Outbound(queues, routing, resources)
+    performed = [kind for queue in queues for kind in _types_of(queue)]
+    codec = codec_of(
+        routing.definitions.values(), [*messages, *performed], settings.message_bytes_max
+    )
+    return Parts(listed, routing, outbound, codec)
+
+
 def blueprint_of(
     store: Store,
     members: Iterable[Saga | WorkQueue],
@@ -66,36 +95,30 @@ def blueprint_of(
     observers: Iterable[Observer] = (),
     tracing: Tracing | None = None,
 ) -> Blueprint:
-    """Sort the members into sagas and work queues. Raises ``DefinitionError``."""
+    """Check all that was given, and sort the members. Raises ``DefinitionError``."""
     settings, resources = _checked_settings(settings), _checked_resources(resources)
-    listed = _listed(members)
-    sagas = [one for one in listed if not isinstance(one, WorkQueue)]
-    objects = [one for one in sagas if isinstance(one, Member)]
-    queues = [one for one in listed if isinstance(one, WorkQueue)]
-    queues += [queue for one in objects for queue in one.queues()]
-    routing = Routing(definitions_of(sagas))
-    outbound = Outbound(queues, routing, resources)
-    check_own(store, queues, resources)
-    performed = [kind for queue in queues for kind in _types_of(queue)]
-    codec = codec_of(
-        routing.definitions.values(), [*messages, *performed], settings.message_bytes_max
-    )
+    parts = parts_of(members, resources, messages, settings)
+    check_own(store, parts.outbound.queues.values(), resources)
+    routing = parts.routing
     openings = [
-        (routing.definitions[one.name], opening) for one in objects for opening in one.openings()
+        (routing.definitions[one.name], opening)
+        for one in parts.listed
+        if isinstance(one, Member)
+        for opening in one.openings()
     ]
     return Blueprint(
         store,
         clock,
         settings,
         routing,
-        outbound,
-        codec,
+        parts.outbound,
+        parts.codec,
         resources,
         openings,
         new_id,
         random,
         threads,
-        listed,
+        parts.listed,
         Observing(observers),
         _checked_tracing(tracing),
     )

@@ -10,7 +10,7 @@ Next to read: ``instances/supervisor.py``, which asks first; ``cluster/router.py
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -72,6 +72,10 @@ class Elsewhere(Protocol):
 
     def run_everywhere(self, name: str, *arguments: Any) -> Awaitable[list[Any]]:
         """Have the same done by the runtime of every shard, as each of them gets an owner."""
+        ...
+
+    def ring(self, shards: Collection[int]) -> None:
+        """Mail for these shards is there, put by a transaction of the user's."""
         ...
 
     def drain(self) -> None:

@@ -17,9 +17,10 @@ from perdure.runtime.accepted import Enclosing, Letter
 from perdure.runtime.jobs.outbound import Outbound
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
+from perdure.store.beside import Beside, beside_of
 from perdure.store.joined import Joined, in_transaction
 from perdure.store.mail import MailRow
-from perdure.store.posting import Posting, posting_of
+from perdure.store.posting import Posting, place_of
 
 __all__ = ["Bell", "Joining", "joining_of"]
 
@@ -33,26 +34,34 @@ COMMIT_MAX_S = 5.0
 
 
 class Joining:
-    """Puts letters into transactions. ``posting``: None if the store is not in PostgreSQL."""
+    """Puts letters into transactions. ``beside``: None if the store is not in PostgreSQL.
 
-    def __init__(self, enclosing: Enclosing, posting: Posting | None, bell: Bell) -> None:
+    ``bell``: who rings at the owners; whoever takes the mail in this process says so.
+    """
+
+    def __init__(self, enclosing: Enclosing, beside: Beside | None, bell: Bell) -> None:
         self.enclosing = enclosing
-        self._posting = posting
-        self._bell = bell
+        self.bell = bell
+        self._beside = beside
+        self._posting: Posting | None = None
         self._loop = asyncio.get_running_loop()
 
     async def put(self, transaction: Any, letters: Sequence[Letter]) -> None:
         """Write them within the transaction, in this order. Raises ``NotJoinable``."""
-        posting = self._posting
-        if posting is None:
+        beside = self._beside
+        if beside is None:
             raise NotJoinable(
                 "the runtime's store is not in PostgreSQL: a message cannot be part of another "
                 "transaction there",
                 remedy="send it without transaction=…, or run over postgresql+asyncpg://…",
             )
-        if letters:
-            rows = [letter.row for letter in letters]
-            await in_transaction(transaction, self._put, posting, rows)
+        if not letters:
+            return
+        if self._posting is None:
+            home = await beside.run(place_of, beside.schema)
+            self._posting = Posting(beside.schema, home)
+        rows = [letter.row for letter in letters]
+        await in_transaction(transaction, self._put, self._posting, rows)
 
     def _put(self, joined: Joined, posting: Posting, rows: Sequence[MailRow]) -> None:
         shards = posting.put(joined, rows)
@@ -69,7 +78,7 @@ class Joining:
             self._loop.call_later(LOOK_AGAIN_S, self._ring, shards, is_done, later_s)
             return
         try:
-            self._bell(shards)
+            self.bell(shards)
         except Exception:  # polling is the truth
             logger.exception("the bell of shards %s", sorted(shards))
 
@@ -77,7 +86,9 @@ class Joining:
 def joining_of(services: Services, routing: Routing, outbound: Outbound) -> Joining:
     """That of a runtime that starts."""
     enclosing = Enclosing(routing, outbound, services.codec, services.clock.now_ms)
-    return Joining(enclosing, posting_of(services.store), _nobody)
+    elsewhere = services.elsewhere
+    bell = _nobody if elsewhere is None else elsewhere.ring
+    return Joining(enclosing, beside_of(services.store), bell)
 
 
 def _nobody(shards: Collection[int]) -> None:

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any, overload
 
 from perdure.errors import DefinitionError, PerdureError, SendTimeout
-from perdure.runtime.accepted import Accepted
+from perdure.runtime.accepted import Accepted, is_named
 from perdure.runtime.delivery import Receipt
 from perdure.runtime.lifecycle import Lifecycle
 from perdure.runtime.ref import SagaRef, checked_ref
@@ -155,7 +155,7 @@ class Sending(Lifecycle):
         made = self._message(message, message_id, correlation_id, causation_id, headers)
         running = self._on_loop()
         if transaction is not None:
-            letters = running.joining.enclosing.to_all(made, _is_named(message, message_id))
+            letters = running.joining.enclosing.to_all(made, is_named(message, message_id))
             await running.joining.put(transaction, letters)
             return [letter.accepted for letter in letters if letter.accepted.saga]
         deliveries = self._blueprint.routing.deliveries(made)
@@ -163,7 +163,7 @@ class Sending(Lifecycle):
             receipts = [await running.deliver(deliveries[0])]
         else:
             receipts = await running.deliver_all(made, deliveries)
-        await running.queues.publish(made, _is_named(message, message_id))
+        await running.queues.publish(made, is_named(message, message_id))
         return receipts
 
     async def enqueue(
@@ -190,19 +190,14 @@ class Sending(Lifecycle):
         ``job_id`` such as commands of sagas have, and as ``send`` does.
         """
         made = self._message(command, job_id, correlation_id, causation_id, headers, "job_id")
-        is_named = _is_named(command, job_id)
+        named = is_named(command, job_id)
         running = self._on_loop()
         if transaction is None:
-            await running.queues.enqueue(made, queue, delay, is_named)
+            await running.queues.enqueue(made, queue, delay, named)
         else:
-            letter = running.joining.enclosing.to_queue(made, queue, delay, is_named)
+            letter = running.joining.enclosing.to_queue(made, queue, delay, named)
             await running.joining.put(transaction, [letter])
         return made.message_id
-
-
-def _is_named(content: Any, given_id: str | None) -> bool:
-    """The id is the sender's, and may have come before."""
-    return given_id is not None or (isinstance(content, Mapping) and content.get("id") is not None)
 
 
 def _check_no_timeout(timeout_s: float | None) -> None:

@@ -15,13 +15,21 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from perdure.errors import NotJoinable
+from perdure.store.beside import Asked
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
     from sqlalchemy.orm import Session
 
-__all__ = ["Joined", "Transaction", "in_transaction", "joined_to", "no_transaction"]
+__all__ = [
+    "Joined",
+    "PlainTransaction",
+    "Transaction",
+    "in_transaction",
+    "joined_to",
+    "no_transaction",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,21 +37,21 @@ T = TypeVar("T")
 Transaction: TypeAlias = "AsyncSession | AsyncConnection | Session | Connection"
 """What a user's transaction may be given as."""
 
+PlainTransaction: TypeAlias = "Session | Connection | Any"
+"""Without a loop: a session or connection of SQLAlchemy, or a connection of psycopg's or Django's.
+"""
+
 WANTED = "an AsyncSession, AsyncConnection, Session or Connection of SQLAlchemy"
 
 _NAMED = re.compile(r"(?<![:\w]):([a-z_]+)")
 
 
-class Joined(Protocol):
+class Joined(Asked, Protocol):
     """A transaction that is not ours. Whatever it raises is its driver's, or SQLAlchemy's."""
 
     @property
     def engine(self) -> Hashable | None:
         """What is the same for all transactions of one database and user; None: not known."""
-        ...
-
-    def rows(self, statement: str, **values: Any) -> Sequence[Sequence[Any]]:
-        """The rows that a statement with ``:name`` parameters gives."""
         ...
 
     def put(self, statement: str, values: Sequence[Mapping[str, Any]]) -> None:
@@ -73,6 +81,8 @@ async def in_transaction(
     def call(plain: Any) -> T:
         return function(joined_to(plain), *args, **kwargs)
 
+    if isinstance(transaction, type):
+        return call(transaction)  # which says what is wrong with it
     if callable(getattr(transaction, "run_sync", None)):
         found: T = await transaction.run_sync(call)
         return found
@@ -94,8 +104,13 @@ def joined_to(transaction: Any) -> Joined:
 
         if (joined := joined_session(transaction)) is not None:
             return joined
-    if callable(getattr(transaction, "cursor", None)):
+    if callable(getattr(transaction, "cursor", None)) and not isinstance(transaction, type):
         return _Driven(transaction)
+    if callable(getattr(transaction, "run_sync", None)) and not isinstance(transaction, type):
+        raise NotJoinable(
+            f"{_named(transaction)} must be awaited",
+            remedy="within it: await session.run_sync(lambda plain: …(transaction=plain))",
+        )
     raise NotJoinable(
         f"{_named(transaction)} is no transaction that a message can join",
         remedy=f"give {WANTED}",

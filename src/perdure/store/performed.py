@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from perdure.codec.checksum import checksum
 from perdure.errors import CorruptRecord, NotJoinable
+from perdure.store.beside import Asked
 from perdure.store.joined import Joined
 from perdure.store.posting import quoted
 
@@ -50,7 +51,8 @@ RETURNING job_id
 
 _SWEEP = """
 DELETE FROM {schema}.performed p
-WHERE NOT EXISTS (SELECT FROM {schema}.outbox o WHERE o.position = CAST(p.job_id AS bigint))
+WHERE :all
+  AND NOT EXISTS (SELECT FROM {schema}.outbox o WHERE o.position = CAST(p.job_id AS bigint))
   AND NOT EXISTS (
     SELECT FROM {schema}.dead_letters d WHERE d.job > 0 AND d.job = CAST(p.job_id AS bigint)
   )
@@ -67,9 +69,9 @@ def check_there(joined: Joined, schema: str) -> None:
         )
 
 
-def recorded(joined: Joined, schema: str, job: int) -> bytes | None:
+def recorded(asked: Asked, schema: str, job: int) -> bytes | None:
     """What was recorded of the job, None if nothing was. Raises ``CorruptRecord``."""
-    found = joined.rows(_RECORDED.format(schema=quoted(schema)), job_id=str(job))
+    found = asked.rows(_RECORDED.format(schema=quoted(schema)), job_id=str(job))
     if not found:
         return None
     body, created_at_ms, sealed = bytes(found[0][0]), found[0][1], found[0][2]
@@ -96,15 +98,15 @@ def record(joined: Joined, schema: str, job: int, body: bytes, now_ms: int) -> b
     )
 
 
-def forget(joined: Joined, schema: str, jobs: Sequence[int]) -> int:
+def forget(asked: Asked, schema: str, jobs: Sequence[int]) -> int:
     """These jobs are settled: delete their rows. How many there were."""
     job_ids = [str(job) for job in jobs]
-    return len(joined.rows(_FORGET.format(schema=quoted(schema)), job_ids=job_ids))
+    return len(asked.rows(_FORGET.format(schema=quoted(schema)), job_ids=job_ids))
 
 
-def sweep(joined: Joined, schema: str) -> int:
+def sweep(asked: Asked, schema: str) -> int:
     """Delete the rows of jobs that are neither in the outbox nor dead letters: how many.
 
     Their process has ended between the settlement and ``forget``.
     """
-    return len(joined.rows(_SWEEP.format(schema=quoted(schema))))
+    return len(asked.rows(_SWEEP.format(schema=quoted(schema)), all=True))

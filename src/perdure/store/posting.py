@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 from perdure.codec.checksum import checksum
-from perdure.errors import NotJoinable, SchemaTooOld
+from perdure.errors import DefinitionError, NotJoinable, SchemaTooOld
+from perdure.store.beside import Asked
 from perdure.store.joined import Joined
 from perdure.store.mail import MailRow
 from perdure.store.shards import shard_of
 
-__all__ = ["Place", "Posting", "place_of", "posting_of", "quoted", "schema_of"]
+__all__ = ["Place", "Posting", "place_of", "quoted"]
 
 _LOOK = """
 SELECT t.oid, d.oid,
@@ -36,7 +37,9 @@ LEFT JOIN pg_catalog.pg_class m ON m.relnamespace = s.oid AND m.relname = 'meta'
 WHERE d.datname = current_database()
 """
 
-_CLUSTER = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
+_CLUSTER = "SELECT system_identifier FROM pg_catalog.pg_control_system() WHERE :all"
+
+_SHARDS = "SELECT shards FROM {schema}.meta WHERE :all"
 
 _INSERT = """
 INSERT INTO {schema}.mail
@@ -103,19 +106,7 @@ class Posting:
         return place
 
 
-def schema_of(store: object) -> str | None:
-    """The PostgreSQL schema where a store's tables are; None if it is not in PostgreSQL."""
-    schema = getattr(getattr(getattr(store, "database", None), "address", None), "schema", None)
-    return schema if isinstance(schema, str) else None
-
-
-def posting_of(store: object) -> Posting | None:
-    """For messages to this store; None if it is not in PostgreSQL."""
-    schema = schema_of(store)
-    return None if schema is None else Posting(schema)
-
-
-def place_of(joined: Joined, schema: str) -> Place:
+def place_of(joined: Asked, schema: str) -> Place:
     """Where the tables of this schema are, as the transaction sees it. Raises ``NotJoinable``."""
     ((table, database, may_write, may_ask, user, name),) = joined.rows(_LOOK, schema=schema)
     if table is None:
@@ -130,17 +121,18 @@ def place_of(joined: Joined, schema: str) -> Place:
             remedy=f"GRANT USAGE ON SCHEMA {schema}, INSERT ON {schema}.mail and "
             f"SELECT ON {schema}.meta TO {user}",
         )
-    cluster = joined.rows(_CLUSTER)[0][0] if may_ask else 0
-    found = joined.rows(f"SELECT shards FROM {quoted(schema)}.meta")
+    cluster = joined.rows(_CLUSTER, all=True)[0][0] if may_ask else 0
+    found = joined.rows(_SHARDS.format(schema=quoted(schema)), all=True)
     if not found:
         raise SchemaTooOld(f"the table {schema}.meta is empty", remedy="run `perdure db upgrade`")
     return replace(Place(table, database, cluster), shards=found[0][0])
 
 
 def quoted(name: str) -> str:
-    """A name as an SQL identifier. No colon: it would begin a parameter."""
-    if not name or ":" in name or "%" in name or "\0" in name:
-        raise NotJoinable(
+    """A name as an SQL identifier. Raises ``DefinitionError`` for what cannot be part of a text
+    with parameters."""
+    if not isinstance(name, str) or not name or set(name) & set(":%{}\\\0"):
+        raise DefinitionError(
             f"{name!r} is no name of a PostgreSQL schema", remedy="use letters, digits and _"
         )
     return '"' + name.replace('"', '""') + '"'

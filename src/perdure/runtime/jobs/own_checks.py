@@ -10,8 +10,8 @@ from typing import Any
 
 from perdure.errors import DefinitionError
 from perdure.queue import WorkQueue
+from perdure.store.beside import beside_of
 from perdure.store.own_transaction import OwnTransaction
-from perdure.store.posting import schema_of
 from perdure.worker_signature import Worker
 
 __all__ = ["check_own", "own_among"]
@@ -37,7 +37,7 @@ def check_own(store: object, queues: Iterable[WorkQueue], resources: Mapping[str
 
 def _check(store: object, who: str, worker: Worker, own: Mapping[str, OwnTransaction]) -> None:
     names = list(own)
-    if schema_of(store) is None:
+    if beside_of(store) is None:
         raise DefinitionError(
             f"{who} has a transaction of its own, {names[0]!r}, and the runtime's store is not in "
             "PostgreSQL",

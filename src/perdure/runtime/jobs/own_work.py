@@ -28,10 +28,10 @@ from perdure.runtime.jobs.own_checks import own_among
 from perdure.runtime.jobs.settling import Settling
 from perdure.runtime.services import Services
 from perdure.runtime.watching.logs import about
+from perdure.store.beside import Asked, Beside, beside_of
 from perdure.store.joined import Joined
 from perdure.store.own_transaction import OwnTransaction
 from perdure.store.performed import check_there, forget, record, recorded, sweep
-from perdure.store.posting import schema_of
 from perdure.worker_signature import Worker
 
 __all__ = ["OwnWork", "own_work_of"]
@@ -44,20 +44,20 @@ STOP_S = 1.0
 
 
 class OwnWork:
-    """The own transactions of one queue's workers: ``schema`` is where the store's tables are."""
+    """The own transactions of one queue's workers; ``beside``: of the store."""
 
     def __init__(
         self,
         services: Services,
         settling: Settling,
-        schema: str,
+        beside: Beside,
         transactions: Mapping[str, OwnTransaction],
     ) -> None:
         self._services = services
         self._settling = settling
-        self._schema = schema
+        self._beside = beside
+        self._schema = beside.schema
         self._transactions = transactions
-        self._own = next(iter(transactions.values()))
         self._checked: set[OwnTransaction] = set()
         self._recorded: set[int] = set()
         self._over: list[int] = []
@@ -85,9 +85,9 @@ class OwnWork:
             self._checked.add(own)
         return self.look(joined, row) if looks else None
 
-    def look(self, joined: Joined, row: OutboxRow) -> bytes | None:
+    def look(self, asked: Asked, row: OutboxRow) -> bytes | None:
         """What was recorded of the job."""
-        return recorded(joined, self._schema, row.position)
+        return recorded(asked, self._schema, row.position)
 
     def end(self, joined: Joined, row: OutboxRow, body: bytes) -> bool:
         """Record it, as the last that is done before the commit."""
@@ -104,6 +104,7 @@ class OwnWork:
     def taken(self, row: OutboxRow, job: Job, body: bytes) -> Any:
         """The result of an attempt that was committed before."""
         result, job.outputs[:] = self._read(row, body)
+        self.done(row)
         return result
 
     def done(self, row: OutboxRow) -> None:
@@ -130,7 +131,7 @@ class OwnWork:
 
         async def ask() -> None:
             try:
-                body = await self._own.run(self.look, row)
+                body = await self._beside.run(self.look, row)
             except Exception as error:
                 logger.warning("whether job %s was performed: %s", row.id, in_short(error))
                 self._settling.jobs.pause(
@@ -186,11 +187,11 @@ class OwnWork:
             self._wake = None
         while self._over:
             jobs = self._over[:FORGET_AT_ONCE]
-            await self._own.run(forget, self._schema, jobs)
+            await self._beside.run(forget, self._schema, jobs)
             del self._over[: len(jobs)]
 
     async def _sweep(self) -> None:
-        count = await self._own.run(sweep, self._schema)
+        count = await self._beside.run(sweep, self._schema)
         if count:
             logger.info("%d records of jobs that were settled before are gone", count)
 
@@ -214,10 +215,10 @@ def own_work_of(
     services: Services, settling: Settling, queue: WorkQueue, resources: Mapping[str, Any]
 ) -> OwnWork | None:
     """That of a queue; None if none of its workers has a transaction of its own."""
-    schema = schema_of(services.store)
+    beside = beside_of(services.store)
     transactions: dict[str, OwnTransaction] = {}
     for worker in queue.workers.values():
         transactions |= own_among(worker, resources)
-    if not transactions or schema is None:
+    if not transactions or beside is None:
         return None
-    return OwnWork(services, settling, schema, transactions)
+    return OwnWork(services, settling, beside, transactions)

@@ -1,0 +1,57 @@
+"""kill -9 of the process around the commit of a worker's own transaction: done once, and told."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.payment_child import queue_of
+from tests.runtime.payments import payments, records, running, settled
+from tests.servers.databases import execute
+
+ROOT = Path(__file__).parents[2]
+
+
+def killed(url: str, when: str, attempts_max: int) -> None:
+    command = [sys.executable, "-m", "tests.runtime.payment_child", url, when, str(attempts_max)]
+    child = subprocess.run(command, check=False, cwd=ROOT, timeout=60, capture_output=True)
+    assert child.returncode == -9, child.stderr.decode()
+    execute(url, "UPDATE perdure.shards SET host = NULL")  # else the next one waits for the lease
+
+
+@pytest.mark.parametrize("attempts_max", [4, 1])
+def test_killed_after_the_commit_it_is_not_performed_again(
+    postgres: str, attempts_max: int
+) -> None:
+    """Nor is it a dead letter if that was its only attempt; what it emitted goes out."""
+    killed(postgres, "committed", attempts_max)
+
+    async def check() -> None:
+        assert await payments(postgres) == [("o", 1)]
+        assert await records(postgres) == 1
+        async with running(postgres, queue_of(attempts_max)) as runtime:
+            state = await settled(runtime)
+            assert (state.charged, state.receipts, state.failed) == ((1,), (1,), ())
+            assert [one async for one in runtime.dead_letters.list()] == []
+        assert await payments(postgres) == [("o", 1)]
+        assert await records(postgres) == 0
+
+    asyncio.run(check())
+
+
+def test_killed_before_the_commit_it_is_performed_by_the_next(postgres: str) -> None:
+    killed(postgres, "recorded", 4)
+
+    async def check() -> None:
+        assert await payments(postgres) == []
+        assert await records(postgres) == 0
+        async with running(postgres, queue_of(4)) as runtime:
+            state = await settled(runtime)
+            assert (len(state.charged), len(state.receipts), state.failed) == (1, 1, ())
+        assert len(await payments(postgres)) == 1
+
+    asyncio.run(check())
