@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from perdure import MemoryStore, Observer, Runtime, Settings
+from perdure import MemoryStore, Observer, Runtime, Settings, WorkQueue, message
 from perdure.cluster import Cluster, ClusterSettings
 from perdure.errors import DefinitionError, RuntimeNotRunning, StoreLocked, StoreUnavailable
 from perdure.ops.prometheus import Metrics
@@ -254,3 +254,47 @@ async def test_metrics_of_a_process_count_all_its_shards_and_each_thing_once(url
         assert "perdure_resident_processes 12.0" in text
         assert 'perdure_turns_total{outcome="applied",process_type="Ledger"} 24.0' in text
         assert 'perdure_active_processes{process_type="Ledger"} 12.0' in text
+
+
+@message(name="front-test.work")
+class Work:
+    number: int
+
+
+@on
+async def test_what_workers_are_at_is_done_before_their_shard_goes_elsewhere(url):
+    began, gate, done = asyncio.Semaphore(0), asyncio.Event(), []
+
+    def process(name):
+        queue = WorkQueue("front-test", concurrency=4)
+
+        @queue.worker
+        async def work(command: Work) -> None:
+            began.release()
+            await gate.wait()
+            done.append((name, command.number))
+
+        return Cluster(url, [queue], cluster=SOON, name=name)
+
+    async with process("a") as a, process("b") as b:
+        await a.drain()
+        while len(b.host.owned) < 16:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for number in range(8):
+            await b.enqueue(Work(number))
+        for _ in range(4):
+            await began.acquire()
+        await asyncio.sleep(0.05)
+        assert began.locked(), "four at a time in a process, whatever their shards are"
+        draining = asyncio.create_task(b.drain())
+        assert draining is not None
+        async with process("c") as c:
+            gate.set()
+            await draining
+            while len(c.host.owned) < 16:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            while len(done) < 8:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await c.settled()
+        assert sorted(number for _, number in done) == list(range(8))
+        assert sum(name == "b" for name, _ in done) >= 4

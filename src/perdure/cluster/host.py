@@ -79,7 +79,7 @@ class Host:
         self._wake = asyncio.Event()
         self._seeking: asyncio.Task[None] | None = None
         self._failures = 0
-        self._is_aside = self._is_draining = False
+        self._is_aside = self._is_draining = self._is_skewed = False
         self._aside_until_s = 0.0
 
     @property
@@ -206,9 +206,20 @@ class Host:
             self._here[number] = Shard(number, epoch, self._blueprint_of(number, epoch), self)
 
     def _on_beat(self, beat: Beat) -> None:
+        self._look_at_clock()
         for shard in list(self._here.values()):
             if shard.is_up and beat.owned.get(shard.number) != shard.epoch:
                 shard.lost()
+
+    def _look_at_clock(self) -> None:
+        is_skewed = abs(self.session.skew_s) > self._settings.skew_s
+        if is_skewed and not self._is_skewed:
+            logger.warning(
+                "this machine's clock is %+.1f s from the database's: deadlines fire by it, so set "
+                "it by NTP",
+                self.session.skew_s,
+            )
+        self._is_skewed = is_skewed
 
     def _share_room(self) -> None:
         """``residents_max`` is the process's: each runtime has its part."""

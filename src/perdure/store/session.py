@@ -220,14 +220,6 @@ class Session:
             await asyncio.gather(task, return_exceptions=True)
         await self._disconnect()
 
-    def abandon(self) -> None:
-        """End without a word, as a process does that is killed."""
-        self._is_closing = True
-        if self._task is not None:
-            self._task.cancel()
-        if self._connection is not None:
-            self._connection.terminate()
-
     # The connection
 
     async def _serve(self) -> None:
