@@ -10,12 +10,20 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from perdure import MemoryStore, Observer, Runtime, Settings, WorkQueue, message
 from perdure.cluster import Cluster, ClusterSettings
-from perdure.errors import DefinitionError, RuntimeNotRunning, StoreLocked, StoreUnavailable
+from perdure.core.outcome import Outcome
+from perdure.errors import (
+    DefinitionError,
+    Escalated,
+    RuntimeNotRunning,
+    StoreLocked,
+    StoreUnavailable,
+)
 from perdure.ops.prometheus import Metrics
 from perdure.runtime.clock import SystemClock
 from perdure.runtime.watching.vitals import Phase
 from perdure.testing import SimulatedClock
 from tests.cluster.hosting import SOON
+from tests.runtime.frail import TRIED, Escalating, born, fetching, hit, seen
 from tests.runtime.support import add, in_loop, items, open_ledger
 from tests.sagas import Ledger, Opened, Patient
 
@@ -298,3 +306,33 @@ async def test_what_workers_are_at_is_done_before_their_shard_goes_elsewhere(url
             await c.settled()
         assert sorted(number for _, number in done) == list(range(8))
         assert sum(name == "b" for name, _ in done) >= 4
+
+
+@on
+async def test_a_saga_that_escalates_stops_the_process_and_loses_nothing(url):
+    TRIED.clear()
+
+    def process():
+        return Cluster(url, [Escalating, fetching()], cluster=SOON)
+
+    runtime = process()
+    with pytest.raises(Escalated, match="shaken"):
+        async with runtime:
+            ref = await born(runtime, Escalating)
+            assert await hit(runtime, ref, 1, fails=1) is Outcome.DELAYED
+            await runtime.stopped()
+    assert runtime.phase is Phase.STOPPED
+    async with process() as runtime:
+        await runtime.settled()
+        assert await seen(runtime, runtime.ref(Escalating, "x")) == (1,)
+
+
+def test_what_nobody_performs_is_said_once_in_a_process(postgres, caplog):
+    in_loop(30)(adds_without_workers)(postgres)
+    assert caplog.text.count("nobody performs the jobs of queue 'runtime-test.ship'") == 1
+
+
+async def adds_without_workers(url):
+    async with cluster(url, "a") as runtime:
+        for n in range(8):
+            await add(runtime, await open_ledger(runtime, f"o-{n}"), 1)
