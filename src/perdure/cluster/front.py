@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
+from perdure.cluster.doorbell import Doorbell
 from perdure.cluster.host import Host
 from perdure.cluster.process import Process
 from perdure.cluster.settings import ClusterSettings, checked_settings
@@ -35,6 +36,7 @@ from perdure.store.ownership import HostRow
 from perdure.store.postgres import PostgresStore
 from perdure.store.postgres_database import Database
 from perdure.store.protocol import Store
+from perdure.store.session import Session
 
 __all__ = ["Cluster"]
 
@@ -126,6 +128,10 @@ class Cluster(Runtime):
             )
         return self._process
 
+    def _bell(self, session: Session) -> Doorbell:
+        """By what this process rings at others, and hears them."""
+        return session
+
     async def drain(self) -> None:
         """Give up all shards, and take no more; messages are still taken, and go to the others."""
         await self.host.drain()
@@ -156,6 +162,7 @@ class Cluster(Runtime):
                 name=self.name,
                 assigned=self._assigned,
                 on_over=self._stop_soon,
+                bell=self._bell,
             )
             await process.open()
         except BaseException:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version as version_of
 
+from perdure.cluster.doorbell import Doorbell
 from perdure.cluster.host import Host
 from perdure.cluster.ownerless import Ownerless
 from perdure.cluster.router import Router
@@ -48,7 +49,8 @@ def host_id(name: str, kind: Kind) -> HostId:
 class Process:
     """One process of a cluster. ``blueprint`` is the front's; ``database`` is open.
 
-    ``on_over`` is called when the process has to end, see ``Host``.
+    ``on_over`` is called when the process has to end, see ``Host``. ``bell`` says by what others
+    are rung at, and heard; by PostgreSQL if it is not given.
     Raises DefinitionError for shards that there are not.
     """
 
@@ -61,6 +63,7 @@ class Process:
         name: str,
         assigned: Sequence[int] | None,
         on_over: Callable[[Escalated | None], None],
+        bell: Callable[[Session], Doorbell] = lambda session: session,
     ) -> None:
         self._database = database
         self._blueprint = blueprint
@@ -79,7 +82,7 @@ class Process:
         )
         self.router = Router(
             PostgresMail(database),
-            self.session,
+            bell(self.session),
             blueprint,
             shards=database.shards,
             name=self.session.host.text,

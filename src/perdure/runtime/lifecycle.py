@@ -100,6 +100,11 @@ class Lifecycle:
         return self._blueprint
 
     @property
+    def settings(self) -> Settings:
+        """The limits and periods, as they were given."""
+        return self._blueprint.settings
+
+    @property
     def members(self) -> Sequence[Saga | WorkQueue]:
         """The sagas and work queues, as they were given."""
         return self._blueprint.members
