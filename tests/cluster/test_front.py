@@ -315,12 +315,15 @@ async def test_a_saga_that_escalates_stops_the_process_and_loses_nothing(url):
     def process():
         return Cluster(url, [Escalating, fetching()], cluster=SOON)
 
-    runtime = process()
-    with pytest.raises(Escalated, match="shaken"):
+    async def serve(runtime):
         async with runtime:
             ref = await born(runtime, Escalating)
             assert await hit(runtime, ref, 1, fails=1) is Outcome.DELAYED
             await runtime.stopped()
+
+    runtime = process()
+    with pytest.raises(Escalated, match="shaken"):
+        await serve(runtime)
     assert runtime.phase is Phase.STOPPED
     async with process() as runtime:
         await runtime.settled()
