@@ -39,6 +39,9 @@ logger = logging.getLogger("perdure.cluster")
 SHARDS_CHANNEL = "shards"
 """Rung when the shares may have changed: a shard was released, a host came or wants none."""
 
+SOON_S = 0.02
+"""Looking for whoever is about to be gone does not come more often than this."""
+
 STAND_BACK_S = 1.0
 STAND_BACK_MAX_S = 60.0
 """After a shard could not be run here, doubled for each time in a row."""
@@ -81,6 +84,7 @@ class Host:
         self._failures = 0
         self._is_aside = self._is_draining = self._is_skewed = False
         self._aside_until_s = 0.0
+        self._next_look_s = settings.poll_s
 
     @property
     def owned(self) -> Mapping[int, Runtime]:
@@ -154,9 +158,10 @@ class Host:
     async def _keep_seeking(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.poll_s):
+                async with asyncio.timeout(self._next_look_s):
                     await self._wake.wait()
             self._wake.clear()
+            self._next_look_s = self._settings.poll_s
             try:
                 await self._seek()
             except StoreUnavailable:
@@ -175,6 +180,8 @@ class Host:
         outlook = await session.ask(owners.outlook)
         if outlook.ghosts:
             await session.ask(owners.forget)
+        if outlook.soon_s is not None:
+            self._next_look_s = min(max(outlook.soon_s, SOON_S), self._settings.poll_s)
         step = next_step(outlook, len(self._here), self._residents())
         for number in step.leave:
             self._here[number].leave()
