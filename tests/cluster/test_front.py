@@ -273,7 +273,7 @@ class Work:
 async def test_what_workers_are_at_is_done_before_their_shard_goes_elsewhere(url):
     began, gate, done = asyncio.Semaphore(0), asyncio.Event(), []
 
-    def process(name):
+    def process(name) -> Any:
         queue = WorkQueue("front-test", concurrency=4)
 
         @queue.worker
@@ -293,6 +293,7 @@ async def test_what_workers_are_at_is_done_before_their_shard_goes_elsewhere(url
         for _ in range(4):
             await began.acquire()
         await asyncio.sleep(0.05)
+        assert b.running._watch.is_busy()
         assert began.locked(), "four at a time in a process, whatever their shards are"
         draining = asyncio.create_task(b.drain())
         assert draining is not None
