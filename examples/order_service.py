@@ -62,7 +62,6 @@ from perdure import (
     on_deadline,
     starts,
 )
-from perdure.cluster import Cluster
 from perdure.ops.asgi import endpoints
 from perdure.ops.prometheus import Metrics
 from perdure.ops.starlette import add_endpoints, answer_errors, lifespan, runtime_of
@@ -236,8 +235,11 @@ STORE = os.environ.get("PERDURE_STORE", "sqlite+aiosqlite:///orders.db")
 
 def runtime_over(store: str) -> Runtime:
     """Of one process, which has the file; or, over PostgreSQL, one of many."""
-    kind = Cluster if store.startswith("postgresql") else Runtime
-    return kind(store, [Order, fulfilment])
+    if store.startswith("postgresql"):
+        from perdure.cluster import Cluster  # needs the extra: pip install 'perdure[postgres]'
+
+        return Cluster(store, [Order, fulfilment])
+    return Runtime(store, [Order, fulfilment])
 
 
 runtime = runtime_over(STORE)

@@ -128,17 +128,22 @@ class Nemesis:
     seed: str
     done: Counter[str] = field(default_factory=Counter)
 
+    def __post_init__(self) -> None:
+        self._chance = random.Random(self.seed)
+
     async def run(self) -> None:
         """Until cancelled. Nobody is left paused."""
-        chance = random.Random(self.seed)
         while True:
-            await asyncio.sleep(chance.uniform(0.5, 1.5) * self.every_s)
-            if self.crew.up:
-                pid = self.crew.up[chance.choice(sorted(self.crew.up))]
-                how = chance.choice(self.hows)
-                with suppress(ProcessLookupError):
-                    await self._harm(pid, how)
-                    self.done[how] += 1
+            await asyncio.sleep(self._chance.uniform(0.5, 1.5) * self.every_s)
+            await self.strike(self._chance.choice(self.hows))
+
+    async def strike(self, how: str) -> None:
+        """Now, if anybody is up."""
+        if self.crew.up:
+            pid = self.crew.up[self._chance.choice(sorted(self.crew.up))]
+            with suppress(ProcessLookupError):
+                await self._harm(pid, how)
+                self.done[how] += 1
 
     async def _harm(self, pid: int, how: str) -> None:
         match how:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from perdure import MemoryStore, SqlStore
 from perdure.core.described import storable
+from perdure.store.postgres import PostgresStore
 from perdure.store.protocol import Store
 from perdure.testing import FaultyStore, SimulatedClock
 
@@ -34,12 +36,18 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=os.environ.get("PERDURE_TEST_STORES", "memory,sqlite").split(","))
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> FaultyStore:
-    """One store of each kind, behind faults that a test may ask for."""
+    """One store of each kind, behind faults that a test may ask for.
+
+    ``PERDURE_TEST_STORES=postgres`` runs whatever uses it over PostgreSQL instead; some of it
+    always does (``runtime/test_on_postgres.py``).
+    """
     inner: Store = MemoryStore()
     if request.param == "sqlite":
         inner = SqlStore(f"sqlite+aiosqlite:///{tmp_path}/store.db", synchronous="NORMAL")
+    elif request.param == "postgres":
+        inner = PostgresStore(request.getfixturevalue("postgres"))
     return FaultyStore(inner)
 
 

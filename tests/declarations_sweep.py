@@ -1,9 +1,11 @@
 """The figures of ``examples/declarations.py`` over PostgreSQL, by processes that are killed.
 
     python -m tests.declarations_sweep --processes 3 --every 4 --log big.xes.gz --expected big.json
+    python -m tests.declarations_sweep --processes 3 --kills 5
     python -m tests.declarations_sweep --processes 1 --kills 10
 
 With several processes, ``perdure run`` keeps them alive, one is killed with -9 every few seconds,
+or so many times, evenly over the log,
 and this program, which owns no instance, delivers the events and keeps the simulated time for all:
 it goes on only when nothing that is due waits any more, whoever has to do it. One process is the
 example itself, killed at random moments and started again over the same store. ``--expected`` are
@@ -31,11 +33,10 @@ from typing import Any
 
 from perdure import Settings
 from perdure.cluster import Cluster, ClusterSettings
-from perdure.testing.clock import SimulatedClock
 from tests.cluster_sweep import Nemesis, crew, healed
 from tests.kill_sweep import served
 from tests.servers.databases import ForeignServer, fresh_database
-from tests.survival.declared import CLOCK, EXAMPLES, LEASE_S, NOTICES, declarations
+from tests.survival.declared import CLOCK, EXAMPLES, LEASE_S, NOTICES, FollowedClock, declarations
 
 DUE = "SELECT min(due_at_ms) FROM perdure.deadlines"
 POLL_S = 0.005
@@ -97,11 +98,13 @@ async def timed(url: str, start_ms: int, address: str) -> AsyncIterator[Time]:
 
 
 async def several(
-    url: str, log: Path, folder: Path, processes: int, every_s: float, seed: str
+    url: str, log: Path, folder: Path, processes: int, every_s: float, kills: int, seed: str
 ) -> tuple[Any, int]:
     """The figures, and how many were killed on the way."""
     example = declarations()
     events = example.read_log(log)
+    moments = [(at, list(together)) for at, together in groupby(events, key=lambda e: e.at_ms)]
+    last = {len(moments) * (n + 1) // (kills + 1) for n in range(kills)}
     address = str(folder / "clock")
     os.environ |= {CLOCK: address, NOTICES: str(folder / "notices")}
     async with (
@@ -111,16 +114,17 @@ async def several(
             url,
             [example.Declaration, example.notifying],
             Settings(idle_after_s=None),
-            clock=SimulatedClock(events[0].at),
+            clock=FollowedClock(events[0].at),
             cluster=ClusterSettings(lease_s=LEASE_S, takes_shards=False),
             resources={"notices": None},
         ) as runtime,
     ):
         nemesis = Nemesis(running, every_s, ["kill"], seed)
         harming = asyncio.create_task(nemesis.run()) if every_s else None
-        for at_ms, moment in groupby(events, key=lambda event: event.at_ms):
+        for number, (at_ms, left) in enumerate(moments):
+            if number in last:
+                await nemesis.strike("kill")
             await time.advance_to(at_ms)
-            left = list(moment)
             while left:
                 await example.deliver(runtime, left[: example.TOGETHER_MAX])
                 del left[: example.TOGETHER_MAX]
@@ -173,8 +177,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--log", type=Path, default=EXAMPLES / "data" / "declarations_sample.xes")
     parser.add_argument("--expected", type=Path, metavar="JSON")
     parser.add_argument("--processes", type=int, default=3)
-    parser.add_argument("--every", type=float, default=4.0, help="seconds between two kills")
-    parser.add_argument("--kills", type=int, default=5, help="of the only process")
+    parser.add_argument("--every", type=float, default=0.0, help="seconds between two kills")
+    parser.add_argument("--kills", type=int, default=0, help="evenly over the log")
     parser.add_argument("--seed", default=str(random.randrange(1_000_000)))
     return parser.parse_args()
 
@@ -190,7 +194,9 @@ def main() -> int:
             if given.processes == 1:
                 found, kills = alone(url, given.log, folder, given.kills, given.seed)
             else:
-                playing = several(url, given.log, folder, given.processes, given.every, given.seed)
+                playing = several(
+                    url, given.log, folder, given.processes, given.every, given.kills, given.seed
+                )
                 found, kills = asyncio.run(playing)
         missing = missing_notices(folder, found)
     other = {name: value for name, value in found.items() if value != expected.get(name)}

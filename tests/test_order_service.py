@@ -66,14 +66,15 @@ def wait_until(condition: Callable[[], Any]) -> None:
 
 
 @contextmanager
-def serving(store: Path) -> Iterator[Service]:
+def serving(store: Path, url: str = "") -> Iterator[Service]:
+    """A service over a file; or over the ``url``, with its log beside where the file would be."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = store.with_suffix(".log")
     with log.open("wb") as written:
         process = subprocess.Popen(
             [sys.executable, str(SERVICE), "--port", str(port)],
-            env={**os.environ, "PERDURE_STORE": f"sqlite+aiosqlite:///{store}"},
+            env={**os.environ, "PERDURE_STORE": url or f"sqlite+aiosqlite:///{store}"},
             stderr=written,
         )
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SOON_S) as http:

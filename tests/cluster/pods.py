@@ -9,6 +9,7 @@ async with cluster(2) as (a, b):
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -56,13 +57,14 @@ class PodMail:
     """One process's connection to the table. ``fails`` counts down: so many puts fail before they
     are written, ``loses``: so many after."""
 
-    def __init__(self, table: Table, cut: Cut) -> None:
+    def __init__(self, table: Table, cut: Cut, bell: PodBell) -> None:
         self.table = table
         self.cut = cut
+        self.bell = bell
         self.fails = self.loses = self.unremoved = 0
         self.gate: asyncio.Event | None = None
 
-    async def put(self, rows: Sequence[MailRow]) -> Sequence[int]:
+    async def put(self, rows: Sequence[MailRow], bells: Sequence[str] | None = None) -> list[int]:
         await self.cut.here()
         if self.fails:
             self.fails -= 1
@@ -74,6 +76,8 @@ class PodMail:
             made = replace(row, position=position)
             self.table.rows[position] = made
             self.table.puts.append(made)
+        for bell in bells or ():
+            self.bell.notify(bell)
         if self.loses:
             self.loses -= 1
             raise StoreUnavailable("the connection was lost")
@@ -190,12 +194,30 @@ class AllShards:
         raise AssertionError(f"a front has written {entries}")
 
     async def load(self, instances: Sequence[str]) -> Sequence[Any]:
+        await asyncio.sleep(0)
         return [(await self._of(key).load([key]))[0] for key in instances]
 
     async def quarantines(self) -> list[Any]:
         return [row for store in self.stores for row in await store.quarantines()]
 
+    async def outbox(self, after: int = 0, limit: int = 1000, queue: Any = None) -> list[Any]:
+        return [row for store in self.stores for row in await store.outbox(after, limit, queue)]
+
+    async def inbox_sizes(self, instances: Sequence[str]) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        for key in instances:
+            sizes.update(await self._of(key).inbox_sizes([key]))
+        return sizes
+
+    async def queue_depths(self) -> dict[str, int]:
+        await asyncio.sleep(0)
+        depths: Counter[str] = Counter()
+        for store in self.stores:
+            depths.update(await store.queue_depths())
+        return depths
+
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[Any]:
+        await asyncio.sleep(0)
         return [row for store in self.stores for row in await store.dead_letters(after, limit)]
 
     def _of(self, key: str) -> MemoryStore:
@@ -222,15 +244,21 @@ class Pod:
     """One process."""
 
     def __init__(
-        self, world: World, name: str, members: Sequence[Any], settings: Settings, poll_s: float
+        self,
+        world: World,
+        name: str,
+        members: Sequence[Any],
+        settings: Settings,
+        poll_s: float,
+        resources: dict[str, Any],
     ) -> None:
         self.world = world
         self.name = name
         self.cut = Cut()
-        self.mail = PodMail(world.table, self.cut)
         self.bell = PodBell(world.bells, self.cut)
+        self.mail = PodMail(world.table, self.cut, self.bell)
         self.runtimes: dict[int, Runtime] = {}
-        made = Runtime(AllShards(world.stores), members, settings)  # type: ignore[arg-type]
+        made = Runtime(AllShards(world.stores), members, settings, resources=resources)
         self._blueprint = made._blueprint
         self.router = Router(
             self.mail,
@@ -274,6 +302,11 @@ class Pod:
             await self.runtimes.pop(shard).stop()
             await self.router.shard_gone(shard)
 
+    async def settled(self) -> None:
+        """Nothing is under way in its runtimes, nor on its way between them."""
+        for runtime in [*self.runtimes.values(), self.runtime, *self.runtimes.values()]:
+            await runtime.settled()
+
     async def caught_up(self) -> None:
         """Whatever was in the mail of its shards was taken."""
         for shard in self.runtimes:
@@ -299,12 +332,15 @@ async def cluster(
     members: Sequence[Any] = (Ledger,),
     *,
     poll_s: float = 0.05,
+    resources: dict[str, Any] | None = None,
     **settings: Any,
 ) -> AsyncIterator[tuple[Pod, ...]]:
     """So many processes, which own nothing yet."""
     world = World()
     made = Settings(control_socket=False, **{"shutdown_timeout_s": 2.0, **settings})
-    pods = tuple(Pod(world, f"pod-{n}", members, made, poll_s) for n in range(count))
+    pods = tuple(
+        Pod(world, f"pod-{n}", members, made, poll_s, resources or {}) for n in range(count)
+    )
     world.pods += pods
     for pod in pods:
         await pod.start()

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+import pytest
+
+from perdure.cluster import ray_hosts
+from perdure.cluster.ray_host import HostPlan, RayHost
+from perdure.cluster.ray_life import Hosted
 from perdure.cluster.ray_places import assigned
 from perdure.errors import DefinitionError, Fenced
+
+APP, BROKEN = "stand-in:app", "stand-in:broken"
 
 
 class StandIn:
     """Owns the shards of its host as long as nobody has written the file since."""
 
-    def __init__(self, plan: Any) -> None:
+    def __init__(self, plan: HostPlan) -> None:
+        assert plan.store is not None
         self._plan = plan
-        self._file = Path(plan.store, f"host-{plan.host}")
+        self._folder = Path(plan.store)
+        self._file = self._folder / f"host-{plan.host}"
         self._epoch = 0
         self.shards: list[int] = []
 
@@ -39,16 +49,25 @@ class StandIn:
         raise Fenced("another epoch is in the file")
 
     def look(self, shard: int) -> None:
-        Path(self._plan.store, f"looked-{shard}").touch()
+        (self._folder / f"looked-{shard}").touch()
 
     @property
     def _is_ours(self) -> bool:
         return bool(json.loads(self._file.read_text())["epoch"] == self._epoch)
 
 
-def app(plan: Any) -> StandIn:
-    return StandIn(plan)
+class StandInHost(RayHost):
+    """Runs a stand-in, whose files are in the folder that is named as the store."""
+
+    async def _hosted(self) -> Hosted:
+        if self._plan.app == BROKEN:
+            raise DefinitionError("this app is broken")
+        return StandIn(self._plan)
 
 
-def broken(plan: Any) -> StandIn:
-    raise DefinitionError("this app is broken")
+@contextmanager
+def stand_ins() -> Iterator[None]:
+    """What is brought up here runs stand-ins."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_hosts, "RayHost", StandInHost)
+        yield

@@ -10,6 +10,7 @@ from typing import Any
 
 from perdure import InstanceView, MemoryStore, Runtime, SagaRef, Settings, SqlStore
 from perdure.runtime.running import Running
+from perdure.store.postgres import PostgresStore
 from perdure.store.protocol import Store
 from perdure.testing import FaultyStore, SimulatedClock
 from tests.sagas import Added, Ledger, Opened
@@ -85,6 +86,8 @@ async def items(runtime: Runtime, ref: SagaRef) -> list[int]:
 def reopened(store: FaultyStore) -> FaultyStore:
     """The same rows through a store that knows nothing yet, as after a restart of the process."""
     inner = store.inner
+    if isinstance(inner, PostgresStore):
+        return FaultyStore(PostgresStore(inner.database.url))
     if isinstance(inner, SqlStore):
         return FaultyStore(SqlStore(f"sqlite+aiosqlite:///{inner.path}", synchronous="NORMAL"))
     assert isinstance(inner, MemoryStore)

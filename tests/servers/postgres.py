@@ -133,6 +133,7 @@ class Server:
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is not for it
         )
+        os.register_at_fork(after_in_child=self._let_go)
         try:
             self._initialise()
         except BaseException:
@@ -206,11 +207,21 @@ class Server:
     ) -> None:
         self.close()
 
+    def _let_go(self) -> None:
+        """A forked child must not hold the pipe open: the server is its parent's."""
+        assert self._watch.stdin is not None
+        self._watch.stdin.close()
+
     def _initialise(self) -> None:
         secret = self.directory / "password"
         secret.write_text(self.password)
         if self._as:
             shutil.chown(secret, self._as["user"], self._as["group"])
+        reached = subprocess.run(["test", "-x", self.programs], check=False, **self._as)
+        if reached.returncode:
+            raise NoServer(
+                f"{self.programs} is closed to user {self._as.get('user')}: open its path"
+            )
         done = subprocess.run(
             [
                 self.programs / "initdb", "--pgdata", self.data, "--username", self.user,

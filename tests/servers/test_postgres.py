@@ -16,11 +16,14 @@ from tests.servers.postgres import NoServer, found
 ROOT = Path(__file__).parent.parent.parent
 
 STARTS_ONE = """
-import sys
+import os, sys, time
 from tests.servers.postgres import Server, found
 server = Server(found())
 server.start()
-print(server.pid, server.directory, flush=True)
+if not (child := os.fork()):
+    os.close(1)
+    time.sleep(600)  # does not keep the server alive
+print(server.pid, server.directory, child, flush=True)
 sys.stdin.read()
 """
 
@@ -60,10 +63,11 @@ def test_a_server_does_not_outlive_a_killed_process(postgres_server):
         text=True,
     ) as child:
         assert child.stdout is not None
-        pid, directory = child.stdout.readline().split()
+        pid, directory, forked = child.stdout.readline().split()
         assert is_running(int(pid))
         child.send_signal(signal.SIGKILL)
         child.stdout.read()  # the watching shell holds it open until it has cleaned up
+    os.kill(int(forked), signal.SIGKILL)
     assert not is_running(int(pid))
     assert not Path(directory).exists()
 

@@ -110,7 +110,7 @@ async def test_a_host_whose_session_has_ended_is_gone_after_a_moment(url):
         c1.terminate()
         owners = Ownership(SCHEMA, lease_s=1.0, absent_s=0.1)
         async with asyncio.timeout(0.9):
-            while not await owners.claim(c2, h2, 8):  # noqa: ASYNC110 - what is tested is when
+            while not await owners.claim(c2, h2, 8):
                 await OWNERS.beat(c2, h2)
                 await asyncio.sleep(0.01)
         [gone] = [row for row in await owners.hosts(c2) if row.name == "killed"]

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from perdure.core.commit import Entry
 from perdure.store.postgres import PostgresStore
+from perdure.store.postgres_database import Database
 from perdure.store.protocol import Store
+from perdure.testing.sample_rows import (
+    dead_letter,
+    deadline,
+    head,
+    inbox_row,
+    outbox_row,
+    quarantine_row,
+    settlement,
+    snapshot,
+    turn,
+)
 from perdure.testing.store_contract import StoreContract
+from tests.servers.databases import AnyServer, drop_database, fresh_database, new_database
+
+NEIGHBOURS = (2, 4)
 
 
 class TestOwnerOfAll(StoreContract):
@@ -21,10 +39,56 @@ class TestOwnerOfAll(StoreContract):
         return PostgresStore(self.url)
 
 
-class TestOwnerOfOneShard(StoreContract):
+def rows_of_a_neighbour(shard: int, epoch: int) -> list[Entry]:
+    """Something of everything that is listed, before and behind what the suite writes."""
+    found: list[Entry] = []
+    for key in (f"Order/!{shard}", f"Order/5{shard}th", f"Trip/~{shard}"):
+        jobs = [
+            replace(outbox_row(key, 1, number), position=(epoch << 40) + number, **rest)
+            for number, rest in enumerate(({}, {"due_at_ms": 1}, {"target": "others"}), len(found))
+        ]
+        number = 7 if shard == NEIGHBOURS[0] else 70_000_000_000_000
+        found += [
+            turn(
+                key,
+                1,
+                epoch,
+                outbox=tuple(jobs),
+                deadlines_set=(deadline(key, "pay", 1, number),),
+                head=head(key, fields=(("customer", "sc-1"),)),
+            ),
+            snapshot(key, 1),
+            inbox_row(key, "waits", due_at_ms=number),
+            dead_letter(key, "dead", job=jobs[0].position),
+            settlement(key, quarantine=quarantine_row(key)),
+        ]
+    return found
+
+
+async def _settle(url: str) -> None:
+    database = Database(url)
+    for shard in NEIGHBOURS:
+        store = PostgresStore(database, shard=shard)
+        epoch = await store.open()
+        entries = rows_of_a_neighbour(shard, epoch)
+        assert await store.write(entries) == [None] * len(entries)
+        await store.close()
+
+
+@pytest.fixture(scope="module")
+def settled(postgres_server: AnyServer, postgres_template: str) -> Iterator[str]:
+    """The name of a database in which other shards have owners and rows."""
+    name = new_database(postgres_server, postgres_template)
+    asyncio.run(_settle(postgres_server.url(name)))
+    yield name
+    drop_database(postgres_server, name)
+
+
+class TestOwnerOfOneShardAmongOthers(StoreContract):
     @pytest.fixture(autouse=True)
-    def _database(self, postgres: str) -> None:
-        self.url = postgres
+    def _database(self, postgres_server: AnyServer, settled: str) -> Iterator[None]:
+        with fresh_database(postgres_server, settled) as self.url:
+            yield
 
     def make_store(self, tmp_path: Path) -> Store:
         return PostgresStore(self.url, shard=3)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import wraps
 
 import pytest
 
@@ -30,6 +29,7 @@ from perdure.testing.sample_rows import (
 )
 from tests.servers.databases import run_sql
 from tests.store.proxies import line_to
+from tests.store.support_postgres import numbers, on_loop, opened
 
 # A commit waits in the server until the test lets it go on, and has written nothing before.
 HELD_UP = """
@@ -45,33 +45,17 @@ DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hold_up()
 """
 
 
-def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    @wraps(test)
-    def run(*arguments: object, **named: object) -> None:
-        async def within() -> None:
-            async with asyncio.timeout(30):
-                await test(*arguments, **named)
-
-        asyncio.run(within())
-
-    return run
+AT_ONCE = """
+CREATE TRIGGER held_up AFTER INSERT ON perdure.journal FOR EACH ROW EXECUTE FUNCTION hold_up()
+"""
 
 
 @asynccontextmanager
-async def opened(*stores: PostgresStore) -> AsyncIterator[list[int]]:
-    try:
-        yield [await store.open() for store in stores]
-    finally:
-        for store in stores:
-            await store.close()
-
-
-@asynccontextmanager
-async def commits_held_up(url: str) -> AsyncIterator[asyncio.Event]:
-    """Commits of turns wait until the event is set."""
+async def commits_held_up(url: str, when: str = AT_COMMIT) -> AsyncIterator[asyncio.Event]:
+    """Commits of turns, or writes of them, wait until the event is set."""
     import asyncpg
 
-    await run_sql(url, HELD_UP, AT_COMMIT)
+    await run_sql(url, HELD_UP, when)
     holder = await asyncpg.connect(url.replace("+asyncpg", ""))
     await holder.execute("SELECT pg_advisory_lock(7)")
     goes_on = asyncio.Event()
@@ -90,14 +74,9 @@ async def commits_held_up(url: str) -> AsyncIterator[asyncio.Event]:
 
 
 async def until_held_up(url: str) -> None:
-    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    while not (await run_sql(url, waiting))[0][0]:
-        await asyncio.sleep(0.01)
-
-
-async def numbers(store: PostgresStore, instance: str = "Order/1") -> list[int]:
-    [loaded] = await store.load([instance])
-    return [row.sequence_nr for row in loaded.turns]
+    waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    while not await run_sql(url, waiting):
+        pass  # each look is a connection of its own
 
 
 # -- the fence
@@ -253,16 +232,18 @@ async def test_who_stops_in_the_midst_of_a_write_holds_nobody_up(postgres, monke
     monkeypatch.setattr(postgres_database, "IDLE_S", 0.2)
     async with line_to(postgres) as (url, line):
         paused, other = PostgresStore(url, shard=3), PostgresStore(postgres, shard=3)
-        async with opened(paused) as [epoch], commits_held_up(postgres):
-            # It has the fence, and its next statement never comes.
+        async with opened(paused) as [epoch], commits_held_up(postgres, AT_ONCE) as goes_on:
             writing = asyncio.create_task(paused.write([turn("Order/1", 1, epoch)]))
+            await until_held_up(postgres)
             line.goes_on.clear()
-            await asyncio.sleep(0.5)
-            async with opened(other):
-                line.goes_on.set()
-                answers = await asyncio.gather(writing, return_exceptions=True)
-                assert not await numbers(other)
-                assert isinstance(answers[0], StoreError) or isinstance(answers[0][0], Fenced)
+            goes_on.set()  # it has the fence, and its next statement never comes
+            async with asyncio.timeout(5):
+                await other.open()
+            line.goes_on.set()
+            with pytest.raises(LostConnection):
+                await writing
+            assert not await numbers(other)
+            await other.close()
 
 
 # -- again, where that is safe
@@ -393,7 +374,7 @@ async def test_a_forked_child_is_refused(postgres):
                 code = 0
             finally:
                 os._exit(code)
-        assert os.waitpid(child, 0)[1] == 0
+        assert await asyncio.to_thread(os.waitpid, child, 0) == (child, 0)
         assert not await store.inbox()
 
 

@@ -17,12 +17,18 @@ from typing import Any
 from perdure import Settings
 from perdure.cluster import Cluster, ClusterSettings
 from perdure.messages import datetime_of
+from perdure.runtime.clock import SystemClock
 from perdure.testing.clock import SimulatedClock
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CLOCK = "DECLARED_CLOCK"
 NOTICES = "DECLARED_NOTICES"
 LEASE_S = 3.0
+
+
+class FollowedClock(SimulatedClock, SystemClock):
+    """A simulated clock that a cluster, which lives in real time, takes for the system's."""
+
 
 _following: list[asyncio.Task[None]] = []
 
@@ -38,7 +44,7 @@ async def app(store: str) -> Cluster:
     """A process that takes part, at the time that it is for all."""
     example = declarations()
     reader, writer = await asyncio.open_unix_connection(os.environ[CLOCK])
-    clock = SimulatedClock(datetime_of(int(await reader.readline())))
+    clock = FollowedClock(datetime_of(int(await reader.readline())))
     _following.append(asyncio.create_task(_follow(reader, writer, clock)))
     notices = example.Notices(Path(f"{os.environ[NOTICES]}.{os.getpid()}"))
     return Cluster(

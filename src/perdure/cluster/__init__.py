@@ -4,8 +4,9 @@
         await runtime.publish(OrderPlaced("o-1", 100))   # its one live actor may be elsewhere
 
     front.py     what a service holds: a ``Runtime`` that owns nothing, over those of its shards
-    host.py      takes shards, runs one ``Runtime`` for each, gives them up     claiming.py
-    router.py    from a message to the runtime of its shard, here or by mail    intake.py
+    process.py   what it is made of while it runs
+    host.py      takes shards, runs one ``Runtime`` for each, gives them up    shard.py, claiming.py
+    router.py    from a message to the runtime of its shard, here or by mail   outlet.py, intake.py
 
 No transport, election or failure detector: rows, doorbells and epochs of PostgreSQL, see
 ``store/ownership.py``. Start more processes with the same code, and they share the work.

@@ -23,7 +23,8 @@ from types import MappingProxyType
 from perdure.cluster.claiming import next_step
 from perdure.cluster.settings import ClusterSettings
 from perdure.cluster.shard import Shard, ShardWatcher
-from perdure.errors import Escalated, Fenced, StoreError, StoreLocked, StoreUnavailable
+from perdure.cluster.strangers import Strangers
+from perdure.errors import Escalated, Fenced, StoreLocked, StoreUnavailable
 from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.running import Running
 from perdure.runtime.runtime import Runtime
@@ -65,6 +66,8 @@ class Host:
         self.session = session
         self.troubles = Troubles()
         """What keeps this host from its share."""
+        self.strangers = Strangers()
+        """The sagas that it should know."""
         self._blueprint_of = blueprint_of
         self._settings = settings
         self._watcher = watcher
@@ -87,7 +90,7 @@ class Host:
     @property
     def runtimes(self) -> Iterable[Runtime]:
         """Those that run, the ones that are about to stop included."""
-        return [shard.runtime for shard in self._here.values()]
+        return [shard.runtime for shard in list(self._here.values())]
 
     # Life
 
@@ -207,6 +210,15 @@ class Host:
             if shard.is_up and beat.owned.get(shard.number) != shard.epoch:
                 shard.lost()
 
+    def _share_room(self) -> None:
+        """``residents_max`` is the process's: each runtime has its part."""
+        for runtime in self._owned.values():
+            if runtime.running is not None:
+                supervisor = runtime.running.supervisor
+                limit = supervisor.services.settings.residents_max
+                supervisor.residency.limit(max(1, limit // len(self._owned)))
+                supervisor.on_quiet()
+
     # What the shards tell
 
     def came(self, shard: Shard, running: Running) -> None:
@@ -214,12 +226,18 @@ class Host:
         self._failures = 0
         self.troubles.over(self)
         self._owned[shard.number] = shard.runtime
+        self._share_room()
         self._watcher.shard_came(shard.number, running)
+
+    async def looked_over(self, shard: Shard, running: Running) -> None:
+        """See ``Keeper``."""
+        await self.strangers.look(shard.number, running)
 
     def leaves(self, shard: Shard) -> None:
         """See ``Keeper``."""
         if self._owned.get(shard.number) is shard.runtime:
             del self._owned[shard.number]
+            self._share_room()
             self._watcher.shard_leaves(shard.number)
 
     async def left(self, shard: Shard) -> None:
@@ -231,6 +249,7 @@ class Host:
                 await self.session.ask(self.session.owners.release, {shard.number: shard.epoch})
         finally:
             del self._here[shard.number]
+            self.strangers.left(shard.number)
             self.session.notify(self._channel)
             self._wake.set()
             self._judge(shard)

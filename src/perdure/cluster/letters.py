@@ -7,15 +7,26 @@ Each is answered here, once, whichever way it goes. Next to read: ``lanes.py``, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from perdure.cluster.handing import GONE, Wishes, hand
-from perdure.codec.mail import Answer, Carried, Refusal, Taken, pack_carried, pack_job_letter
+from perdure.cluster.results import unpack_result
+from perdure.codec.mail import (
+    Answer,
+    Carried,
+    Refusal,
+    Taken,
+    pack_carried,
+    pack_errand,
+    pack_job_letter,
+)
 from perdure.core.commit import OutboxRow
 from perdure.core.outcome import Outcome
 from perdure.errors import PerdureError, RuntimeNotRunning, UnknownSaga
 from perdure.runtime.delivery import Delivery, Receipt
+from perdure.runtime.elsewhere import Errand
+from perdure.runtime.errands import run_errand
 from perdure.runtime.instances.told import stopped
 from perdure.runtime.running import Running
 from perdure.store.mail import MailKind, MailRow
@@ -173,57 +184,97 @@ class MessageLetter(Letter):
         self.fail(stopped(self.delivery))
 
 
-class JobLetter(Letter):
+class _Awaited(Letter):
+    """A letter whose end a coroutine waits for."""
+
+    __slots__ = ("done",)
+
+    def __init__(self, outlet: Outlet, key: str) -> None:
+        super().__init__(outlet, key)
+        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def wait(self, work: Awaitable[Any]) -> None:
+        """Wait for what is done in this process."""
+        try:
+            value = await work
+        except GONE as error:
+            self.later(error)
+        except Exception as error:
+            self.fail(error)
+        else:
+            self.succeed(value)
+
+    def answered(self, answer: Answer) -> None:
+        if isinstance(answer, Refusal):
+            self.fail(answer.error)
+            return
+        try:
+            value = None if answer.value is None else unpack_result(self.outlet.codec, answer.value)
+        except PerdureError as error:
+            self.fail(error)
+        else:
+            self.succeed(value)
+
+    def succeed(self, value: Any) -> None:
+        """It is done."""
+        if not self.is_over and not self.done.done():
+            self.done.set_result(value)
+        self._end()
+
+    def fail(self, error: BaseException) -> None:
+        if not self.is_over and not self.done.done():
+            self.done.set_exception(error)
+        self._end()
+
+    def _end(self) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self.outlet.ended(self)
+            self.lane.done(self)
+
+
+class JobLetter(_Awaited):
     """A job that no saga sent, for the shard of its id."""
 
-    __slots__ = ("_is_named", "_job", "done")
+    __slots__ = ("_is_named", "_job")
 
     def __init__(self, outlet: Outlet, job: OutboxRow, is_named: bool) -> None:
         super().__init__(outlet, job.id)
         self._job = job
         self._is_named = is_named
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def row(self, reply_to: str, now_ms: int) -> MailRow:
         body = pack_job_letter(self._job, self._is_named)
         return MailRow(self.key, self._job.id, MailKind.JOB, body, reply_to, now_ms)
 
     def hand(self, running: Running) -> None:
-        self.outlet.spawn(self._put(running.queues.put(self._job, self._is_named)))
-
-    async def _put(self, put: Coroutine[Any, Any, None]) -> None:
-        try:
-            await put
-        except GONE as error:
-            self.later(error)
-        except Exception as error:
-            self.fail(error)
-        else:
-            self._end(None)
-
-    def answered(self, answer: Answer) -> None:
-        self._end(answer.error if isinstance(answer, Refusal) else None)
-
-    def fail(self, error: BaseException) -> None:
-        self._end(error)
+        self.outlet.spawn(self.wait(running.queues.put(self._job, self._is_named)))
 
     def abandon(self) -> None:
         problem = f"the runtime stopped before job {self.key!r} was queued"
         remedy = f"queue it again under the same job_id {self.key!r}"
-        self._end(RuntimeNotRunning(problem, remedy=remedy))
+        self.fail(RuntimeNotRunning(problem, remedy=remedy))
 
-    def _end(self, error: BaseException | None) -> None:
-        if self.is_over:
-            return
-        self.is_over = True
-        self.outlet.ended(self)
-        if self.done.done():  # nobody waits any more
-            pass
-        elif error is None:
-            self.done.set_result(None)
-        else:
-            self.done.set_exception(error)
-        self.lane.done(self)
+
+class ErrandLetter(_Awaited):
+    """Something to be done by the owner of a key."""
+
+    __slots__ = ("_body", "_errand")
+
+    def __init__(self, outlet: Outlet, errand: Errand) -> None:
+        super().__init__(outlet, errand.key)
+        self._errand = errand
+        self._body = pack_errand(outlet.codec, errand.name, errand.arguments)
+
+    def row(self, reply_to: str, now_ms: int) -> MailRow:
+        return MailRow(self.key, self._errand.name, MailKind.ERRAND, self._body, reply_to, now_ms)
+
+    def hand(self, running: Running) -> None:
+        self.outlet.spawn(self.wait(run_errand(running, self._errand)))
+
+    def abandon(self) -> None:
+        problem = f"the runtime stopped before it heard whether {self._errand.name!r} was done"
+        self.fail(RuntimeNotRunning(problem, remedy=f"see how {self.key} stands"))
 
 
 def _not_run(delivery: Delivery) -> PerdureError:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.cluster.handing import GONE, Wishes, hand
 from perdure.cluster.posting import split_address
-from perdure.codec.mail import Refusal, Taken, unpack_carried, unpack_job_letter
+from perdure.cluster.results import pack_result
+from perdure.codec.mail import (
+    Refusal,
+    Taken,
+    unpack_carried,
+    unpack_errand,
+    unpack_job_letter,
+)
 from perdure.core.commit import OutboxRow
 from perdure.core.correlation import VerdictKind, split_key
 from perdure.core.described import described
@@ -25,6 +32,8 @@ from perdure.errors import (
     UnknownSaga,
 )
 from perdure.runtime.delivery import Delivery, Receipt
+from perdure.runtime.elsewhere import Errand
+from perdure.runtime.errands import run_errand
 from perdure.store.mail import MailKind, MailRow
 
 if TYPE_CHECKING:
@@ -54,8 +63,32 @@ def bring(intake: Intake, row: MailRow) -> None:
     elif row.kind == MailKind.JOB:
         job, is_named = unpack_job_letter(row.body)
         mailed.task = asyncio.get_running_loop().create_task(_put_job(mailed, job, is_named))
+    elif row.kind == MailKind.ERRAND:
+        errand = Errand(row.instance, *_errand(intake, row))
+        mailed.task = asyncio.get_running_loop().create_task(_run(mailed, errand))
     else:
         raise DecodeError(f"mail of an unknown kind ({row.kind})")
+
+
+def _errand(intake: Intake, row: MailRow) -> tuple[str, tuple[Any, ...]]:
+    name, arguments = unpack_errand(intake.running.services.codec, row.body)
+    return name, tuple(arguments)
+
+
+async def _run(mailed: Mailed, errand: Errand) -> None:
+    """Have the errand run; once its owner has gone, the next one runs it."""
+    running = mailed.intake.running
+    try:
+        value = pack_result(running.services.codec, await run_errand(running, errand))
+    except GONE as error:
+        mailed.later(error)
+    except Exception as error:
+        mailed.refused(error, False)
+    except asyncio.CancelledError as error:
+        mailed.later(error)
+        raise
+    else:
+        mailed.intake.answered(mailed, Taken(mailed.token, Outcome.APPLIED, value=value))
 
 
 def _bring_message(mailed: Mailed) -> None:

@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Protocol
 
 from perdure.cluster.lanes import Lanes
-from perdure.cluster.letters import JobLetter, Letter, MessageLetter
+from perdure.cluster.letters import ErrandLetter, JobLetter, Letter, MessageLetter
 from perdure.codec.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.codec.mail import Taken
 from perdure.core.commit import OutboxRow
 from perdure.errors import PerdureError, StoreUnavailable
 from perdure.runtime.delivery import Delivery
-from perdure.runtime.elsewhere import Order
+from perdure.runtime.elsewhere import Errand
 from perdure.store.protocol import Store
 
 __all__ = ["Outlet", "Passage"]
@@ -32,12 +32,17 @@ class Passage(Protocol):
     """What an outlet needs of its router."""
 
     lanes: Lanes
+    shards: int
     codec: Codec
     journal: JournalCodec
     store: Store
 
     def shard_of(self, key: str) -> int:
         """Where the instance belongs."""
+        ...
+
+    def key_in(self, shard: int) -> str:
+        """Some key that belongs to this shard, and to no instance."""
         ...
 
     def ring(self, shards: Collection[int]) -> None:
@@ -53,6 +58,7 @@ class Outlet:
     """Of the runtime of a shard; of a front, if that is None."""
 
     def __init__(self, passage: Passage, shard: int | None) -> None:
+        self.codec = passage.codec
         self.journal = passage.journal
         self._passage = passage
         self._shard = shard
@@ -76,11 +82,18 @@ class Outlet:
         self._send(letter)
         return letter.done
 
+    def run(self, errand: Errand) -> Awaitable[Any]:
+        letter = ErrandLetter(self, errand)
+        self._send(letter)
+        return letter.done
+
+    async def run_everywhere(self, name: str, *arguments: Any) -> list[Any]:
+        keys = [self._passage.key_in(shard) for shard in range(self._passage.shards)]
+        errands = [Errand(key, name, arguments) for key in keys]
+        return list(await asyncio.gather(*map(self.run, errands)))
+
     def ring(self, shards: Collection[int]) -> None:
         self._passage.ring(shards)
-
-    def carry_out(self, order: Order) -> Awaitable[Any]:
-        raise NotImplementedError
 
     def _send(self, letter: Letter) -> None:
         self._open.add(letter)

@@ -19,12 +19,15 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version as version_of
 
+from perdure.cluster.doorbell import Doorbell
 from perdure.cluster.host import Host
+from perdure.cluster.ownerless import Ownerless
 from perdure.cluster.router import Router
 from perdure.cluster.settings import ClusterSettings
-from perdure.cluster.sharing import Echo, SharedThreads
+from perdure.cluster.sharing import Echo, SharedThreads, SharedTracing
 from perdure.errors import DefinitionError, Escalated
 from perdure.runtime.blueprint import Blueprint
+from perdure.runtime.jobs.permits import Permits
 from perdure.runtime.watching.vitals import Trouble
 from perdure.store.ownership import HostId, HostRow, Kind, Ownership
 from perdure.store.postgres import PostgresStore
@@ -46,7 +49,8 @@ def host_id(name: str, kind: Kind) -> HostId:
 class Process:
     """One process of a cluster. ``blueprint`` is the front's; ``database`` is open.
 
-    ``on_over`` is called when the process has to end, see ``Host``.
+    ``on_over`` is called when the process has to end, see ``Host``. ``bell`` says by what others
+    are rung at, and heard; by PostgreSQL if it is not given.
     Raises DefinitionError for shards that there are not.
     """
 
@@ -59,6 +63,7 @@ class Process:
         name: str,
         assigned: Sequence[int] | None,
         on_over: Callable[[Escalated | None], None],
+        bell: Callable[[Session], Doorbell] = lambda session: session,
     ) -> None:
         self._database = database
         self._blueprint = blueprint
@@ -77,7 +82,7 @@ class Process:
         )
         self.router = Router(
             PostgresMail(database),
-            self.session,
+            bell(self.session),
             blueprint,
             shards=database.shards,
             name=self.session.host.text,
@@ -92,6 +97,12 @@ class Process:
             assigned=assigned,
             on_over=on_over,
         )
+        self._permits = Permits()
+        self.tracing = None if blueprint.tracing is None else SharedTracing(blueprint.tracing)
+        """For the front, too."""
+        # Whoever takes shards takes those that nobody has; who does not can only say so.
+        self._ownerless = Ownerless(self.session, database.shards, 2 * settings.poll_s)
+        self._tells_of_owners = _kind(settings, assigned) is Kind.CLIENT
         self._observing = Echo(blueprint.observing)
         self._threads = SharedThreads(blueprint.threads, blueprint.settings.worker_threads_max)
 
@@ -99,9 +110,12 @@ class Process:
         """Be known to the others, and hear answers. Raises StoreUnavailable."""
         await self.session.open()
         await self.router.start()
+        if self._tells_of_owners:
+            self._ownerless.start()
 
     async def close(self) -> None:
         """After the front has stopped, or has not come up. May be called twice."""
+        await self._ownerless.stop()
         await self.host.stop()
         await self.router.stop()
         await self.session.close()
@@ -113,7 +127,11 @@ class Process:
 
     def troubles(self) -> tuple[Trouble, ...]:
         """What is wrong with this process as one of several."""
-        found = [*self.host.troubles.present()]
+        found = [
+            *self.host.troubles.present(),
+            *self.host.strangers.trouble(),
+            *self._ownerless.troubles.present(),
+        ]
         if not self.session.is_connected:
             found.append(Trouble("the session with the database", 1, "it was lost, and is made"))
         if abs(self.session.skew_s) > self._settings.skew_s:
@@ -129,7 +147,9 @@ class Process:
             settings=replace(blueprint.settings, control_socket=False),
             threads=self._threads,
             observing=self._observing,
+            tracing=self.tracing,
             elsewhere=self.router.of(shard),
+            permits=self._permits,
         )
 
 

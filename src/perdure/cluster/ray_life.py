@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine
 from enum import StrEnum
 from typing import Any, Protocol
 
-from perdure.errors import DefinitionError
+from perdure.errors import DefinitionError, PerdureError
 
 __all__ = ["HostLife", "Hosted", "State"]
 
@@ -145,7 +145,8 @@ class HostLife:
         except (Exception, SystemExit) as error:  # such as a module that cannot be imported
             self._error, self.state = error, State.FAILED
             self._failures += 1
-            logger.exception("the host cannot start, and tries again")
+            is_ours = isinstance(error, PerdureError)  # which says all by its words
+            logger.error("the host cannot start, and tries again: %s", error, exc_info=not is_ours)
             await self._pause()
             return None
         return hosted

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
+from itertools import count
 
 from perdure.cluster.doorbell import Doorbell, bell_of
 from perdure.cluster.intake import Intake
@@ -60,6 +61,7 @@ class Router:
         self.store = blueprint.store
         self.lanes = Lanes(self._way_to)
         self.shard_of = lru_cache(KEYS_KNOWN)(lambda key: shard_of(key, shards))
+        self.shards = shards
         self.front = Outlet(self, None)
         self._mail = mail
         self._doorbell = doorbell
@@ -69,7 +71,14 @@ class Router:
         self._desks: dict[int, _Desk] = {}
         self._leaving: dict[int, _Desk] = {}
         self._posting = Posting(
-            mail, blueprint.clock, blueprint.settings, self._replies, self._ring, self._put, poll_s
+            mail,
+            blueprint.clock,
+            blueprint.settings,
+            self._replies,
+            self._bells,
+            self._ring,
+            self._put,
+            poll_s,
         )
 
     def of(self, shard: int) -> Outlet:
@@ -131,6 +140,10 @@ class Router:
 
     # Which way
 
+    def key_in(self, shard: int) -> str:
+        """Some key that belongs to this shard, and to no instance."""
+        return next(key for n in count() if self.shard_of(key := f"shard {n}") == shard)
+
     def _way_to(self, key: str) -> Way:
         desk = self._desks.get(self.shard_of(key))
         if desk is None or not desk.is_open or desk.intake.holds(key):
@@ -147,10 +160,6 @@ class Router:
         waiter.add_done_callback(lambda _: stirred())
         return lambda: endings.forget(key, waiter)
 
-    def _ring(self, keys: Sequence[str]) -> None:
-        """Rows for these keys are there."""
-        self.ring({self.shard_of(key) for key in keys})
-
     def ring(self, shards: Collection[int]) -> None:
         """Rows for these shards are there."""
         for shard in shards:
@@ -159,6 +168,19 @@ class Router:
                 desk.intake.ring()
             else:
                 self._doorbell.notify(self._channel(bell_of(shard)))
+
+    def _bells(self, keys: Sequence[str]) -> list[str]:
+        """The doorbells of these keys' owners in other processes."""
+        shards = {self.shard_of(key) for key in keys} - self._desks.keys()
+        return [self._channel(bell_of(shard)) for shard in sorted(shards)]
+
+    def _ring(self, keys: Sequence[str], is_rung: bool) -> None:
+        """Rows for these keys are there; the others have been rung for already, or not."""
+        for shard in {self.shard_of(key) for key in keys} & self._desks.keys():
+            self._desks[shard].intake.ring()
+        if not is_rung:
+            for bell in self._bells(keys):
+                self._doorbell.notify(bell)
 
     def _put(self, letter: Letter) -> None:
         """A told letter's row is there: by hand nothing may overtake it before it was read."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from perdure.errors import Escalated, StoreError
@@ -65,6 +66,10 @@ class Keeper(Protocol):
 
     def came(self, shard: Shard, running: Running) -> None:
         """It is up."""
+        ...
+
+    async def looked_over(self, shard: Shard, running: Running) -> None:
+        """It is up: see what is in it."""
         ...
 
     def leaves(self, shard: Shard) -> None:
@@ -133,6 +138,8 @@ class Shard:
         self.epoch, self.is_up = running.services.epoch, True
         self._keeper.came(self, running)
         self.up.set_result(None)
+        with suppress(StoreError):  # the next owner says it
+            await self._keeper.looked_over(self, running)
         await self._is_asked_to_leave.wait()
 
     async def _go(self) -> None:

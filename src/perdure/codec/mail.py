@@ -18,6 +18,7 @@ from typing import Any
 import msgpack
 
 import perdure.errors as errors
+from perdure.codec.codec import Codec
 from perdure.codec.outbox import pack_job, unpack_job
 from perdure.codec.wire import unpack_row
 from perdure.core.commit import OutboxRow
@@ -29,10 +30,12 @@ __all__ = [
     "Refusal",
     "Taken",
     "pack_carried",
+    "pack_errand",
     "pack_job_letter",
     "pack_reply",
     "payloads",
     "unpack_carried",
+    "unpack_errand",
     "unpack_job_letter",
     "unpack_replies",
 ]
@@ -109,6 +112,18 @@ def unpack_job_letter(body: bytes) -> tuple[OutboxRow, bool]:
     row = unpack_job("", fields[3], fields[4], 0, fields[5])
     row.due_at_ms = fields[2]
     return row, fields[1]
+
+
+def pack_errand(codec: Codec, name: str, arguments: Iterable[Any]) -> bytes:
+    """The body of a row with an errand. Raises ``EncodeError`` for what cannot be stored."""
+    packed: bytes = msgpack.packb((FORMAT, name, [codec.encode_value(one) for one in arguments]))
+    return packed
+
+
+def unpack_errand(codec: Codec, body: bytes) -> tuple[str, list[Any]]:
+    """The name of an errand, and its arguments. Raises ``DecodeError``."""
+    fields = _fields(body, "an errand", (int, str, list))
+    return fields[1], [codec.decode_value(one) for one in fields[2]]
 
 
 def pack_reply(answer: Answer) -> bytes:

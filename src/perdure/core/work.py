@@ -63,7 +63,12 @@ class QueueState:
     )
 
     def __init__(
-        self, policy: QueuePolicy, window: int = 1_000, *, is_partial: bool = False
+        self,
+        policy: QueuePolicy,
+        window: int = 1_000,
+        *,
+        is_partial: bool = False,
+        starts: deque[float] | None = None,
     ) -> None:
         self.policy = policy
         self.running: dict[int, OutboxRow] = {}
@@ -78,8 +83,8 @@ class QueueState:
         self._settling: set[int] = set()
         self._awaited: dict[int, OutboxRow] = {}  # of a sequential queue: postponed, not due yet
         self._awaited_heap: list[int] = []
-        self._starts: deque[float] | None = None
-        if policy.rate is not None:
+        self._starts = starts  # of others, too, who share the rate
+        if policy.rate is not None and starts is None:
             self._starts = deque(maxlen=policy.rate.count)
         self._suspect = 0  # the position of the last suspect that was taken
         self._failed_in_a_row = 0

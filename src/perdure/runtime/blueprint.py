@@ -20,6 +20,7 @@ from perdure.runtime.definitions import Saga, codec_of, definitions_of
 from perdure.runtime.elsewhere import Elsewhere
 from perdure.runtime.jobs.outbound import Outbound
 from perdure.runtime.jobs.own_checks import check_own
+from perdure.runtime.jobs.permits import Permits
 from perdure.runtime.routing import Routing
 from perdure.runtime.threads import Threads
 from perdure.runtime.watching.observing import Observing
@@ -49,6 +50,7 @@ class Blueprint:
     observing: Observing = field(default_factory=Observing)
     tracing: Tracing | None = None
     elsewhere: Elsewhere | None = None
+    permits: Permits | None = None
 
 
 class Parts(NamedTuple):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from perdure.core.commit import OutboxRow
@@ -18,16 +19,19 @@ from perdure.core.commit import OutboxRow
 if TYPE_CHECKING:
     from perdure.runtime.delivery import Delivery
 
-__all__ = ["Elsewhere", "Order"]
+__all__ = ["Elsewhere", "Errand"]
 
 
-class Order(Protocol):
-    """Something that is to be done where an instance is owned, and is no message to it."""
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """Something to be done where ``key`` is owned that is no message to it; see ``errands.py``.
 
-    @property
-    def key(self) -> str:
-        """The instance it is about."""
-        ...
+    ``arguments`` are values that can be stored: plain ones, or messages.
+    """
+
+    key: str
+    name: str
+    arguments: tuple[Any, ...] = ()
 
 
 class Elsewhere(Protocol):
@@ -62,12 +66,16 @@ class Elsewhere(Protocol):
         """Nobody waits any more."""
         ...
 
-    def ring(self, shards: Collection[int]) -> None:
-        """Mail for these shards is there, put by a transaction of the user's."""
+    def run(self, errand: Errand) -> Awaitable[Any]:
+        """Have something done where it belongs. Raises what it raises there."""
         ...
 
-    def carry_out(self, order: Order) -> Awaitable[Any]:
-        """Have something done where the instance is owned. Raises what it raises there."""
+    def run_everywhere(self, name: str, *arguments: Any) -> Awaitable[list[Any]]:
+        """Have the same done by the runtime of every shard, as each of them gets an owner."""
+        ...
+
+    def ring(self, shards: Collection[int]) -> None:
+        """Mail for these shards is there, put by a transaction of the user's."""
         ...
 
     def drain(self) -> None:

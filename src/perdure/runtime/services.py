@@ -14,6 +14,7 @@ from perdure.codec.journal import JournalCodec
 from perdure.core.outcome import Encoder
 from perdure.runtime.clock import Clock, Wake
 from perdure.runtime.elsewhere import Elsewhere
+from perdure.runtime.jobs.permits import Permits
 from perdure.runtime.supervised import Background, growing_s, insist
 from perdure.runtime.watching.observing import Observing
 from perdure.runtime.watching.tracing import Spans
@@ -29,7 +30,8 @@ __all__ = ["Services"]
 class Services:
     """Store, time, ids, bytes, limits, and who observes. ``spans``: None when nothing is traced.
 
-    ``elsewhere``: whose the instances are, None if all are this runtime's own.
+    ``elsewhere``: whose the instances are, None if all are this runtime's own. ``permits``: what
+    its work queues share with those of other runtimes of the process.
     """
 
     store: Store
@@ -46,7 +48,13 @@ class Services:
     observing: Observing
     spans: Spans | None = None
     elsewhere: Elsewhere | None = None
+    permits: Permits | None = None
     troubles: Troubles = field(default_factory=Troubles)
+
+    def away(self, key: str) -> Elsewhere | None:
+        """Who has something done for this key, if it is not this runtime's own; else None."""
+        elsewhere = self.elsewhere
+        return None if elsewhere is None or elsewhere.owns(key) else elsewhere
 
     def background(
         self,

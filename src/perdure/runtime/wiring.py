@@ -41,6 +41,7 @@ def services_of(blueprint: Blueprint, epoch: int) -> Services:
         observing,
         None if tracing is None else tracing.start(clock),
         blueprint.elsewhere,
+        blueprint.permits,
     )
 
 

@@ -29,7 +29,7 @@ from perdure.errors import (
 )
 from perdure.store.ownership import HostId, Kind, Ownership
 from perdure.store.postgres_database import Database
-from perdure.store.postgres_errors import LostConnection
+from perdure.store.postgres_errors import LostConnection, told
 from perdure.store.postgres_owning import pass_barrier, read_epoch, read_size, take_shards
 from perdure.store.postgres_texts import Fill
 from perdure.store.session import SERVER_SETTINGS, Session
@@ -83,6 +83,16 @@ class PostgresStore(SqlReads):
         self._in_doubt = False
         self._settling = asyncio.Lock()
 
+    @property
+    def session(self) -> Session | None:
+        """The connection of the owner of all shards, while it is open."""
+        return self._session
+
+    @property
+    def url(self) -> str:
+        """Under which another process finds it, the password included."""
+        return self.database.url
+
     async def open(self) -> int:
         """Take ownership; see ``Store.open``. Read-only, the epoch is the newest owner's.
 
@@ -134,8 +144,13 @@ class PostgresStore(SqlReads):
             lambda: round(datetime.now(UTC).timestamp() * 1000),
             version=self._host,
         )
-        await session.open()
-        return await _all_taken(session)
+        try:
+            await session.open()
+            return await _all_taken(session)
+        except Exception as error:
+            if isinstance(error, StoreError) and error.remedy:
+                raise
+            raise told(error, self.database.address) from error
 
     async def close(self) -> None:
         """Give up ownership; see ``Store.close``."""

@@ -90,6 +90,7 @@ class Database:
     def __init__(
         self, url: str, *, connections: int = CONNECTIONS, read_only: bool = False
     ) -> None:
+        self.url = url
         self.address = Address.of(url)
         self.shards = 0
         """How many there are, once it is open."""
@@ -205,19 +206,19 @@ class Database:
             if was_lost or connection.in_transaction:
                 pooled.invalidate()
             pooled.close()
+            if isinstance(error, StoreError) or not isinstance(error, Exception):
+                raise
             raise self._failure(error, was_lost) from error
         if connection.in_transaction:
             pooled.invalidate()
         pooled.close()
         return result
 
-    def _failure(self, error: BaseException, was_lost: bool) -> BaseException:
-        if isinstance(error, StoreError) or not isinstance(error, Exception):
-            return error
+    def _failure(self, error: Exception, was_lost: bool = False) -> StoreError:
         failure = told(error, self.address)
         if was_lost and not isinstance(failure, LostConnection):
             return lost(error, self.address)
-        return failure or error
+        return failure
 
     async def _borrow(self) -> PoolProxiedConnection:
         """A connection that was alive when last heard of."""
@@ -227,7 +228,7 @@ class Database:
             try:
                 pooled = await self._engine.raw_connection()
             except Exception as error:
-                raise self._failure(error, False) from error
+                raise self._failure(error) from error
             raw: Any = pooled.driver_connection
             if not raw.is_closed():
                 self._seen.add(raw)
@@ -247,7 +248,7 @@ class Database:
         try:
             return await asyncpg.connect(*arguments[0], **{**arguments[1], **own})
         except Exception as error:
-            raise self._failure(error, False) from error
+            raise self._failure(error) from error
 
     def _refuse_child(self) -> None:
         if here.generation != self._generation:

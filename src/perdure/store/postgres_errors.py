@@ -82,8 +82,8 @@ def lost(error: BaseException, address: Address) -> LostConnection:
     )
 
 
-def told(error: BaseException, address: Address) -> StoreError | None:
-    """The StoreError for what a driver raised; None if it is no trouble of the server's.
+def told(error: BaseException, address: Address) -> StoreError:
+    """The StoreError for what a driver raised.
 
     Raise it ``from`` the original. One that has lost its connection is a ``LostConnection``.
     """
@@ -101,9 +101,9 @@ def told(error: BaseException, address: Address) -> StoreError | None:
                 f"cannot reach {where}: {_first_line(cause)}",
                 remedy="check the host and the port, and that the server runs",
             )
-    if isinstance(error, asyncpg.InterfaceError) or _has_cause(error, asyncpg.InterfaceError):
-        return StoreUnavailable(f"cannot use {where}: {_first_line(error)}", remedy="check the URL")
-    return None
+    return StoreUnavailable(
+        f"cannot use {where}: {_first_line(error)}", remedy="see the cause; and check the URL"
+    )
 
 
 def _of_state(state: str, error: BaseException, where: str, address: Address) -> StoreError:
@@ -126,10 +126,6 @@ def sqlstate_of(error: BaseException) -> str:
 def is_lost(error: BaseException) -> bool:
     """The connection broke while it was used, or was given up because nothing came back."""
     return any(isinstance(cause, _BROKEN) for cause in _causes(error))
-
-
-def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:
-    return any(isinstance(cause, kind) for cause in _causes(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

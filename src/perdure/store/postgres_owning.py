@@ -17,7 +17,8 @@ __all__ = ["pass_barrier", "read_epoch", "read_size", "take_shards"]
 _EPOCH = "SELECT max(epoch) FROM shards WHERE shard = ANY($1::smallint[])"
 _SIZE = (
     "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class"
-    " WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace AND $1"
+    " WHERE relkind = 'r' AND $1 AND relnamespace ="
+    " (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
 )
 
 

@@ -93,10 +93,22 @@ async def run(
             raise _not_shared(repr(store))
         commands = [_command(app, store, name, number, log_level) for number in _upto(processes)]
         return await Processes(commands, restarts_max=restarts).run()
-    runtime = await load_runtime(app, store)
+    runtime = _clustered(await load_runtime(app, store), name)
     if parent is None:
         return await _until_told(runtime)
     return await _as_child(runtime, Parent(parent), name)
+
+
+def _clustered(runtime: Runtime, name: str | None) -> Runtime:
+    """Over PostgreSQL, one of many processes; the name is its own there."""
+    if not _is_shared(runtime.store.name):
+        return runtime
+    from perdure.cluster.front import Cluster  # needs asyncpg
+
+    cluster = runtime if isinstance(runtime, Cluster) else Cluster.of(runtime.blueprint)
+    if name is not None:
+        cluster.name = name
+    return cluster
 
 
 def _upto(processes: int) -> range:
@@ -113,7 +125,7 @@ def _command(
 
 
 def _is_shared(url: str) -> bool:
-    return url.startswith("postgresql")
+    return url.startswith("postgres")
 
 
 def _not_shared(which: str) -> DefinitionError:

@@ -35,6 +35,7 @@ from perdure.errors import (
 from perdure.messages import datetime_of
 from perdure.observer import Quarantined, Released
 from perdure.runtime.delivery import Delivery
+from perdure.runtime.elsewhere import Errand
 from perdure.runtime.instances.holding import Aside
 from perdure.runtime.watching.logs import about
 
@@ -149,8 +150,7 @@ class Quarantine:
 
     async def error_at(self, key: str) -> InstanceQuarantined | None:
         """The same, also of an instance that another runtime owns: as its row says."""
-        elsewhere = self._services.elsewhere
-        if elsewhere is None or elsewhere.owns(key):
+        if self._services.away(key) is None:
             return self.error_of(key)
         row = (await self._services.store.rows_of(key, 1)).quarantine
         return None if row is None else _error_of(row)
@@ -199,6 +199,8 @@ class Quarantine:
         Raises ``InstanceQuarantined`` if it cannot be rehydrated, ``StoreError`` if it cannot be
         read now: it is set aside as before then.
         """
+        if (away := self._services.away(key)) is not None:
+            return bool(await away.run(Errand(key, "release", (definition.name,))))
         under_way = self._releases.get(key)
         if under_way is None:
             aside = self.asides.get(key)

@@ -59,6 +59,10 @@ class Residency:
                 self._policy.touched(key, now_s)  # at work: it is not idle after all
         self._arm()
 
+    def limit(self, residents_max: int) -> None:
+        """So many at most from now on: other runtimes of the process have their share."""
+        self._policy.residents_max = residents_max
+
     def stop(self) -> None:
         """Nobody has to leave any more."""
         if self._sweep is not None:

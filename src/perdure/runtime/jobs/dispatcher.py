@@ -24,6 +24,7 @@ from perdure.runtime.instances.timers import Timer
 from perdure.runtime.jobs.adopting import Adoption
 from perdure.runtime.jobs.outbound import Outbound
 from perdure.runtime.jobs.pauses import Pauses
+from perdure.runtime.jobs.permits import Permits
 from perdure.runtime.jobs.read_back import ReadBack
 from perdure.runtime.jobs.runner import Runner
 from perdure.runtime.jobs.saga_mail import SagaMail
@@ -65,7 +66,7 @@ class Dispatcher:
         for queue in outbound.queues.values():
             if not queue.workers:
                 continue  # its jobs wait for a runtime that has the workers
-            runner = self._runner(queue.policy)
+            runner = self._runner(queue.policy, services.permits)
             workers = Workers(
                 services, queue, self._threads, resources, self.settling, self._release(runner)
             )
@@ -99,9 +100,13 @@ class Dispatcher:
         self._pauses.begin(position, what, function, failures)
         self._tell_quiet()
 
-    def _runner(self, policy: QueuePolicy) -> Runner:
+    def _runner(self, policy: QueuePolicy, permits: Permits | None = None) -> Runner:
         runner = self.runners[policy.name] = Runner(
-            self._services, policy, self._pauses, self._tell_quiet
+            self._services,
+            policy,
+            self._pauses,
+            self._tell_quiet,
+            None if permits is None else permits.of(policy),
         )
         return runner
 
@@ -164,6 +169,8 @@ class Dispatcher:
                 await workers.abandon()
         for workers in self.workers.values():
             await workers.close()
+        for runner in self.runners.values():
+            runner.leave()
         self._threads.close()
 
     @property

@@ -19,6 +19,7 @@ from perdure.core.commit import OutboxRow, QueueRow, Settlement
 from perdure.core.correlation import split_key
 from perdure.errors import CodecError, UnknownJob, UnknownQueue
 from perdure.messages import Message, datetime_of
+from perdure.runtime.elsewhere import Errand
 from perdure.runtime.jobs.dispatcher import Dispatcher
 from perdure.runtime.jobs.job_tickets import Awaited, nothing
 from perdure.runtime.jobs.orders import JobOrders
@@ -84,11 +85,15 @@ class QueueRef:
     async def pause(self, reason: str = "paused by hand") -> None:
         """Start nothing more, also after a restart, until ``resume``; what runs goes on."""
         self._runner.state.pause(reason)
-        await self._write(True, reason)
+        if not await self._everywhere("pause queue", reason):
+            await self._write(True, reason)
 
     async def resume(self) -> None:
         """Start jobs again."""
-        await self._write(False, "", self._go_on)
+        if await self._everywhere("resume queue"):
+            self._runner.state.resume()
+        else:
+            await self._write(False, "", self._go_on)
 
     async def cancel(self, job_id: str) -> None:
         """Give up a job: it becomes a dead letter, and its instance is told that it failed.
@@ -97,6 +102,10 @@ class QueueRef:
         its result is refused. Raises ``UnknownJob``.
         """
         row = await self._find(job_id)
+        away = None if row is None else self._services.away(row.instance or row.id)
+        if row is not None and away is not None:
+            await away.run(Errand(row.instance or row.id, "cancel job", (self.name, job_id)))
+            return
         if row is not None and self._workers.cancel(row.position):
             return
         if row is None or self._runner.state.is_under_way(row.position):
@@ -148,6 +157,14 @@ class QueueRef:
             row.position in self._workers.attempts,
             datetime_of(row.created_at_ms),
         )
+
+    async def _everywhere(self, name: str, *arguments: str) -> bool:
+        """Of a front, which performs nothing itself: have all do it."""
+        elsewhere = self._services.elsewhere
+        if elsewhere is None or not elsewhere.owns_nothing:
+            return False
+        await elsewhere.run_everywhere(name, self.name, *arguments)
+        return True
 
     def _go_on(self) -> None:
         self._runner.state.resume()

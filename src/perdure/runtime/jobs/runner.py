@@ -15,6 +15,7 @@ from perdure.core.commit import OutboxRow
 from perdure.core.work import QueuePolicy, QueueState
 from perdure.runtime.clock import Wake
 from perdure.runtime.jobs.pauses import Pauses
+from perdure.runtime.jobs.permits import QueuePermits
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import UNEXPECTED
 from perdure.runtime.watching.logs import about
@@ -37,9 +38,15 @@ class Runner:
         policy: QueuePolicy,
         pauses: Pauses,
         on_quiet: Callable[[], None],
+        permits: QueuePermits | None = None,
     ) -> None:
         self.name = policy.name
-        self.state = QueueState(policy, services.settings.queue_window, is_partial=True)
+        self.state = QueueState(
+            policy,
+            services.settings.queue_window,
+            is_partial=True,
+            starts=None if permits is None else permits.starts,
+        )
         self.start: Callable[[OutboxRow], None]
         self.delivers = False
         """Its jobs are deliveries to instances: whoever waits for those waits for the jobs."""
@@ -47,6 +54,9 @@ class Runner:
         """So many who repair have seized some of its jobs: nothing is started meanwhile."""
         self._services = services
         self._pauses = pauses
+        self._permits = permits
+        if permits is not None:
+            permits.enlist(self)
         self._reading = services.background(f"reading queue {policy.name!r}", self._read, on_quiet)
         self._wake: Wake | None = None
         self._is_running = False
@@ -75,13 +85,18 @@ class Runner:
 
     def pump(self) -> None:
         """Start whatever may start."""
+        self._pump()
+        if self._permits is not None:
+            self._permits.passed(self)
+
+    def _pump(self) -> None:
         if not self._is_running or self._is_pumping or self.held:
             return  # a start that ends at once comes back here: the loop below goes on
         self._is_pumping = True
         state = self.state
         now_s = self._services.clock.monotonic_s()
         try:
-            while state.settling_count < UNSETTLED_MAX:
+            while state.settling_count < UNSETTLED_MAX and self._may_start:
                 row = state.take(now_s)
                 if row is None:
                     break
@@ -95,9 +110,24 @@ class Runner:
             self._reading.start()
 
     @property
+    def _may_start(self) -> bool:
+        return self._permits is None or self._permits.may_start(self)
+
+    @property
+    def _is_held_up(self) -> bool:
+        """What it has to do waits for other runtimes of the process."""
+        permits = self._permits
+        return permits is not None and self.state.waiting_count > 0 and permits.holds_up(self)
+
+    def leave(self) -> None:
+        """None of its jobs is at work any more: others may start theirs."""
+        if self._permits is not None:
+            self._permits.leave(self)
+
+    @property
     def is_quiet(self) -> bool:
         """No worker is at work and nothing is read; what waits, waits for time or a release."""
-        if self._reading.is_running:
+        if self._reading.is_running or self._is_held_up:
             return False
         return self.delivers or all(position in self._pauses for position in self.state.running)
 

@@ -20,7 +20,7 @@ from perdure.queue import WorkQueue
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
 
-__all__ = ["DeadLetter", "Shown", "Sought"]
+__all__ = ["DeadLetter", "Shown", "Sought", "owner_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,11 @@ class DeadLetter:
     headers: Mapping[str, str]
     body: bytes
     is_told: bool = False
+
+
+def owner_key(row: DeadLetterRow) -> str:
+    """Who owns the letter: its instance; of a job that no saga sent, its id."""
+    return row.instance or row.message_id
 
 
 @dataclass(slots=True)

@@ -38,11 +38,12 @@ from perdure.errors import (
 from perdure.queue import WorkQueue
 from perdure.runtime.definitions import Saga
 from perdure.runtime.delivery import Delivery
+from perdure.runtime.elsewhere import Errand
 from perdure.runtime.instances.rehydration import has_ended_with
 from perdure.runtime.instances.supervisor import Supervisor
 from perdure.runtime.jobs.dispatcher import Dispatcher
 from perdure.runtime.jobs.job_tickets import Awaited, nothing
-from perdure.runtime.letters.letters import DeadLetter, Shown, Sought
+from perdure.runtime.letters.letters import DeadLetter, Shown, Sought, owner_key
 from perdure.runtime.repair.awaited_steps import check_awaited, is_step
 from perdure.runtime.routing import Routing
 from perdure.runtime.services import Services
@@ -141,6 +142,9 @@ class DeadLetters:
             row = await self.row(letter_id)
             if row is None:
                 return False
+            if (away := self._services.away(owner_key(row))) is not None:
+                errand = Errand(owner_key(row), "redrive", (row.position, content))
+                return bool(await away.run(errand))
             if row.job:
                 return await self._redrive_command(row, content)
             return await self._redrive_message(row, content)
@@ -172,6 +176,8 @@ class DeadLetters:
             row = await self.row(letter_id)
             if row is None:
                 return False
+            if (away := self._services.away(owner_key(row))) is not None:
+                return bool(await away.run(Errand(owner_key(row), "discard", (row.position,))))
             job, settlement = row.job, Settlement(row.instance, letter=row.position)
 
             def release() -> None:

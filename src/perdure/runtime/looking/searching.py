@@ -138,6 +138,9 @@ class Searching(Lifecycle):
         """
         definition = self._blueprint.routing.definition(saga)
         running = self._on_loop()
+        elsewhere = running.services.elsewhere
+        if elsewhere is not None and elsewhere.owns_nothing:
+            return sum(await elsewhere.run_everywhere("reindex", definition.name))
         return await reindex(running.services, running.supervisor, definition)
 
 

@@ -28,6 +28,7 @@ from perdure.core.saga import Definition
 from perdure.errors import InstanceMoved, InstanceNotFound, NotRepairable, PerdureError
 from perdure.messages import Message, datetime_of
 from perdure.runtime.delivery import Delivery, Receipt, Repairing
+from perdure.runtime.elsewhere import Errand
 from perdure.runtime.instances.rehydration import processed_in
 from perdure.runtime.instances.stepping_in import told_of
 from perdure.runtime.instances.supervisor import Supervisor
@@ -76,6 +77,8 @@ class Mending:
         deliver: Callable[[Delivery], Awaitable[Receipt]],
     ) -> None:
         self.measures = measures
+        self.away = services.away
+        self.new_id = services.new_id
         self._services = services
         self._routing = routing
         self._views = views
@@ -89,6 +92,11 @@ class Mending:
         self, definition: Definition, key: str, said: Said, decide: Decide, *arguments: Any
     ) -> Repaired:
         """Decide, and carry out, until nothing has come between. Raises as ``Repair`` says."""
+        if (away := self._services.away(key)) is not None:
+            how = said.under(self._services.new_id).fields
+            errand = Errand(key, "repair", (*how, decide.__name__, *arguments))
+            repaired: Repaired = await away.run(errand)
+            return repaired
         try:
             for _ in range(TRIES):
                 before = await self.done_before(definition, key, said)

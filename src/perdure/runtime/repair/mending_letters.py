@@ -18,10 +18,11 @@ from perdure.core.intervention import Action
 from perdure.core.saga import Definition
 from perdure.errors import InstanceNotFound, NotRepairable
 from perdure.runtime.delivery import Delivery, Receipt
+from perdure.runtime.elsewhere import Errand
 from perdure.runtime.instances.supervisor import Supervisor
 from perdure.runtime.jobs.dispatcher import Dispatcher
 from perdure.runtime.jobs.outbound import Outbound
-from perdure.runtime.letters.letters import DeadLetter
+from perdure.runtime.letters.letters import DeadLetter, owner_key
 from perdure.runtime.letters.redrive import DeadLetters
 from perdure.runtime.looking.views import Views
 from perdure.runtime.repair.letter_measures import LetterMeasures
@@ -84,12 +85,16 @@ class MendingLetters:
                 f"there is no dead letter {letter_id} any more",
                 remedy="it was redriven, or discarded: see the history of its instance",
             )
+        if (away := self.mending.away(owner_key(row))) is not None:
+            arguments = (*said.fields, str(action), letter_id, message)
+            repaired: Repaired = await away.run(Errand(owner_key(row), "repair letter", arguments))
+            return repaired
         definition = self._routing.definitions.get(split_key(row.instance)[0])
         if definition is None or not await self._is_there(definition, row.instance):
             return await self._of_nobody(action, row, message, said)
         decide = self._measures.redrive if action is Action.REDRIVE else self._measures.discard
-        arguments = (letter_id, message) if action is Action.REDRIVE else (letter_id,)
-        return await self.mending.instance(definition, row.instance, said, decide, *arguments)
+        about = (letter_id, message) if action is Action.REDRIVE else (letter_id,)
+        return await self.mending.instance(definition, row.instance, said, decide, *about)
 
     async def _is_there(self, definition: Definition, key: str) -> bool:
         if key in self._supervisor.quarantine:
@@ -132,6 +137,10 @@ class MendingLetters:
 
     async def release(self, saga: str, key: str, said: Said) -> Repaired:
         """Release an instance; then it has a turn that says so."""
+        if (away := self.mending.away(key)) is not None:
+            how = said.under(self.mending.new_id).fields
+            repaired: Repaired = await away.run(Errand(key, "repair release", (*how, saga)))
+            return repaired
         definition, quarantine = self.definition(saga), self._supervisor.quarantine
         _, id_ = split_key(key)
         error = quarantine.error_of(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -37,6 +38,15 @@ class Said:
                     remedy="give it in one plain line",
                 )
         return cls(by, why)
+
+    @property
+    def fields(self) -> tuple[str, str, bool, int | None, str | None]:
+        """All of it, in order."""
+        return self.by, self.why, self.dry_run, self.expected, self.message_id
+
+    def under(self, new_id: Callable[[], str]) -> Said:
+        """The same under some message id, so that it is done once however often it is asked."""
+        return self if self.message_id or self.dry_run else replace(self, message_id=new_id())
 
     def how(self, dry_run: bool, expected: int | None, message_id: str | None) -> Said:
         """The same, done so."""

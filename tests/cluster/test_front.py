@@ -1,0 +1,256 @@
+"""What a service holds of a cluster is a runtime like any other."""
+
+import asyncio
+import threading
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from perdure import MemoryStore, Observer, Runtime, Settings
+from perdure.cluster import Cluster, ClusterSettings
+from perdure.errors import DefinitionError, RuntimeNotRunning, StoreLocked, StoreUnavailable
+from perdure.ops.prometheus import Metrics
+from perdure.runtime.clock import SystemClock
+from perdure.runtime.watching.vitals import Phase
+from perdure.testing import SimulatedClock
+from tests.cluster.hosting import SOON
+from tests.runtime.support import add, in_loop, items, open_ledger
+from tests.sagas import Ledger, Opened, Patient
+
+
+def on(test):
+    """Run the coroutine function over a fresh database."""
+
+    def run(postgres):
+        in_loop(30)(test)(postgres)
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+def cluster(url, name, **more) -> Any:
+    return Cluster(url, [Ledger], cluster=more.pop("cluster", SOON), name=name, **more)
+
+
+@on
+async def test_one_process_alone_is_a_runtime_with_sixteen_shards(url):
+    runtime: Any = cluster(url, "a")
+    assert str(runtime.phase) == "new"
+    async with runtime:
+        assert str(runtime.phase) == "running"
+        assert len(runtime.host.owned) == 16
+        for n in range(20):
+            ref = await open_ledger(runtime, f"o-{n}")
+            await add(runtime, ref, 1, 2)
+            assert await items(runtime, ref) == [1, 2]
+        await runtime.settled()
+        assert runtime.residents == 20
+        vitals = runtime.vitals()
+        assert (vitals.residents, vitals.is_ready, vitals.troubles) == (20, True, ())
+        [row] = await runtime.hosts()
+        assert (row.name, len(row.shards)) == ("a", 16)
+    assert runtime.phase is Phase.STOPPED
+    async with cluster(url, "again") as runtime:
+        assert await items(runtime, runtime.ref(Ledger, "o-7")) == [1, 2]
+
+
+@asynccontextmanager
+async def two(url):
+    """Two processes in one, eight shards each."""
+    async with cluster(url, "a") as a, cluster(url, "b") as b:
+        while (len(a.host.owned), len(b.host.owned)) != (8, 8):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        yield a, b
+
+
+@on
+async def test_either_of_two_takes_messages_for_all(url):
+    async with two(url) as (a, b):
+        for n in range(12):
+            through, other = (a, b) if n % 2 else (b, a)
+            ref = await open_ledger(through, f"o-{n}")
+            await add(other, other.ref(Ledger, f"o-{n}"), 1, 2)
+            await add(through, ref, 3)
+            assert await items(other, other.ref(Ledger, f"o-{n}")) == [1, 2, 3]
+        await asyncio.gather(a.settled(), b.settled())
+        assert a.residents + b.residents == 12
+
+
+@on
+async def test_a_drained_process_still_takes_messages(url):
+    async with two(url) as (a, _):
+        ref = await open_ledger(a, "x")
+        await a.drain()
+        assert not a.host.owned
+        await add(a, ref, 1)
+        assert await items(a, ref) == [1]
+        assert a.vitals().is_ready
+        assert a.residents == 0
+
+
+@on
+async def test_messages_go_on_while_shards_change_hands(url):
+    async def sends(runtime, name):
+        ref = await open_ledger(runtime, name)
+        for n in range(30):
+            await add(runtime, ref, n)
+
+    async with cluster(url, "a") as a:
+        sending = [asyncio.create_task(sends(a, f"o-{n}")) for n in range(10)]
+        async with cluster(url, "b") as b:
+            while len(b.host.owned) < 8:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await asyncio.gather(*sending)
+        for n in range(10):
+            assert await items(a, a.ref(Ledger, f"o-{n}")) == list(range(30))
+
+
+@on
+async def test_a_process_that_takes_no_shards_sends_and_looks(url):
+    idle = ClusterSettings(takes_shards=False)
+    async with cluster(url, "pod"), cluster(url, "web", cluster=idle) as web:
+        ref = await open_ledger(web, "x")
+        await add(web, ref, 1)
+        assert await items(web, ref) == [1]
+        assert not web.host.owned
+
+
+@on
+async def test_a_runtime_alone_and_a_cluster_refuse_each_other(url):
+    async with Runtime(url, [Ledger]) as alone:
+        await open_ledger(alone, "x")
+        with pytest.raises(StoreLocked, match="alone"):
+            await cluster(url, "a").start()
+    async with cluster(url, "a") as a:
+        with pytest.raises(StoreLocked, match=r"a \(pid"):
+            await Runtime(url, [Ledger]).start()
+        assert await items(a, a.ref(Ledger, "x")) == []
+
+
+@on
+async def test_assigned_shards_are_taken_from_whoever_has_them(url):
+    async with cluster(url, "old", assigned=range(16)) as old:
+        ref = await open_ledger(old, "x")
+        await add(old, ref, 1)
+        async with cluster(url, "new", assigned=range(16)) as new:
+            await old.stopped()
+            await add(new, new.ref(Ledger, "x"), 2)
+            assert await items(new, new.ref(Ledger, "x")) == [1, 2]
+
+
+@on
+async def test_observers_and_the_loop_watch_are_there_once(url):
+    heard = []
+
+    class Hears(Observer):
+        def runtime_started(self):
+            heard.append("started")
+
+        def runtime_stopped(self):
+            heard.append("stopped")
+
+        def process_started(self, event):
+            heard.append(event.process_id)
+
+    async with cluster(url, "a", observers=[Hears()]) as runtime:
+        watches = [t for t in threading.enumerate() if t.name == "perdure-loop-watch"]
+        assert len(watches) == 1
+        await open_ledger(runtime, "x")
+        runtime.observe(late := Hears())
+        await open_ledger(runtime, "y")
+        runtime.unobserve(late)
+    assert heard == ["started", "x", "y", "y", "stopped"]
+
+
+@on
+async def test_a_clock_that_is_wrong_is_told(url):
+    class Ahead(SystemClock):
+        def now_ms(self):
+            return super().now_ms() + 5_000
+
+    async with cluster(url, "a", clock=Ahead()) as runtime:
+        while not runtime.vitals().troubles:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        [trouble] = runtime.vitals().troubles
+        assert "5.0 s ahead of the database's" in trouble.error
+
+
+@on
+async def test_it_can_be_started_again_and_not_twice(url):
+    runtime = cluster(url, "a")
+    for _ in range(2):
+        async with runtime:
+            with pytest.raises(RuntimeNotRunning):
+                await runtime.start()
+            await open_ledger(runtime, "x")
+    with pytest.raises(RuntimeNotRunning):
+        _ = runtime.host
+
+
+def test_what_cannot_be_a_cluster_is_refused_at_once():
+    with pytest.raises(DefinitionError, match="memory"):
+        Cluster("memory://", [Ledger])
+    anything: Any = MemoryStore()
+    with pytest.raises(DefinitionError, match="PostgreSQL"):
+        Cluster(anything, [Ledger])
+    with pytest.raises(DefinitionError, match="lease"):
+        ClusterSettings(lease_s=1.0)
+    with pytest.raises(DefinitionError, match="beat_s"):
+        ClusterSettings(beat_s=0)
+    anything = Settings()
+    with pytest.raises(DefinitionError, match="cluster="):
+        Cluster("postgresql://host/db", [Ledger], cluster=anything)
+    with pytest.raises(DefinitionError, match="real time"):
+        Cluster("postgresql://host/db", [Ledger], clock=SimulatedClock())
+
+
+@on
+async def test_shards_that_there_are_not_cannot_be_assigned(url):
+    with pytest.raises(DefinitionError, match="16"):
+        await cluster(url, "a", assigned=[3, 16]).start()
+
+
+@in_loop(20)
+async def test_no_database_is_said_at_the_start():
+    runtime = Cluster("postgresql://nobody@127.0.0.1:1/nothing", [Ledger])
+    with pytest.raises(StoreUnavailable):
+        await runtime.start()
+    assert runtime.phase is not Phase.RUNNING
+
+
+def test_a_saga_that_only_newer_code_knows_is_named_and_its_instances_wait(postgres, caplog):
+    in_loop(30)(newer_then_older)(postgres, caplog)
+
+
+async def newer_then_older(url, caplog):
+    newer = Cluster(url, [Ledger, Patient], cluster=SOON, name="newer")
+    async with newer:
+        for n in range(6):
+            await newer.send(newer.ref(Patient, f"p-{n}"), Opened(f"p-{n}"))
+    async with cluster(url, "older") as older:
+        while sum(older.host.strangers.instances.values()) < 6:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        [trouble] = older.vitals().troubles
+        assert trouble.what == "saga 'Patient'"
+        assert "6 instances wait" in trouble.error
+        assert caplog.text.count("instances of saga 'Patient'") == 1
+    async with newer:
+        assert await newer.state(newer.ref(Patient, "p-3")) is not None
+        assert newer.vitals().troubles == ()
+
+
+@on
+async def test_metrics_of_a_process_count_all_its_shards_and_each_thing_once(url):
+    registry = CollectorRegistry()
+    runtime = cluster(url, "a")
+    runtime.observe(metrics := Metrics(runtime, registry=registry))
+    async with runtime:
+        for n in range(12):
+            await add(runtime, await open_ledger(runtime, f"o-{n}"), 1)
+        await metrics.refresh()
+        text = generate_latest(registry).decode()
+        assert "perdure_resident_processes 12.0" in text
+        assert 'perdure_turns_total{outcome="applied",process_type="Ledger"} 24.0' in text
+        assert 'perdure_active_processes{process_type="Ledger"} 12.0' in text
