@@ -222,11 +222,13 @@ async def test_the_bell_rings_at_the_commit(postgres: str) -> None:
             await asyncio.sleep(0)
             assert len(rung) == 2
         async with engine_of(postgres).connect() as connection:
+            joining.bell = lambda _: rung.append(connection.in_transaction())
             await runtime.send(ref, Added("x", 1), transaction=connection)
             assert len(rung) == 2
             await connection.commit()
             while len(rung) == 2:  # noqa: ASYNC110 - SQLAlchemy tells before its COMMIT
                 await asyncio.sleep(0)
+            assert rung[2:] == [False]
 
 
 # publish and enqueue
