@@ -416,6 +416,7 @@ def test_a_store_of_another_version(tmp_path, version, error):
 
 AS_NOBODY = """
 import asyncio, os, sys
+import perdure.store.sql  # as long as it may be read
 from perdure.ops.inspection import Inspection
 os.setgid(65534); os.setuid(65534)
 async def look():

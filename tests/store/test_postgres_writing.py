@@ -45,12 +45,17 @@ DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hold_up()
 """
 
 
+AT_ONCE = """
+CREATE TRIGGER held_up AFTER INSERT ON perdure.journal FOR EACH ROW EXECUTE FUNCTION hold_up()
+"""
+
+
 @asynccontextmanager
-async def commits_held_up(url: str) -> AsyncIterator[asyncio.Event]:
-    """Commits of turns wait until the event is set."""
+async def commits_held_up(url: str, when: str = AT_COMMIT) -> AsyncIterator[asyncio.Event]:
+    """Commits of turns, or writes of them, wait until the event is set."""
     import asyncpg
 
-    await run_sql(url, HELD_UP, AT_COMMIT)
+    await run_sql(url, HELD_UP, when)
     holder = await asyncpg.connect(url.replace("+asyncpg", ""))
     await holder.execute("SELECT pg_advisory_lock(7)")
     goes_on = asyncio.Event()
@@ -227,16 +232,18 @@ async def test_who_stops_in_the_midst_of_a_write_holds_nobody_up(postgres, monke
     monkeypatch.setattr(postgres_database, "IDLE_S", 0.2)
     async with line_to(postgres) as (url, line):
         paused, other = PostgresStore(url, shard=3), PostgresStore(postgres, shard=3)
-        async with opened(paused) as [epoch], commits_held_up(postgres):
-            # It has the fence, and its next statement never comes.
+        async with opened(paused) as [epoch], commits_held_up(postgres, AT_ONCE) as goes_on:
             writing = asyncio.create_task(paused.write([turn("Order/1", 1, epoch)]))
+            await until_held_up(postgres)
             line.goes_on.clear()
-            await asyncio.sleep(0.5)
-            async with opened(other):
-                line.goes_on.set()
-                answers = await asyncio.gather(writing, return_exceptions=True)
-                assert not await numbers(other)
-                assert isinstance(answers[0], StoreError) or isinstance(answers[0][0], Fenced)
+            goes_on.set()  # it has the fence, and its next statement never comes
+            async with asyncio.timeout(5):
+                await other.open()
+            line.goes_on.set()
+            with pytest.raises(LostConnection):
+                await writing
+            assert not await numbers(other)
+            await other.close()
 
 
 # -- again, where that is safe

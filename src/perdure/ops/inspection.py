@@ -5,7 +5,7 @@
             for reason in await look.why(one.saga, one.correlation_id):
                 print(one.correlation_id, reason.text)
 
-It opens the file read-only: it takes no lock, writes nothing, and holds no read open between two
+It opens the store read-only: it takes no lock, writes nothing, and holds no read open between two
 calls, so that a live runtime is not disturbed. Given the user's sagas (``members``), it folds their
 states, too. Next to read: ``foreign.py``, what can be known without; ``looked_at.py``, the values.
 """
@@ -48,7 +48,7 @@ from perdure.runtime.looking.then import At, checked_at
 from perdure.runtime.looking.views import InstanceView, status_of, view_of
 from perdure.settings import Settings
 from perdure.store.protocol import Store
-from perdure.store.sql import SqlStore
+from perdure.store.urls import store_to_look_at
 
 __all__ = ["Inspection"]
 
@@ -66,11 +66,11 @@ class Inspection(StoreLook):
             shown = await look.show("OrderFulfilment", "o-1")
             print(shown.status, shown.state)
 
-    ``store`` is the URL of a file, or an open ``Store``, which stays open. ``members`` are sagas,
+    ``store`` is a URL, or an open ``Store``, which stays open. ``members`` are sagas,
     as a runtime takes them; of others, states are shown as far as they can be. Ids are texts, as a
     listing shows them (``encode_id`` makes one of anything). All values are plain data.
 
-    Raises ``DefinitionError`` for a URL that names no file, and for members that are none.
+    Raises ``DefinitionError`` for a URL that names nothing that lasts, and for what is no member.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Inspection(StoreLook):
         members: Iterable[Saga | WorkQueue] = (),
         clock: Clock | None = None,
     ) -> None:
-        opened: Store = SqlStore(store, read_only=True) if isinstance(store, str) else store
+        opened: Store = store_to_look_at(store) if isinstance(store, str) else store
         listed = [one for one in members if not isinstance(one, WorkQueue)]
         definitions = definitions_of(listed)
         codec = Codec(types_of(definitions.values(), LenientTypes()), _ANY_SIZE)

@@ -83,6 +83,16 @@ class PostgresStore(SqlReads):
         self._in_doubt = False
         self._settling = asyncio.Lock()
 
+    @property
+    def session(self) -> Session | None:
+        """The connection of the owner of all shards, while it is open."""
+        return self._session
+
+    @property
+    def url(self) -> str:
+        """Under which another process finds it, the password included."""
+        return self.database.url
+
     async def open(self) -> int:
         """Take ownership; see ``Store.open``. Read-only, the epoch is the newest owner's.
 

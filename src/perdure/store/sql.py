@@ -127,6 +127,11 @@ class SqlStore(SqlReads):
         finally:
             self._lock.release()
 
+    @property
+    def url(self) -> str:
+        """Under which another process finds it, wherever that runs."""
+        return f"sqlite+aiosqlite:///{self.path}"
+
     def record_control(self, path: str) -> None:
         """Write beside the lock on which socket the owner listens for operators; "": on none."""
         self._lock.record(path)

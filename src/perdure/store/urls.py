@@ -12,7 +12,7 @@ from perdure.store.memory import MemoryStore
 from perdure.store.postgres_address import is_postgres
 from perdure.store.protocol import Store
 
-__all__ = ["store_from_url", "store_of", "store_to_look_at"]
+__all__ = ["store_from_url", "store_of", "store_to_look_at", "url_of"]
 
 
 def store_from_url(url: str) -> Store:
@@ -58,6 +58,11 @@ def _postgres_store(url: str, *, read_only: bool) -> Store:
     from perdure.store.postgres import PostgresStore
 
     return PostgresStore(url, read_only=read_only)
+
+
+def url_of(store: object) -> str:
+    """The URL under which another process finds a store; "" if none does."""
+    return str(getattr(store, "url", ""))
 
 
 def store_of(given: str | Store) -> Store:

@@ -260,7 +260,7 @@ def test_a_store_must_be_named_and_be_a_file(perdure, monkeypatch, capsys):
     assert main(["instances", "list"]) == 2
     assert "give --store, or set PERDURE_STORE" in capsys.readouterr().err
     assert main(["instances", "list", "--store", "memory://"]) == 2
-    assert main(["instances", "list", "--store", "postgresql://x/y"]) == 2
+    assert main(["instances", "list", "--store", "mysql://x/y"]) == 2
 
 
 def test_the_environment_names_the_store(store, monkeypatch, capsys):

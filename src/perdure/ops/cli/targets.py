@@ -23,8 +23,9 @@ from perdure.queue import WorkQueue
 from perdure.runtime.definitions import Saga
 from perdure.runtime.loading import load_runtime, url_named
 from perdure.runtime.runtime import Runtime
+from perdure.store.postgres_address import is_postgres
 from perdure.store.sql import SqlStore
-from perdure.store.urls import store_from_url
+from perdure.store.urls import store_from_url, url_of
 
 __all__ = ["Ask", "NotInUse", "Target", "path_named"]
 
@@ -41,11 +42,19 @@ class Ask(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A store in a file, by its URL, and perhaps the user's runtime over it."""
+    """A store, by its URL, and perhaps the user's runtime over it.
+
+    ``path`` is that of its file, "" for one in PostgreSQL.
+    """
 
     url: str
     path: str
     app: str | None
+
+    @property
+    def is_server(self) -> bool:
+        """It is in PostgreSQL: no file, and no socket beside one."""
+        return not self.path
 
     @classmethod
     async def of(cls, store: str | None, app: str | None) -> Target:
@@ -56,7 +65,12 @@ class Target:
                     "no store is named",
                     remedy="give --store, or set PERDURE_STORE in the environment",
                 )
-            path = _path_of((await load_runtime(app)).store, app)
+            own = (await load_runtime(app)).store
+            if is_postgres(url := url_of(own)):
+                return cls(url, "", app)
+            path = _path_of(own, app)
+        elif is_postgres(store):
+            return cls(store, "", app)
         else:
             path = path_named(store)
         if not _is_file(path):
@@ -70,6 +84,10 @@ class Target:
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[Ask]:
         """Whoever can change the store. Raises ``NotInUse``, ``NoAnswer``, ``StoreLocked``."""
+        if self.is_server:
+            async with self._on_server() as ask:
+                yield ask
+            return
         try:
             control = await Control.over(self.path)
         except NoAnswer:
@@ -95,6 +113,17 @@ class Target:
                 )
             async with runtime:
                 yield _Here(runtime).ask
+
+    @asynccontextmanager
+    async def _on_server(self) -> AsyncIterator[Ask]:
+        """A runtime that is started here for this; one that owns all refuses beside others."""
+        if self.app is None:
+            raise NotInUse(
+                "a store in PostgreSQL is changed by the code that runs over it",
+                remedy="give --app module:runtime: it is started here for this and stopped again",
+            )
+        async with await load_runtime(self.app, self.url) as runtime:
+            yield _Here(runtime).ask
 
 
 class _Here:

@@ -16,7 +16,7 @@ from perdure.ops.cli.output import Output
 from perdure.ops.cli.targets import Target
 from perdure.ops.control import Control, NoAnswer
 from perdure.ops.health import Health, HealthStatus, Issue, IssueKind, health_of_store
-from perdure.store.sql import SqlStore
+from perdure.store.urls import store_to_look_at
 
 __all__ = ["health"]
 
@@ -33,7 +33,8 @@ async def health(
 ) -> Exit:
     """Say whether it is well, and exit with 0 if so, 6 for a warning, 7 if it is critical.
 
-    It is critical, too, that no runtime holds the store, unless only the store is asked about.
+    It is critical, too, that no runtime holds the file, unless only the store is asked about, or
+    is in PostgreSQL: then ``perdure cluster`` tells of its hosts.
     """
     target = await Target.of(store, None)
     if store_only:
@@ -52,6 +53,8 @@ async def health(
 
 async def _of_runtime(target: Target, within_s: float) -> dict[str, Any]:
     problem = "No runtime holds the store"
+    if target.is_server:  # its hosts are judged by whoever watches them
+        return (await _of_store(target)).as_json()
     try:
         control = await Control.over(target.path)
         if control is not None:
@@ -66,7 +69,7 @@ async def _of_runtime(target: Target, within_s: float) -> dict[str, Any]:
 
 
 async def _of_store(target: Target) -> Health:
-    store = SqlStore(target.url, read_only=True)
+    store = store_to_look_at(target.url)
     await store.open()
     try:
         return await health_of_store(store)
