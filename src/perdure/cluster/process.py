@@ -69,24 +69,14 @@ class Process:
         self._blueprint = blueprint
         self._settings = settings
         _check_shards(assigned, database)
-        schema = database.address.schema
-        owners = Ownership(schema, lease_s=settings.lease_s, absent_s=settings.absent_s)
-        self.session = Session(
-            lambda: database.connect(SERVER_SETTINGS),
-            owners,
-            host_id(name, _kind(settings, assigned)),
-            blueprint.clock.now_ms,
-            version=version_of("perdure"),
-            is_draining=True,  # until its host begins to take shards
-            beat_s=settings.beat_s,
-        )
+        self.session = _session_of(database, blueprint, settings, name, _kind(settings, assigned))
         self.router = Router(
             PostgresMail(database),
             bell(self.session),
             blueprint,
             shards=database.shards,
             name=self.session.host.text,
-            channel=partial(channel_of, schema),
+            channel=partial(channel_of, database.address.schema),
             poll_s=settings.poll_s,
         )
         self.host = Host(
@@ -151,6 +141,21 @@ class Process:
             elsewhere=self.router.of(shard),
             permits=self._permits,
         )
+
+
+def _session_of(
+    database: Database, blueprint: Blueprint, settings: ClusterSettings, name: str, kind: Kind
+) -> Session:
+    schema = database.address.schema
+    return Session(
+        lambda: database.connect(SERVER_SETTINGS),
+        Ownership(schema, lease_s=settings.lease_s, absent_s=settings.absent_s),
+        host_id(name, kind),
+        blueprint.clock.now_ms,
+        version=version_of("perdure"),
+        is_draining=True,  # until its host begins to take shards
+        beat_s=settings.beat_s,
+    )
 
 
 def _kind(settings: ClusterSettings, assigned: Sequence[int] | None) -> Kind:
