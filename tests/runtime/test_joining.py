@@ -410,12 +410,13 @@ async def test_where_nothing_can_be_rolled_back_it_is_refused(postgres: str) -> 
             await runtime.send(runtime.ref(Box, "x"), Opened("x"), transaction=connection)
 
 
-@pytest.mark.parametrize("thing", [object(), "session", AsyncSession, 17])
 @within
-async def test_what_is_no_transaction_is_refused(postgres: str, thing: Any) -> None:
+async def test_what_is_no_transaction_is_refused(postgres: str) -> None:
+    things: list[Any] = [object(), "session", AsyncSession, 17, engine_of(postgres)]
     async with running(postgres) as runtime:
-        with pytest.raises(NotJoinable, match="no transaction that a message can join"):
-            await runtime.send(runtime.ref(Box, "x"), Opened("x"), transaction=thing)
+        for thing in things:
+            with pytest.raises(NotJoinable, match="no transaction that a message can join"):
+                await runtime.send(runtime.ref(Box, "x"), Opened("x"), transaction=thing)
 
 
 @within
