@@ -143,9 +143,10 @@ class PostgresStore(SqlReads):
             await session.open()
             return await _all_taken(session)
         except Exception as error:
-            if isinstance(error, StoreError) and error.remedy:
+            failure = told(error, self.database.address)
+            if failure is None or (isinstance(error, StoreError) and error.remedy):
                 raise
-            raise told(error, self.database.address) from error
+            raise failure from error
 
     async def close(self) -> None:
         """Give up ownership; see ``Store.close``."""

@@ -218,7 +218,7 @@ class Database:
         failure = told(error, self.address)
         if was_lost and not isinstance(failure, LostConnection):
             return lost(error, self.address)
-        return failure
+        return failure or StoreUnavailable(f"cannot use {self.shown}: {error!r}")
 
     async def _borrow(self) -> PoolProxiedConnection:
         """A connection that was alive when last heard of."""

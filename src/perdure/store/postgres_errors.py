@@ -82,8 +82,8 @@ def lost(error: BaseException, address: Address) -> LostConnection:
     )
 
 
-def told(error: BaseException, address: Address) -> StoreError:
-    """The StoreError for what a driver raised.
+def told(error: BaseException, address: Address) -> StoreError | None:
+    """The StoreError for what a driver raised; None if it is no trouble of the server's.
 
     Raise it ``from`` the original. One that has lost its connection is a ``LostConnection``.
     """
@@ -101,9 +101,9 @@ def told(error: BaseException, address: Address) -> StoreError:
                 f"cannot reach {where}: {_first_line(cause)}",
                 remedy="check the host and the port, and that the server runs",
             )
-    return StoreUnavailable(
-        f"cannot use {where}: {_first_line(error)}", remedy="see the cause; and check the URL"
-    )
+    if any(isinstance(cause, asyncpg.InterfaceError) for cause in _causes(error)):
+        return StoreUnavailable(f"cannot use {where}: {_first_line(error)}", remedy="check the URL")
+    return None
 
 
 def _of_state(state: str, error: BaseException, where: str, address: Address) -> StoreError:
