@@ -66,6 +66,8 @@ def _settings(address: Address, is_read_only: bool) -> dict[str, str]:
         "default_transaction_read_only": "on" if is_read_only else "off",
         "plan_cache_mode": "force_generic_plan",
         "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
+        "enable_sort": "off",
         "enable_hashjoin": "off",
         "enable_mergejoin": "off",
         "jit": "off",
