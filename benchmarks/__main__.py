@@ -35,6 +35,18 @@ from benchmarks.settings import settings_of
 __all__ = ["main"]
 
 
+def _takeover(bench: Bench, quick: bool, _: float) -> Result:
+    from benchmarks import cluster  # needs asyncpg
+
+    return cluster.run_takeover(bench, cluster.QUICK_TAKEOVER if quick else cluster.TakeoverSizes())
+
+
+def _processes(bench: Bench, quick: bool, processes: int) -> Result:
+    from benchmarks import cluster
+
+    return cluster.run(bench, processes, cluster.QUICK if quick else cluster.Sizes())
+
+
 def _throughput(bench: Bench, quick: bool, busy: float) -> Result:
     sizes = throughput.QUICK if quick else throughput.Sizes()
     return throughput.run(bench, replace(sizes, busy=busy))
@@ -72,13 +84,15 @@ BENCHMARKS: dict[str, Callable[[Bench, bool, float], Result]] = {
     ),
 }
 
+ON_POSTGRES: dict[str, Callable[[Bench, bool, float], Result]] = {"takeover": _takeover}
+"""They need a server, so that "all" leaves them out."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; 0 if every target was met."""
     options = _parser().parse_args(arguments)
     chosen = list(BENCHMARKS) if options.name == "all" else [options.name]
-    if options.store is not None and chosen != ["throughput"]:
-        _parser().error("--store goes with throughput alone")
+    _check(options)
     passed = True
     with tempfile.TemporaryDirectory(prefix="perdure-bench-", dir=options.store_dir) as directory:
         settings = settings_of(Path(directory), options.rounds, options.quick, options.store)
@@ -89,14 +103,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 bench = Bench(Path(directory), options.rounds, tell, options.store)
                 if name == "find":
                     result = find.run(bench, _sizes_of_find(options))
+                elif options.processes is not None:
+                    result = _processes(bench, options.quick, options.processes)
                 else:
-                    result = BENCHMARKS[name](bench, options.quick, options.busy)
+                    made = ON_POSTGRES.get(name) or BENCHMARKS[name]
+                    result = made(bench, options.quick, options.busy)
             if options.json:
                 print_json(result, settings, sys.stdout)
             else:
                 print_text(result, sys.stdout)
             passed = passed and result.passed
     return 0 if passed else 1
+
+
+def _check(options: argparse.Namespace) -> None:
+    """End with what is wrong, if the options do not go together."""
+    if options.store is not None and options.name not in ("throughput", *ON_POSTGRES):
+        _parser().error("--store goes with throughput and takeover alone")
+    if options.store is None and (options.processes is not None or options.name in ON_POSTGRES):
+        _parser().error("that needs --store, the URL of a PostgreSQL database")
+    if options.processes is not None and options.name != "throughput":
+        _parser().error("--processes goes with throughput alone")
 
 
 def _sizes_of_find(options: argparse.Namespace) -> find.Sizes:
@@ -106,11 +133,14 @@ def _sizes_of_find(options: argparse.Namespace) -> find.Sizes:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("name", choices=[*BENCHMARKS, "all"])
+    parser.add_argument("name", choices=[*BENCHMARKS, *ON_POSTGRES, "all"])
     parser.add_argument("--json", action="store_true", help="one JSON object per benchmark")
     parser.add_argument("--store-dir", metavar="DIR", help="where the databases go, on a real disk")
     parser.add_argument(
         "--store", metavar="URL", help="throughput: in this PostgreSQL database, not in a file"
+    )
+    parser.add_argument(
+        "--processes", type=_at_least_one, metavar="N", help="throughput: so many, against one"
     )
     parser.add_argument("--quick", action="store_true", help="small sizes; says little")
     parser.add_argument("--rounds", type=_at_least_one, default=3, help="per measure (3)")

@@ -7,6 +7,7 @@ It is told what to do by lines on standard input, each a JSON array, and answers
     ["have", processes]        wait until the shards are spread evenly over so many
     ["open", instances]        start so many instances, all of which are in this process
     ["load", turns]            send so many messages to each, one after another: when, how many
+    ["ask", times]             send so many messages to one of them, one after another: the p50
     ["end"]
 
 Next to read: ``cluster.py``, which starts such processes.
@@ -17,14 +18,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.load import closed_loop, open_all
+from benchmarks.measure import percentile
 from benchmarks.sagas import Nap, Order, Worked
 from perdure import Effects, SagaRef, Settings, continues
 from perdure.cluster import Cluster
@@ -36,12 +39,13 @@ POLL_S = 0.02
 class Thoughtful(Order):
     """The same orders; each message takes some computing."""
 
-    spin_s = 0.0
+    name: ClassVar[str] = Order.name
+    spin_s: ClassVar[float] = 0.0
 
     @continues(Worked, by="order_id")
     def worked(self, state: Any, event: Worked, do: Effects) -> None:
-        until_s = time.perf_counter() + self.spin_s
-        while time.perf_counter() < until_s:
+        until_s = time.thread_time() + self.spin_s  # computing, not waiting for a processor
+        while time.thread_time() < until_s:
             pass
         super().worked(state, event, do)
 
@@ -85,10 +89,23 @@ class Member:
         self._first += turns * len(self._refs)
         return began_s, time.monotonic(), time.process_time() - began_cpu_s
 
+    async def ask(self, times: int) -> float:
+        """The median of the milliseconds to the acknowledgement, of an instance in this process."""
+        [ref] = await open_all(self._cluster, self._ours(1))
+        took_ms = []
+        for number in range(times):
+            began_s = time.perf_counter()
+            await self._cluster.send(ref, Worked(ref.correlation_id, number))
+            took_ms.append((time.perf_counter() - began_s) * 1000)
+        return percentile(took_ms, 0.5)
+
 
 async def main(url: str, spin_us: float) -> None:
+    logging.getLogger("perdure").setLevel(logging.ERROR)  # nobody performs what is sent
     Thoughtful.spin_s = spin_us / 1e6
-    settings = Settings(idle_after_s=None, residents_max=1_000_000, freeze_residents=True)
+    settings = Settings(
+        idle_after_s=None, residents_max=1_000_000, freeze_residents=True, loop_block_limit_s=60.0
+    )
     async with Cluster(url, [Thoughtful if spin_us else Order, Nap], settings) as cluster:
         member = Member(cluster)
         loop = asyncio.get_running_loop()

@@ -3,6 +3,7 @@
 import ast
 import functools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,18 @@ SOURCES = (ROOT / "docs" / "sources.md").read_text()
 GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text()
 NO_GUIDES = {"sources.md", "guarantees.md"}
 GUIDES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name not in NO_GUIDES)
+
+
+def blocks_of(guide: Path) -> list[tuple[str, str]]:
+    """The pieces of code, with their languages."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", guide.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def needs_server(guide: Path) -> bool:
+    """It runs over PostgreSQL."""
+    return any(
+        "POSTGRES_URL" in text for language, text in blocks_of(guide) if language == "python"
+    )
 
 
 @functools.cache
@@ -76,14 +89,31 @@ def test_every_module_and_name_in_the_sources_exists() -> None:
             assert set(name.split(".")) <= words, f"{file} {name}"
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "guide", [one for one in GUIDES if not needs_server(one)], ids=lambda path: path.stem
+)
 def test_a_guide_prints_what_it_says(guide: Path, tmp_path: Path) -> None:
     """Its pieces of code are one program, its plain blocks what that prints."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```", guide.read_text(), re.DOTALL | re.MULTILINE)
+    run_guide(guide, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "guide", [one for one in GUIDES if needs_server(one)], ids=lambda path: path.stem
+)
+def test_a_guide_over_postgresql_prints_what_it_says(
+    guide: Path, tmp_path: Path, postgres: str
+) -> None:
+    """The same of a guide that names ``POSTGRES_URL``: a fresh database with our tables."""
+    run_guide(guide, tmp_path, POSTGRES_URL=postgres)
+
+
+def run_guide(guide: Path, folder: Path, **variables: str) -> None:
+    blocks = blocks_of(guide)
     program = "\n".join(text for language, text in blocks if language == "python")
     done = subprocess.run(
         [sys.executable, "-c", program],
-        cwd=tmp_path,
+        cwd=folder,
+        env={**os.environ, **variables},
         capture_output=True,
         text=True,
         timeout=60,

@@ -75,7 +75,7 @@ from perdure.messages import (
 )
 from perdure.observer import Observer
 from perdure.ops.attending import attend as _attend
-from perdure.ops.attending import bring_mail as _bring_mail
+from perdure.ops.attending import attend_mail as _attend_mail
 from perdure.ordered_saga import OrderedSaga
 from perdure.process_manager import ProcessManager
 from perdure.queue import WorkQueue
@@ -226,7 +226,7 @@ __all__ = [
     "workflow",
 ]
 
-_COMPANIONS += [_attend, _bring_mail]
+_COMPANIONS += [_attend, _attend_mail]
 
 
 if not _typing.TYPE_CHECKING:  # a checker would take any name for one of these

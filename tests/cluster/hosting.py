@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from perdure.runtime.running import Running
 from perdure.store.ownership import Kind
 from perdure.store.session import Session
 from tests.cluster.support import session_of
+from tests.runtime.support import parts
 from tests.sagas import Ledger
 
 SOON = ClusterSettings(beat_s=0.05, lease_s=2.0, absent_s=0.2, poll_s=0.05)
@@ -76,9 +78,18 @@ class Shards:
         return session, Host(session, self.blueprint, settings, Watching(), **more)
 
 
+def epochs_of(host: Host) -> dict[int, int]:
+    """The epoch of each shard that it runs."""
+    return {number: parts(runtime).services.epoch for number, runtime in host.owned.items()}
+
+
+def told_by(host: Host) -> list[tuple[str, int]]:
+    """Which shards it has said to come and leave."""
+    assert isinstance(host._watcher, Watching)
+    return host._watcher.told
+
+
 async def spread(hosts: list[Host], sizes: list[int]) -> None:
     """Wait until the hosts own so many each; the test's own limit ends it otherwise."""
-    import asyncio
-
     while sorted(len(host.owned) for host in hosts) != sorted(sizes):  # noqa: ASYNC110
         await asyncio.sleep(0.01)

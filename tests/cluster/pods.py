@@ -57,13 +57,14 @@ class PodMail:
     """One process's connection to the table. ``fails`` counts down: so many puts fail before they
     are written, ``loses``: so many after."""
 
-    def __init__(self, table: Table, cut: Cut) -> None:
+    def __init__(self, table: Table, cut: Cut, bell: PodBell) -> None:
         self.table = table
         self.cut = cut
+        self.bell = bell
         self.fails = self.loses = self.unremoved = 0
         self.gate: asyncio.Event | None = None
 
-    async def put(self, rows: Sequence[MailRow]) -> Sequence[int]:
+    async def put(self, rows: Sequence[MailRow], bells: Sequence[str] | None = None) -> list[int]:
         await self.cut.here()
         if self.fails:
             self.fails -= 1
@@ -75,6 +76,8 @@ class PodMail:
             made = replace(row, position=position)
             self.table.rows[position] = made
             self.table.puts.append(made)
+        for bell in bells or ():
+            self.bell.notify(bell)
         if self.loses:
             self.loses -= 1
             raise StoreUnavailable("the connection was lost")
@@ -252,8 +255,8 @@ class Pod:
         self.world = world
         self.name = name
         self.cut = Cut()
-        self.mail = PodMail(world.table, self.cut)
         self.bell = PodBell(world.bells, self.cut)
+        self.mail = PodMail(world.table, self.cut, self.bell)
         self.runtimes: dict[int, Runtime] = {}
         made = Runtime(AllShards(world.stores), members, settings, resources=resources)
         self._blueprint = made._blueprint

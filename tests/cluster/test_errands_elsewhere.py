@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from perdure import SagaRef, Status, errors
+from perdure import DeadLetter, SagaRef, Status, errors
 from perdure.core.correlation import instance_key
 from perdure.store.shards import shard_of
 from tests.cluster.pods import SHARDS, Pod, cluster, key_in
@@ -134,7 +134,7 @@ async def test_a_dead_letter_is_redriven_where_it_lies() -> None:
         await b.own(0, 1, 2, 3)
         ref = a.runtime.ref(Errand, key_in(3, Errand.name))
         await a.runtime.send(ref, Asked(ref.correlation_id, "once"))
-        letters = []
+        letters: list[DeadLetter] = []
         while not letters:
             letters = [letter async for letter in a.runtime.dead_letters.list()]
         assert await a.runtime.dead_letters.redrive(letters[0].id) is True
@@ -152,7 +152,7 @@ async def test_parents_children_and_what_they_publish_live_anywhere() -> None:
         assert len(shards) > 1
         await a.runtime.publish(Begin("p", names))
         parent = a.runtime.ref(Parent, "p")
-        children = []
+        children: list[str] = []
         while len(children) < len(names):
             children = [
                 view.correlation_id

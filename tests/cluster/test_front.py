@@ -3,12 +3,15 @@
 import asyncio
 import threading
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from perdure import MemoryStore, Observer, Runtime, Settings
 from perdure.cluster import Cluster, ClusterSettings
 from perdure.errors import DefinitionError, RuntimeNotRunning, StoreLocked, StoreUnavailable
+from perdure.ops.prometheus import Metrics
 from perdure.runtime.clock import SystemClock
 from perdure.runtime.watching.vitals import Phase
 from perdure.testing import SimulatedClock
@@ -27,16 +30,16 @@ def on(test):
     return run
 
 
-def cluster(url, name, **more):
+def cluster(url, name, **more) -> Any:
     return Cluster(url, [Ledger], cluster=more.pop("cluster", SOON), name=name, **more)
 
 
 @on
 async def test_one_process_alone_is_a_runtime_with_sixteen_shards(url):
-    runtime = cluster(url, "a")
-    assert runtime.phase is Phase.NEW
+    runtime: Any = cluster(url, "a")
+    assert str(runtime.phase) == "new"
     async with runtime:
-        assert runtime.phase is Phase.RUNNING
+        assert str(runtime.phase) == "running"
         assert len(runtime.host.owned) == 16
         for n in range(20):
             ref = await open_ledger(runtime, f"o-{n}")
@@ -189,14 +192,16 @@ async def test_it_can_be_started_again_and_not_twice(url):
 def test_what_cannot_be_a_cluster_is_refused_at_once():
     with pytest.raises(DefinitionError, match="memory"):
         Cluster("memory://", [Ledger])
+    anything: Any = MemoryStore()
     with pytest.raises(DefinitionError, match="PostgreSQL"):
-        Cluster(MemoryStore(), [Ledger])
+        Cluster(anything, [Ledger])
     with pytest.raises(DefinitionError, match="lease"):
         ClusterSettings(lease_s=1.0)
     with pytest.raises(DefinitionError, match="beat_s"):
         ClusterSettings(beat_s=0)
+    anything = Settings()
     with pytest.raises(DefinitionError, match="cluster="):
-        Cluster("postgresql://host/db", [Ledger], cluster=Settings())
+        Cluster("postgresql://host/db", [Ledger], cluster=anything)
     with pytest.raises(DefinitionError, match="real time"):
         Cluster("postgresql://host/db", [Ledger], clock=SimulatedClock())
 
@@ -234,3 +239,18 @@ async def newer_then_older(url, caplog):
     async with newer:
         assert await newer.state(newer.ref(Patient, "p-3")) is not None
         assert newer.vitals().troubles == ()
+
+
+@on
+async def test_metrics_of_a_process_count_all_its_shards_and_each_thing_once(url):
+    registry = CollectorRegistry()
+    runtime = cluster(url, "a")
+    runtime.observe(metrics := Metrics(runtime, registry=registry))
+    async with runtime:
+        for n in range(12):
+            await add(runtime, await open_ledger(runtime, f"o-{n}"), 1)
+        await metrics.refresh()
+        text = generate_latest(registry).decode()
+        assert "perdure_resident_processes 12.0" in text
+        assert 'perdure_turns_total{outcome="applied",process_type="Ledger"} 24.0' in text
+        assert 'perdure_active_processes{process_type="Ledger"} 12.0' in text

@@ -6,7 +6,7 @@ import pytest
 
 from perdure.errors import StoreLocked
 from perdure.store.ownership import Kind
-from tests.cluster.hosting import SOON, Shards, spread
+from tests.cluster.hosting import SOON, Shards, epochs_of, spread, told_by
 from tests.cluster.support import session_of
 from tests.runtime.support import in_loop
 
@@ -27,10 +27,9 @@ async def test_the_first_host_runs_all_shards_when_it_has_started(url):
     async with shards.host(url, "a") as host:
         assert sorted(host.owned) == list(range(8))
         assert all(runtime.phase == "running" for runtime in host.owned.values())
-        epochs = {runtime.running.services.epoch for runtime in host.owned.values()}
-        assert len(epochs) == 8
+        assert len(set(epochs_of(host).values())) == 8
     assert not host.owned
-    told = host._watcher.told
+    told = told_by(host)
     for number in range(8):
         mine = [what for what, shard in told if shard == number]
         assert mine == ["came", "leaves", "gone"]
@@ -86,12 +85,12 @@ async def test_the_shards_of_a_killed_host_are_taken_over(url):
     await a.start()
     async with shards.host(url, "b") as b:
         await spread([a, b], [4, 4])
-        before = {n: r.running.services.epoch for n, r in a.owned.items()}
+        before = epochs_of(a)
         for number in before:
             shards.stores[number]._is_open = False  # its process is gone
         session.abandon()
         await spread([b], [8])
-        after = {n: r.running.services.epoch for n, r in b.owned.items()}
+        after = epochs_of(b)
         assert all(after[number] > epoch for number, epoch in before.items())
         await a.stop()
 
@@ -107,7 +106,7 @@ async def test_a_host_whose_shards_were_taken_stops_their_runtimes_and_takes_oth
         await session.ask(session.owners.take, [3])
         await runtime.stopped()
         assert 3 not in a.owned
-        assert ("leaves", 3) in a._watcher.told
+        assert ("leaves", 3) in told_by(a)
         await session.close()
         await spread([a], [8])
 

@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from perdure import Effects, Outcome, SagaRef, continues, errors, message
+from perdure import DeadLetter, Effects, Outcome, SagaRef, continues, errors, message
 from perdure.runtime.delivery import Receipt
 from tests.cluster.pods import Pod, cluster, key_in
 from tests.runtime.support import quickly, state_of, until
 from tests.sagas import Added, Closed, Ledger, LedgerState, Opened, Struck
 
 
-def ref(pod: Pod, shard: int, saga: type = Ledger) -> SagaRef:
+def ref(pod: Pod, shard: int, saga: type[Ledger] = Ledger) -> SagaRef:
     return pod.runtime.ref(saga, key_in(shard, saga.name))
 
 
@@ -105,7 +105,7 @@ async def test_told_and_refused_is_a_dead_letter_at_its_owner() -> None:
         await b.own(3)
         made = await opened(a, 3)
         made.tell(Struck(made.correlation_id, "error"))
-        letters = []
+        letters: list[DeadLetter] = []
         while not letters:
             letters = [letter async for letter in a.runtime.dead_letters.list()]
         assert [letter.reason for letter in letters] == ["ValueError"]

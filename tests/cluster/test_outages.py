@@ -5,6 +5,7 @@ import asyncio
 from perdure.cluster import Cluster, ClusterSettings
 from perdure.errors import PerdureError
 from perdure.store.migrations import upgrade
+from tests.cluster.hosting import epochs_of
 from tests.runtime.support import add, in_loop, items, open_ledger
 from tests.sagas import Added, Ledger
 from tests.servers.databases import fresh_database
@@ -34,7 +35,7 @@ def test_a_server_that_is_killed_and_comes_again_costs_nobody_its_shards(own_pos
         ):
             while (len(a.host.owned), len(b.host.owned)) != (8, 8):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            before = {n: r.running.services.epoch for h in (a, b) for n, r in h.host.owned.items()}
+            before = epochs_of(a.host) | epochs_of(b.host)
             refs = [await open_ledger(a, f"o-{n}") for n in range(8)]
             sending = [
                 asyncio.create_task(insist(through, through.ref(Ledger, ref.correlation_id), 40))
@@ -49,7 +50,7 @@ def test_a_server_that_is_killed_and_comes_again_costs_nobody_its_shards(own_pos
             for ref in refs:
                 assert await items(a, ref) == list(range(40))
                 await add(b, b.ref(Ledger, ref.correlation_id), 99)
-            after = {n: r.running.services.epoch for h in (a, b) for n, r in h.host.owned.items()}
+            after = epochs_of(a.host) | epochs_of(b.host)
             assert after == before, "nothing changed hands"
             assert sorted(row.name for row in await a.hosts()) == ["a", "b"]
             assert a.vitals().is_ready

@@ -6,10 +6,12 @@ The sender is no driver of Ray. ``PERDURE_RAY_MESSAGES=3000`` is how many (a mul
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import sys
 import time
-from collections.abc import AsyncIterator, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from tests.cluster.ray_app import APP
 from tests.runtime.support import in_loop, items
 from tests.sagas import Added, Ledger, Opened
 from tests.servers.databases import run_sql
-from tests.servers.ray import RayServer, skip_without_ray
+from tests.servers.ray import PATHS, RayServer, skip_without_ray
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -159,3 +161,70 @@ def test_every_message_is_applied_once_and_in_order_and_no_stale_host_commits(
         assert row["epochs"] == sorted(row["epochs"])  # an owner that was superseded wrote nothing
         assert (len(row["epochs"]), row["ids"]) == (EACH + 1, EACH + 1)
     assert len({epoch for row in turns for epoch in row["epochs"]}) >= 6
+
+
+class Service:
+    """``ray_service.py`` in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.applied = 0
+        self.troubles: list[str] = []
+
+    async def until(self, holds: Callable[[Service], bool]) -> None:
+        """Read what it says until this holds."""
+        assert self._process.stdout is not None
+        while not holds(self):
+            line = await self._process.stdout.readline()
+            assert line, "the service has ended"
+            said = json.loads(line)
+            self.applied, self.troubles = said["applied"], said["troubles"]
+
+    async def more(self, count: int = 5) -> None:
+        """Wait until so many more were applied."""
+        wanted = self.applied + count
+        await self.until(lambda service: service.applied >= wanted)
+
+
+@asynccontextmanager
+async def service_over(url: str) -> AsyncIterator[Service]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.cluster.ray_service", url),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": PATHS},
+    )
+    try:
+        yield Service(process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert await process.wait() == 0
+
+
+@in_loop(80)
+async def outlive_the_head(url: str) -> None:
+    gives_up_soon = {"RAY_gcs_rpc_server_reconnect_timeout_s": "2"}
+    with RayServer.started(nodes=1, **gives_up_soon) as server:
+        await ray.up(APP, url, hosts=2, address=server.address)
+        async with service_over(url) as service:
+            await service.more()
+            assert not service.troubles
+            server.kill_head()
+            await service.more()  # hosts need no head to work
+            with pytest.raises(ray.RayError, match="cannot be reached"):
+                await ray.status(address=server.address)
+            # The nodes give up, and end the hosts: the service lives on, and says so.
+            await service.until(lambda service: bool(service.troubles))
+            assert "of 16 have no live owner" in service.troubles[0]
+            async with Cluster(url, [Ledger]) as other:  # as `perdure run` does
+                await service.more()
+                await service.until(lambda service: not service.troubles)
+                numbers = await items(other, other.ref(Ledger, "x"))
+                assert numbers == list(range(len(numbers)))
+                assert len(numbers) >= service.applied
+
+
+def test_a_service_outlives_the_head_and_says_that_nobody_owns_the_shards(postgres: str) -> None:
+    skip_without_ray()
+    outlive_the_head(postgres)

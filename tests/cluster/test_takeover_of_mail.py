@@ -61,7 +61,7 @@ async def test_a_lost_answer_is_asked_for_again() -> None:
         await b.own(1)
         x = ref(a, 1)
         await send(a, x, 0)
-        lost = []
+        lost: list[str] = []
 
         def is_deaf(channel: str, payload: str) -> bool:
             if "replies" in channel and not lost:

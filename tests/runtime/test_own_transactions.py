@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
-from perdure import Fixed, Job, OwnTransaction, RetryLater
+from perdure import Fixed, Job, OrderedSaga, OwnTransaction, RetryLater, Runtime, message
 from tests.runtime.payments import (
+    TABLES,
     Charge,
     Charged,
+    Order,
+    Ordered,
     Payment,
     charge,
     charge_plainly,
@@ -33,6 +36,11 @@ from tests.runtime.support import in_loop
 from tests.servers.databases import run_sql
 
 within = in_loop(30)
+
+
+@message(name="runtime-test.own-trip")
+class Trip:
+    id: str
 
 
 @within
@@ -305,3 +313,68 @@ async def test_what_a_process_has_left_is_swept_by_the_next(postgres: str) -> No
             await asyncio.sleep(0.01)
         await order(runtime)
     assert await records(postgres) == 0
+
+
+# Who else may have one
+
+
+@within
+async def test_a_step_of_an_ordered_saga_may_have_it(postgres: str) -> None:
+    trip = OrderedSaga("runtime-test.trip", Trip, by="id")
+
+    @trip.step(nothing_to_undo=True)
+    async def pay(trip: Trip, session: AsyncSession) -> None:
+        session.add(Payment(order_id=trip.id, attempt=1))
+
+    await run_sql(postgres, TABLES)
+    own = own_of(postgres)
+    async with Runtime(postgres, [trip], resources={"session": own}) as runtime:
+        await runtime.publish(Trip("t"))
+        await runtime.result(runtime.ref(trip, "t"))
+        assert await payments(postgres) == [("t", 1)]
+    assert await records(postgres) == 0
+
+
+@within
+async def test_a_user_of_few_rights_will_do(postgres: str) -> None:
+    await run_sql(
+        postgres,
+        TABLES,
+        "DROP ROLE IF EXISTS perdure_worker",
+        "CREATE ROLE perdure_worker",
+        "GRANT ALL ON payments, payments_id_seq TO perdure_worker",
+        "GRANT USAGE ON SCHEMA perdure TO perdure_worker",
+        "GRANT SELECT, INSERT ON perdure.performed TO perdure_worker",
+        "GRANT SELECT, UPDATE ON perdure.outbox TO perdure_worker",
+    )
+    engine = engine_of(postgres, connect_args={"server_settings": {"role": "perdure_worker"}})
+    own = OwnTransaction(async_sessionmaker(engine))
+    async with running(postgres, charging(), own) as runtime:
+        assert (await order(runtime)).charged == (1,)
+    assert await payments(postgres) == [("o", 1)]
+    await run_sql(postgres, "DROP OWNED BY perdure_worker", "DROP ROLE perdure_worker")
+
+
+@within
+async def test_a_message_sent_by_a_worker_is_part_of_its_transaction(postgres: str) -> None:
+    runtimes: list[Runtime] = []
+
+    async def charge_and_order(command: Charge, job: Job, session: AsyncSession) -> Charged:
+        (runtime,) = runtimes
+        await runtime.publish(Ordered(f"{command.id}{job.attempt}", "stop"), transaction=session)
+        if job.attempt == 1 and command.how == "charge":
+            raise RetryLater("not yet", after_s=0.001)
+        return Charged(command.id, job.attempt)
+
+    async def once(command: Charge, job: Job, session: AsyncSession) -> Charged:
+        if command.how == "stop":
+            return Charged(command.id, job.attempt)
+        return await charge_and_order(command, job, session)
+
+    async with running(postgres, charging(once)) as runtime:
+        runtimes.append(runtime)
+        assert (await order(runtime)).charged == (2,)
+        while await run_sql(postgres, "SELECT FROM perdure.mail"):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        assert (await settled(runtime, "o2")).charged == (1,)
+        assert await runtime.state(runtime.ref(Order, "o1")) is None

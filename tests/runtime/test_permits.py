@@ -4,11 +4,13 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from perdure import MemoryStore, Rate, Runtime, WorkQueue, message
 from perdure.core.work import QueuePolicy, QueueState
 from perdure.runtime.jobs.permits import Permits
 from perdure.testing import SimulatedClock
+from perdure.testing.sample_rows import outbox_row
 from tests.runtime.support import quickly, rounds
 
 
@@ -130,7 +132,7 @@ class Idle:
     def __init__(self, policy):
         self.state = QueueState(policy)
         self.pumped = 0
-        self.mine = None
+        self.mine: Any = None
 
     def pump(self):
         self.pumped += 1
@@ -146,7 +148,7 @@ async def test_a_turn_that_is_not_used_goes_to_the_next():
         one.mine = mine
         mine.enlist(one)
     assert mine.may_start(busy)
-    busy.state.running[1] = None
+    busy.state.running[1] = outbox_row("Order/x", 1)
     assert not any(mine.may_start(one) for one in idle)
     busy.state.running.clear()
     mine.passed(busy)

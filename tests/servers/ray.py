@@ -18,6 +18,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -27,6 +29,8 @@ from typing import Any, Self
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+PATHS = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+"""Where other processes find perdure and the tests."""
 
 TUNING = {
     "RAY_health_check_initial_delay_ms": "1000",
@@ -35,6 +39,8 @@ TUNING = {
     "RAY_health_check_failure_threshold": "3",
 }
 """As docs/ray.md recommends: a dead node is noticed within two seconds, a paused one within 4.5."""
+
+REAP_S = 0.05
 
 STORE_BYTES = 80 * 1024 * 1024
 """Of each node's object store: about the least that Ray takes."""
@@ -57,7 +63,7 @@ class RayServer:
         os.makedirs(f"{folder}/ray")
         env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         env |= {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0"} | TUNING | tuning
-        env["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+        env["PYTHONPATH"] = PATHS
         with open(f"{folder}/log", "w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.servers.ray"],
@@ -169,6 +175,7 @@ def _serve() -> None:
         initialize_head=True, head_node_args=head | {"object_store_memory": STORE_BYTES}
     )
     nodes: dict[str, Any] = {"head": cluster.head_node}
+    threading.Thread(target=_reap, args=(nodes,), daemon=True).start()
     print(json.dumps({"address": cluster.address}), flush=True)
     for line in sys.stdin:
         command, *arguments = json.loads(line)
@@ -187,8 +194,21 @@ def _serve() -> None:
         print(json.dumps(answer), flush=True)
 
 
+def _reap(nodes: dict[str, Any]) -> None:
+    """Wait for whatever ends by itself, as a raylet does that has lost its head."""
+    while True:
+        for node in list(nodes.values()):
+            for process in _processes_of(node):
+                process.poll()
+        time.sleep(REAP_S)
+
+
+def _processes_of(node: Any) -> list[subprocess.Popen[bytes]]:
+    return [one.process for kind in list(node.all_processes.values()) for one in kind]
+
+
 def _signal(node: Any, signum: int) -> None:
-    started = [one.process.pid for kind in node.all_processes.values() for one in kind]
+    started = [process.pid for process in _processes_of(node)]
     for pid in [member for one in started for member in family(one)]:
         with suppress(ProcessLookupError):
             os.kill(pid, signum)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from perdure.errors import StoreLocked, StoreUnavailable
-from perdure.store.ownership import Kind
+from perdure.store.ownership import Beat, Kind
 from perdure.store.session import channel_of
 from tests.cluster.support import SCHEMA, connected, now_ms, session_of, shards_of
 from tests.runtime.support import in_loop, quickly
@@ -34,7 +34,7 @@ class Ear:
     """Hears a channel."""
 
     def __init__(self):
-        self.heard = asyncio.Queue()
+        self.heard: asyncio.Queue[str] = asyncio.Queue()
 
     def __call__(self, payload):
         self.heard.put_nowait(payload)
@@ -50,7 +50,7 @@ async def end(url, session):
 
 @on
 async def test_it_beats_by_itself_and_tells_what_is_owned(url):
-    beats = asyncio.Queue()
+    beats: asyncio.Queue[Beat] = asyncio.Queue()
     session = session_of(url, on_beat=beats.put_nowait)
     first = await session.open()
     assert first.is_known
@@ -127,7 +127,7 @@ async def test_a_refusal_is_no_loss_of_the_connection(url):
 
 @on
 async def test_a_host_that_was_forgotten_registers_again(url):
-    beats = asyncio.Queue()
+    beats: asyncio.Queue[Beat] = asyncio.Queue()
     session = session_of(url, on_beat=beats.put_nowait)
     await session.open()
     connection = await connected(url)

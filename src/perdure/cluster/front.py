@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
+from perdure.cluster.doorbell import Doorbell
 from perdure.cluster.host import Host
 from perdure.cluster.process import Process
 from perdure.cluster.settings import ClusterSettings, checked_settings
@@ -35,6 +36,7 @@ from perdure.store.ownership import HostRow
 from perdure.store.postgres import PostgresStore
 from perdure.store.postgres_database import Database
 from perdure.store.protocol import Store
+from perdure.store.session import Session
 
 __all__ = ["Cluster"]
 
@@ -126,6 +128,10 @@ class Cluster(Runtime):
             )
         return self._process
 
+    def _bell(self, session: Session) -> Doorbell:
+        """By what this process rings at others, and hears them."""
+        return session
+
     async def drain(self) -> None:
         """Give up all shards, and take no more; messages are still taken, and go to the others."""
         await self.host.drain()
@@ -156,14 +162,18 @@ class Cluster(Runtime):
                 name=self.name,
                 assigned=self._assigned,
                 on_over=self._stop_soon,
+                bell=self._bell,
             )
             await process.open()
         except BaseException:
             await self._leave()
             await self.store.close()
             raise
-        self._blueprint = replace(self._blueprint, elsewhere=process.router.front)
         return epoch
+
+    def _run_as(self) -> Blueprint:
+        process = self._joined
+        return replace(self._blueprint, elsewhere=process.router.front, tracing=process.tracing)
 
     async def _finish(self, running: Running, companions: Sequence[Companion]) -> None:
         running.is_stopping = True  # take nothing more, while the shards finish what they have
@@ -190,17 +200,16 @@ class Cluster(Runtime):
         """
         front = self._parts()
         while True:
-            parts = [front, *self._runnings()]
-            for running in parts:
+            for running in [front, *self.runnings]:
                 await running.settled()
-            if all(running.is_settled for running in [front, *self._runnings()]):
+            if all(running.is_settled for running in [front, *self.runnings]):
                 return
 
     @property
     def residents(self) -> int:
         """How many instances are in the memory of this process."""
         self._parts()
-        return sum(len(running.supervisor.active) for running in self._runnings())
+        return sum(len(running.supervisor.active) for running in self.runnings)
 
     def vitals(self) -> Vitals:
         """How this process is: its front and the runtimes of its shards in one."""
@@ -227,7 +236,9 @@ class Cluster(Runtime):
                 await runtime.probe(timeout_s=timeout_s)
         return self.vitals()
 
-    def _runnings(self) -> list[Running]:
+    @property
+    def runnings(self) -> Sequence[Running]:
+        """See ``Runtime.runnings``."""
         found = [] if self._process is None else self._process.host.runtimes
         return [runtime.running for runtime in found if runtime.running is not None]
 

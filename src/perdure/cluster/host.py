@@ -90,7 +90,7 @@ class Host:
     @property
     def runtimes(self) -> Iterable[Runtime]:
         """Those that run, the ones that are about to stop included."""
-        return [shard.runtime for shard in self._here.values()]
+        return [shard.runtime for shard in list(self._here.values())]
 
     # Life
 

@@ -55,8 +55,9 @@ def split_address(reply_to: str) -> tuple[str, int]:
 class Posting:
     """The letters of one process that go by mail.
 
-    ``channel``: where its answers are rung. ``ring``: rows for this key are there. ``read``: a told
-    letter's row is there; call its lane when it cannot be overtaken any more.
+    ``channel``: where its answers are rung. ``bells``: those of these keys' owners in other
+    processes. ``put``: rows for these keys are there. ``read``: a told letter's row is there; call
+    its lane when it cannot be overtaken any more.
     """
 
     def __init__(
@@ -65,7 +66,8 @@ class Posting:
         clock: Clock,
         settings: Settings,
         channel: str,
-        ring: Callable[[Sequence[str]], None],
+        bells: Callable[[Sequence[str]], Sequence[str]],
+        put: Callable[[Sequence[str], bool], None],
         read: Callable[[Letter], None],
         poll_s: float,
     ) -> None:
@@ -73,7 +75,8 @@ class Posting:
         self._clock = clock
         self._settings = settings
         self._channel = channel
-        self._ring = ring
+        self._bells = bells
+        self._is_put = put
         self._read = read
         self._look_s = POLLS * poll_s
         self._waiting: deque[Letter] = deque()
@@ -110,8 +113,11 @@ class Posting:
                 continue
             now_ms = self._clock.now_ms()
             rows = [one.row(self._reply_to(one), now_ms) for one in group]
+            bells = None
+            if not any(one.is_told for one in group):  # who is asked for is put again if it is lost
+                bells = self._bells([row.instance for row in rows])
             try:
-                positions = await self._mail.put(rows)
+                positions = await self._mail.put(rows, bells)
             except StoreError as error:
                 self._failed(group, error)
             except BaseException:
@@ -119,6 +125,7 @@ class Posting:
                 raise
             else:
                 self._failures = 0
+                self._is_put([row.instance for row in rows], bells is not None)
                 self._put(group, positions)
 
     def _take_group(self) -> list[Letter]:
@@ -137,7 +144,6 @@ class Posting:
 
     def _put(self, group: Sequence[Letter], positions: Sequence[int]) -> None:
         look_at_s = self._clock.monotonic_s() + self._look_s
-        self._ring([letter.key for letter in group])
         for letter, position in zip(group, positions, strict=True):
             letter.position, letter.look_at_s = position, look_at_s
             letter.failures = letter.misses = 0

@@ -19,11 +19,12 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version as version_of
 
+from perdure.cluster.doorbell import Doorbell
 from perdure.cluster.host import Host
 from perdure.cluster.ownerless import Ownerless
 from perdure.cluster.router import Router
 from perdure.cluster.settings import ClusterSettings
-from perdure.cluster.sharing import Echo, SharedThreads
+from perdure.cluster.sharing import Echo, SharedThreads, SharedTracing
 from perdure.errors import DefinitionError, Escalated
 from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.jobs.permits import Permits
@@ -48,7 +49,8 @@ def host_id(name: str, kind: Kind) -> HostId:
 class Process:
     """One process of a cluster. ``blueprint`` is the front's; ``database`` is open.
 
-    ``on_over`` is called when the process has to end, see ``Host``.
+    ``on_over`` is called when the process has to end, see ``Host``. ``bell`` says by what others
+    are rung at, and heard; by PostgreSQL if it is not given.
     Raises DefinitionError for shards that there are not.
     """
 
@@ -61,6 +63,7 @@ class Process:
         name: str,
         assigned: Sequence[int] | None,
         on_over: Callable[[Escalated | None], None],
+        bell: Callable[[Session], Doorbell] = lambda session: session,
     ) -> None:
         self._database = database
         self._blueprint = blueprint
@@ -79,7 +82,7 @@ class Process:
         )
         self.router = Router(
             PostgresMail(database),
-            self.session,
+            bell(self.session),
             blueprint,
             shards=database.shards,
             name=self.session.host.text,
@@ -95,6 +98,8 @@ class Process:
             on_over=on_over,
         )
         self._permits = Permits()
+        self.tracing = None if blueprint.tracing is None else SharedTracing(blueprint.tracing)
+        """For the front, too."""
         # Whoever takes shards takes those that nobody has; who does not can only say so.
         self._ownerless = Ownerless(self.session, database.shards, 2 * settings.poll_s)
         self._tells_of_owners = _kind(settings, assigned) is Kind.CLIENT
@@ -142,6 +147,7 @@ class Process:
             settings=replace(blueprint.settings, control_socket=False),
             threads=self._threads,
             observing=self._observing,
+            tracing=self.tracing,
             elsewhere=self.router.of(shard),
             permits=self._permits,
         )

@@ -39,6 +39,7 @@ from perdure.cluster.ray_hosts import RayHosts
 from perdure.cluster.ray_moves import move, move_all, moving
 from perdure.cluster.ray_versions import versions
 from perdure.errors import DefinitionError
+from perdure.store.postgres_address import Address, is_postgres
 
 __all__ = [
     "HostStatus",
@@ -84,7 +85,7 @@ async def up(
     store: str | None = None,
     *,
     hosts: int = 4,
-    schema: str = SCHEMA,
+    schema: str | None = None,
     address: str = "auto",
     options: Mapping[str, Any] | None = None,
     within_s: float = 60.0,
@@ -95,14 +96,16 @@ async def up(
 
     ``app``: module:attribute of a ``Runtime`` that was not started, or of a function that makes
     one. It is imported on the nodes, so the code has to be there. ``store``: its URL, password and
-    all, is kept by Ray; None: the app names it, as from the node's environment. ``options``: more
-    of Ray's for the actors, such as ``{"runtime_env": …}`` or ``{"resources": …}``.
+    all, is kept by Ray; None: the app names it, as from the node's environment. ``schema`` is in
+    the names of the hosts; by default it is the URL's. ``options``: more of Ray's for the actors,
+    such as ``{"runtime_env": …}`` or ``{"resources": …}``.
 
     Hosts that miss are made, those that run are left. Raises ``RayError`` if hosts run there that
     were made otherwise, if a node has another Ray or Python, or if not all run ``within_s``: what
     this call made is ended then. ``DefinitionError`` for arguments that can never do.
     """
     _check(app, hosts, options)
+    schema = schema or (SCHEMA if store is None else _schema_of(store))
     async with connected(address) as ray:
         seen = RayHosts(ray, schema)
         _check_same(await seen.statuses(), app, hosts)
@@ -175,6 +178,11 @@ async def down(*, schema: str = SCHEMA, address: str = "auto", within_s: float =
         for host in numbers:
             await seen.end(host)
         return numbers
+
+
+def _schema_of(store: str) -> str:
+    """The schema that a store's URL names."""
+    return Address.of(store).schema if is_postgres(store) else SCHEMA
 
 
 def _check(app: str, hosts: int, options: Mapping[str, Any] | None) -> None:

@@ -8,8 +8,7 @@ Next to read: ``front.py``; ``ray_life.py``, who starts and stops it; ``runtime/
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Self
 
 from perdure.cluster.front import Cluster
@@ -18,7 +17,6 @@ from perdure.errors import DefinitionError
 from perdure.runtime.loading import load_runtime
 from perdure.runtime.runtime import Runtime
 from perdure.store.postgres import PostgresStore
-from perdure.store.postgres_database import Database
 
 if TYPE_CHECKING:
     from perdure.cluster.ray_host import HostPlan
@@ -30,11 +28,12 @@ class HostedCluster(Cluster):
     """A cluster's process whose shards are assigned, made of the runtime that an app names."""
 
     @classmethod
-    def made_of(cls, runtime: Runtime, database: Database, name: str, shards: list[int]) -> Self:
+    def made_of(cls, runtime: Runtime, name: str, shards: Sequence[int]) -> Self:
         """The same sagas, queues, settings, resources and observers, over these shards."""
-        settings = runtime.cluster if isinstance(runtime, Cluster) else None
-        made = cls(_url(database), runtime.members, cluster=settings, name=name, assigned=shards)
-        made._blueprint = replace(runtime._blueprint, store=made.store)
+        made = cls.of(runtime._blueprint)
+        if isinstance(runtime, Cluster):
+            made.cluster = runtime.cluster
+        made.name, made._assigned = name, tuple(shards)
         return made
 
     @property
@@ -47,12 +46,6 @@ class HostedCluster(Cluster):
         intake = None if self._process is None else self._process.router.intake(shard)
         if intake is not None:
             intake.ring()
-
-
-def _url(database: Database) -> str:
-    """The URL that names it, password and schema included."""
-    url, schema = database.address.url, database.address.schema
-    return url.update_query_dict({"schema": schema}).render_as_string(hide_password=False)
 
 
 async def hosted_of(plan: HostPlan) -> HostedCluster:
@@ -73,4 +66,4 @@ async def hosted_of(plan: HostPlan) -> HostedCluster:
     finally:
         await store.database.close()
     name = f"ray-{plan.schema}-{plan.host}"
-    return HostedCluster.made_of(runtime, store.database, name, shards)
+    return HostedCluster.made_of(runtime, name, shards)

@@ -92,16 +92,13 @@ class RayHosts:
                 f"Ray has no actor {name!r}", remedy="perdure ray up makes the hosts that miss"
             ) from error
 
-    async def plan(self, host: int) -> HostPlan:
-        """What a host runs. Raises ``RayError`` if it does not answer."""
+    async def plan(self, host: int) -> HostPlan | None:
+        """What a host runs; None if it does not answer."""
+        handle = await self.handle(host)
         try:
-            plan = await asyncio.wait_for((await self.handle(host)).plan.remote(), PLAN_S)
-        except (self._ray.exceptions.RayError, TimeoutError) as error:
-            raise RayError(
-                f"host {host} does not answer: {_first_line(error)}",
-                remedy="Ray starts it again if it is gone; see perdure ray status",
-            ) from error
-        return HostPlan(**plan)
+            return HostPlan(**await asyncio.wait_for(handle.plan.remote(), PLAN_S))
+        except (self._ray.exceptions.RayError, TimeoutError):
+            return None
 
     async def make(self, plan: HostPlan, node: str | None = None) -> None:
         """Have Ray make a host: spread, or on this node if it can be had."""
@@ -139,6 +136,11 @@ class RayHosts:
         """Have Ray end a host for good."""
         handle = await self.handle(host)
         await asyncio.to_thread(self._ray.kill, handle, no_restart=True)
+
+    async def restart(self, host: int) -> None:
+        """Have Ray end a host's process and start another one, where it likes."""
+        handle = await self.handle(host)
+        await asyncio.to_thread(self._ray.kill, handle, no_restart=False)
 
     def _on(self, node: str) -> Any:
         strategies = self._ray.util.scheduling_strategies

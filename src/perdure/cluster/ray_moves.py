@@ -31,7 +31,7 @@ async def move_all(
 ) -> None:
     """Move these, one after another, each to the node that holds fewest then.
 
-    Raises ``RayError`` if there is no node to go to, or one of them does not answer.
+    Raises ``RayError`` if there is no node to go to.
     """
     going, targets = list(leaving), sorted(nodes)
     if going and not targets:
@@ -47,8 +47,16 @@ async def move_all(
 
 
 async def move(hosts: RayHosts, host: int, node: str | None, within_s: float) -> None:
-    """Move one: to this node if it can be had then, to any if None."""
+    """Move one: to this node if it can be had then, to any if None.
+
+    One that does not answer, as when its process hangs, is killed, and Ray starts it again where it
+    likes. What it had accepted is in its mail, or in the journal.
+    """
     plan = await hosts.plan(host)
+    if plan is None:
+        logger.warning("host %d does not answer, and is killed", host)
+        await hosts.restart(host)
+        return
     await hosts.drain(host, within_s)
     await hosts.end(host)
     await hosts.make(plan, node)

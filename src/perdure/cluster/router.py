@@ -71,7 +71,14 @@ class Router:
         self._desks: dict[int, _Desk] = {}
         self._leaving: dict[int, _Desk] = {}
         self._posting = Posting(
-            mail, blueprint.clock, blueprint.settings, self._replies, self._ring, self._put, poll_s
+            mail,
+            blueprint.clock,
+            blueprint.settings,
+            self._replies,
+            self._bells,
+            self._ring,
+            self._put,
+            poll_s,
         )
 
     def of(self, shard: int) -> Outlet:
@@ -153,10 +160,6 @@ class Router:
         waiter.add_done_callback(lambda _: stirred())
         return lambda: endings.forget(key, waiter)
 
-    def _ring(self, keys: Sequence[str]) -> None:
-        """Rows for these keys are there."""
-        self.ring({self.shard_of(key) for key in keys})
-
     def ring(self, shards: Collection[int]) -> None:
         """Rows for these shards are there."""
         for shard in shards:
@@ -165,6 +168,19 @@ class Router:
                 desk.intake.ring()
             else:
                 self._doorbell.notify(self._channel(bell_of(shard)))
+
+    def _bells(self, keys: Sequence[str]) -> list[str]:
+        """The doorbells of these keys' owners in other processes."""
+        shards = {self.shard_of(key) for key in keys} - self._desks.keys()
+        return [self._channel(bell_of(shard)) for shard in sorted(shards)]
+
+    def _ring(self, keys: Sequence[str], is_rung: bool) -> None:
+        """Rows for these keys are there; the others have been rung for already, or not."""
+        for shard in {self.shard_of(key) for key in keys} & self._desks.keys():
+            self._desks[shard].intake.ring()
+        if not is_rung:
+            for bell in self._bells(keys):
+                self._doorbell.notify(bell)
 
     def _put(self, letter: Letter) -> None:
         """A told letter's row is there: by hand nothing may overtake it before it was read."""

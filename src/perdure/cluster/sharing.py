@@ -3,9 +3,10 @@
     shared = SharedThreads(SystemThreads(), settings.worker_threads_max)
     blueprint = replace(front, threads=shared, observing=Echo(front.observing))
 
-Threads of workers are one pool. The event loop is watched once, by the front: it sees whose code
-stands on the loop, whichever runtime called it. Observers hear what all of them do, and of one
-start and one stop. Next to read: ``front.py``.
+Threads of workers are one pool, and traces have one budget. The event loop is watched once, by the
+front: it sees whose code stands on the loop, whichever runtime called it. Observers hear what all
+of them do, and of one start and one stop.
+Next to read: ``front.py``.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from perdure.observer import Observer
+from perdure.runtime.clock import Clock
 from perdure.runtime.threads import Call, Calls, Threads
 from perdure.runtime.watching.observing import Hook, Observing, Recorders
+from perdure.runtime.watching.tracing import Spans, Tracing
 
-__all__ = ["Echo", "SharedThreads"]
+__all__ = ["Echo", "SharedThreads", "SharedTracing"]
 
 
 class SharedThreads:
@@ -58,6 +61,22 @@ class _Share:
 
     def close(self) -> None:
         """The others go on."""
+
+
+class SharedTracing:
+    """Implements ``Tracing`` for several runtimes: how many spans a second, is the process's."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+        self._spans: Spans | None = None
+        self._has_begun = False
+
+    def start(self, clock: Clock) -> Spans | None:
+        """See ``Tracing.start``; the same spans for all."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._spans = self._tracing.start(clock)
+        return self._spans
 
 
 class Echo(Observing):

@@ -1,8 +1,7 @@
-"""What goes with a runtime: over a file its control socket, over a PostgreSQL of its own the mail.
+"""What goes with a runtime: over a file a control socket, over PostgreSQL the mail it is sent.
 
-Registered by the front door (``runtime/companions.py``), and imported only when there is one:
-``import perdure`` costs nothing of it.
-Next to read: ``control/server.py``; ``cluster/embedded.py``.
+Registered by the front door (``runtime/companions.py``): ``import perdure`` costs nothing of it.
+Next to read: ``control/server.py``, ``cluster/alone.py``.
 """
 
 from __future__ import annotations
@@ -10,21 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perdure.runtime.runtime import Runtime
-from perdure.store.beside import beside_of
 
 if TYPE_CHECKING:
-    from perdure.cluster.embedded import MailTaking
+    from perdure.cluster.alone import MailAlone
     from perdure.ops.control.server import ControlSocket
     from perdure.runtime.lifecycle import Lifecycle
 
-__all__ = ["attend", "bring_mail"]
+__all__ = ["attend", "attend_mail"]
 
 
 async def attend(runtime: Lifecycle) -> ControlSocket | None:
     """The control socket of a runtime that has started, if its store is a file."""
     if not isinstance(runtime, Runtime) or not hasattr(runtime.store, "record_control"):
         return None
-    if runtime.running is None or not runtime.running.services.settings.control_socket:
+    if not runtime.settings.control_socket:
         return None
     from perdure.ops.control.server import ControlSocket
 
@@ -32,13 +30,16 @@ async def attend(runtime: Lifecycle) -> ControlSocket | None:
     return control if await control.listen() else None
 
 
-async def bring_mail(runtime: Lifecycle) -> MailTaking | None:
-    """The mail of a runtime that has started, if it owns all shards of a store in PostgreSQL."""
-    running, beside = runtime.running, beside_of(runtime.store)
-    if running is None or running.services.elsewhere is not None or beside is None:
+async def attend_mail(runtime: Lifecycle) -> MailAlone | None:
+    """The mail of a runtime that has started, if it owns a whole PostgreSQL database."""
+    if getattr(runtime.store, "session", None) is None or runtime.running is None:
         return None
-    if getattr(runtime.store, "shard", None) is not None:
-        return None
-    from perdure.cluster.embedded import take_mail
+    from perdure.cluster.alone import MailAlone
+    from perdure.store.postgres import PostgresStore
 
-    return await take_mail(running, beside)
+    store = runtime.store
+    assert isinstance(store, PostgresStore)
+    assert store.session is not None
+    mail = MailAlone(store.database, store.session, runtime.running)
+    await mail.start()
+    return mail

@@ -26,13 +26,18 @@ TO_SAGAS, OTHERS = "(sagas)", "(others)"
 
 def gauges_of(
     running: Running | None,
+    runnings: Sequence[Running],
     sagas: Sequence[str],
     tallies: Iterable[TallyRow],
     backlog: Backlog | None,
     size_bytes: int | None,
     shown: Shown,
 ) -> None:
-    """Add to ``shown`` what is known."""
+    """Add to ``shown`` what is known.
+
+    ``running`` is what takes messages; ``runnings`` have the instances and the workers: itself, or
+    in a cluster the runtimes of the shards that are in this process.
+    """
     if size_bytes is not None:
         _processes(sagas, tallies, shown)
         shown["store_size_bytes"] = {(): size_bytes}
@@ -40,13 +45,16 @@ def gauges_of(
         return
     if backlog is not None:
         _waiting(running, backlog, shown)
-    _residents(running, sagas, shown)
+    _residents(running, runnings, sagas, shown)
     if running.services.spans is not None:
-        shown["spans_left_out"] = {(): running.services.spans.left_out}
-    for name, workers in list(running.dispatcher.workers.items()):
-        state = running.dispatcher.runners[name].state
-        shown.setdefault("queue_running_jobs", {})[name,] = len(workers.attempts)
-        shown.setdefault("queue_paused", {})[name,] = int(state.is_paused)
+        left_out = {id(one.services.spans): one.services.spans for one in (running, *runnings)}
+        shown["spans_left_out"] = {(): sum(each.left_out for each in left_out.values() if each)}
+    for name in list(running.dispatcher.workers):
+        dispatchers = [one.dispatcher for one in runnings]
+        at_work = sum(len(one.workers[name].attempts) for one in dispatchers)
+        is_paused = any(one.runners[name].state.is_paused for one in dispatchers)
+        shown.setdefault("queue_running_jobs", {})[name,] = at_work
+        shown.setdefault("queue_paused", {})[name,] = int(is_paused)
 
 
 def _processes(sagas: Sequence[str], tallies: Iterable[TallyRow], shown: Shown) -> None:
@@ -88,12 +96,16 @@ def _label(running: Running, queue: str) -> str:
     return queue if queue in running.dispatcher.runners else OTHERS
 
 
-def _residents(running: Running, sagas: Sequence[str], shown: Shown) -> None:
-    supervisor = running.supervisor
-    admission = supervisor.admission
-    shown["mailbox_messages"] = {(): admission.accepted}
+def _residents(
+    running: Running, runnings: Sequence[Running], sagas: Sequence[str], shown: Shown
+) -> None:
+    supervisors = [one.supervisor for one in runnings]
+    accepted = sum(each.admission.accepted for each in supervisors)
+    admission = running.supervisor.admission  # of a front: what it has accepted for others
+    shown["mailbox_messages"] = {(): max(admission.accepted, accepted)}
     shown["waiting_senders"] = {(): admission.waiting}
-    shown["resident_processes"] = {(): len(supervisor.active)}
-    aside = Counter(split_key(key)[0] for key in list(supervisor.quarantine.asides))
+    shown["resident_processes"] = {(): sum(len(each.active) for each in supervisors)}
+    asides = [key for each in supervisors for key in list(each.quarantine.asides)]
+    aside = Counter(split_key(key)[0] for key in asides)
     for saga in dict.fromkeys([*sagas, *aside]):
         shown.setdefault("quarantined_processes", {})[saga,] = aside[saga]

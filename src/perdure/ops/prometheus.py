@@ -189,7 +189,15 @@ class Metrics(Observer):
         for saga in sagas:
             shown["turns"].setdefault((saga, "applied"), 0)
         figures = self._figures
-        gauges_of(running, sagas, figures.tallies, figures.backlog, figures.size_bytes, shown)
+        gauges_of(
+            running,
+            self._runtime.runnings,
+            sagas,
+            figures.tallies,
+            figures.backlog,
+            figures.size_bytes,
+            shown,
+        )
         shown["store_up"] = {(): int(figures.is_up)}
         return shown
 

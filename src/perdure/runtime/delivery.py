@@ -179,6 +179,11 @@ class Delivery(Envelope[Message]):
         return not (has_sender or self.deadline_nr or self.wakes or self.waits)
 
     @property
+    def is_in_inbox(self) -> bool:
+        """The next incarnation finds it there, if it has not had its turn."""
+        return self.waits and not self.wakes
+
+    @property
     def insists(self) -> bool:
         """It is kept elsewhere, and waits for a store that fails however long that takes."""
         return getattr(self.reply, "insists", False)

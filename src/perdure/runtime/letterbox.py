@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from perdure.core.correlation import encode_id
 from perdure.messages import Message
@@ -27,17 +27,10 @@ from perdure.runtime.definitions import Saga
 from perdure.runtime.ids import unique_ids
 from perdure.settings import Settings
 from perdure.store.forks import here
-from perdure.store.joined import joined_to
+from perdure.store.joined import PlainTransaction, joined_to
 from perdure.store.posting import Posting, quoted
 
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-    from sqlalchemy.orm import Session
-
-__all__ = ["Letterbox", "PlainTransaction"]
-
-PlainTransaction: TypeAlias = "Session | Connection | Any"
-"""A session or connection of SQLAlchemy, or a connection of psycopg's or Django's."""
+__all__ = ["Letterbox"]
 
 
 class Letterbox:

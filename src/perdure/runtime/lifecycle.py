@@ -100,6 +100,11 @@ class Lifecycle:
         return self._blueprint
 
     @property
+    def settings(self) -> Settings:
+        """The limits and periods, as they were given."""
+        return self._blueprint.settings
+
+    @property
     def members(self) -> Sequence[Saga | WorkQueue]:
         """The sagas and work queues, as they were given."""
         return self._blueprint.members
@@ -139,7 +144,7 @@ class Lifecycle:
         epoch = await self._open()
         self._ending, self._escalated = asyncio.Event(), None
         try:
-            self._running = Running(self._blueprint, epoch, self._stop_soon)
+            self._running = Running(self._run_as(), epoch, self._stop_soon)
             await self._running.start()
             await self._end_if_escalated()
             self._companions = await self._accompanied()
@@ -155,6 +160,10 @@ class Lifecycle:
     async def _open(self) -> int:
         """Take the store; its epoch."""
         return await self.store.open()
+
+    def _run_as(self) -> Blueprint:
+        """What it runs as, once the store is open."""
+        return self._blueprint
 
     async def _accompanied(self) -> Sequence[Companion]:
         if not isinstance(self._blueprint.clock, SystemClock):
@@ -275,6 +284,13 @@ class Lifecycle:
     def running(self) -> Running | None:
         """The parts of a runtime that runs, for what operates it (``perdure.ops``)."""
         return self._running
+
+    @property
+    def runnings(self) -> Sequence[Running]:
+        """The parts of every runtime whose instances are this one's: its own; of a cluster, those
+        of the shards in this process. May be asked from any thread."""
+        running = self._running
+        return [] if running is None else [running]
 
     # Within
 

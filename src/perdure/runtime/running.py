@@ -265,6 +265,16 @@ class Running:
             and supervisor.purging.is_settled
         )
 
+    def _drain(self) -> None:
+        self.supervisor.drain()
+        if self.services.elsewhere is not None:
+            self.services.elsewhere.drain()
+
+    async def _shut_down(self) -> None:
+        if self.services.elsewhere is not None:
+            self.services.elsewhere.close()
+        await self.supervisor.shut_down()
+
     async def stop(self) -> None:
         """Drain for ``shutdown_timeout_s`` at most, abandon the rest, give up the store."""
         self.is_stopping = True
@@ -276,10 +286,7 @@ class Running:
         await self.supervisor.wakeups.stop()
         await self.supervisor.purging.stop()
         await self.letters.stop()
-        self.supervisor.drain()
-        elsewhere = services.elsewhere
-        if elsewhere is not None:
-            elsewhere.drain()
+        self._drain()
         limit_s = services.settings.shutdown_timeout_s
         until_s = self.loop.time() + limit_s
         failpoints.reach(Point.STOPPING)
@@ -294,9 +301,7 @@ class Running:
             logger.warning("stopping: %d messages abandoned after %g s", left, limit_s)
         failpoints.reach(Point.STOPPING)
         services.clock.detach(self.settled)
-        if elsewhere is not None:
-            elsewhere.close()
-        await self.supervisor.shut_down()
+        await self._shut_down()
         try:
             async with asyncio.timeout(limit_s):
                 await services.commit.drained()  # dead letters of what was abandoned

@@ -22,13 +22,24 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
     from sqlalchemy.orm import Session
 
-__all__ = ["Joined", "Transaction", "in_transaction", "joined_to", "no_transaction"]
+__all__ = [
+    "Joined",
+    "PlainTransaction",
+    "Transaction",
+    "in_transaction",
+    "joined_to",
+    "no_transaction",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 Transaction: TypeAlias = "AsyncSession | AsyncConnection | Session | Connection"
 """What a user's transaction may be given as."""
+
+PlainTransaction: TypeAlias = "Session | Connection | Any"
+"""Without a loop: a session or connection of SQLAlchemy, or a connection of psycopg's or Django's.
+"""
 
 WANTED = "an AsyncSession, AsyncConnection, Session or Connection of SQLAlchemy"
 

@@ -52,10 +52,12 @@ class MailRow:
 class Mail(Protocol):
     """The rows. Every call is a transaction of its own; raises ``StoreError``."""
 
-    async def put(self, rows: Sequence[MailRow]) -> Sequence[int]:
+    async def put(self, rows: Sequence[MailRow], bells: Sequence[str] | None = None) -> list[int]:
         """Write the rows in this order; returns their positions.
 
-        If it raises, they may be there all the same.
+        With ``bells``, channels that are rung in the same moment, nobody waits for the disk: for
+        rows that are put again if a crash of the server takes them. If it raises, they may be there
+        all the same.
         """
         ...
 

@@ -84,6 +84,11 @@ class PostgresStore(SqlReads):
         self._settling = asyncio.Lock()
 
     @property
+    def session(self) -> Session | None:
+        """The connection of the owner of all shards, while it is open."""
+        return self._session
+
+    @property
     def url(self) -> str:
         """Under which another process finds it, the password included."""
         return self.database.url

@@ -33,6 +33,11 @@ INSERT = (
 )
 """Takes ``columns_of`` rows; the positions are in their order."""
 
+_INSERT_AT_ONCE = (
+    f"WITH new AS ({INSERT}), bells AS (SELECT count(pg_notify(bell, '')) AS rung "
+    "FROM unnest($9::text[]) AS bell) SELECT new.position, bells.rung, "
+    "set_config('synchronous_commit', 'off', true) FROM new, bells"
+)
 _COLUMNS = "position, instance, message_id, kind, body, reply_to, created_at_ms, checksum"
 _OF_SHARD = (
     f"SELECT {_COLUMNS} FROM mail WHERE shard = $4 AND position <> ALL($1::bigint[]) "
@@ -55,11 +60,11 @@ class PostgresMail:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def put(self, rows: Sequence[MailRow]) -> Sequence[int]:
+    async def put(self, rows: Sequence[MailRow], bells: Sequence[str] | None = None) -> list[int]:
         if not rows:
             return []
         columns = columns_of(rows, self._database.shards)
-        return await self._database.write(_put, columns)
+        return await self._database.write(_put, columns, bells)
 
     async def page(
         self,
@@ -97,8 +102,14 @@ def _checksum(row: MailRow) -> int:
     return checksum(row.body, *key)
 
 
-def _put(connection: PostgresConnection, columns: list[list[Any]]) -> list[int]:
-    return sorted(row[0] for row in connection.execute(INSERT, columns))
+def _put(
+    connection: PostgresConnection, columns: list[list[Any]], bells: Sequence[str] | None
+) -> list[int]:
+    if bells is None:
+        found = connection.execute(INSERT, columns)
+    else:
+        found = connection.execute(_INSERT_AT_ONCE, [*columns, list(bells)])
+    return sorted(row[0] for row in found)
 
 
 def _page(

@@ -33,7 +33,7 @@ AddressOption = Annotated[
 ]
 SchemaOption = Annotated[
     str,
-    typer.Option("--schema", help="Of our tables in the database; it is in the hosts' names."),
+    typer.Option("--schema", help="Of the database, as it is in the hosts' names."),
 ]
 WithinOption = Annotated[
     float,
@@ -64,7 +64,10 @@ async def up(
         str | None,
         typer.Option("--runtime-env", help='Ray\'s, as JSON: {"working_dir": "."}'),
     ] = None,
-    schema: SchemaOption = ray.SCHEMA,
+    schema: Annotated[
+        str | None,
+        typer.Option("--schema", help="In the hosts' names; by default that of the store's URL."),
+    ] = None,
     address: AddressOption = "auto",
     within_s: WithinOption = 60.0,
     as_json: JsonOption = False,

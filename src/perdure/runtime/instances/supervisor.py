@@ -199,12 +199,12 @@ class Supervisor(Actor):
         self.active[actor.key] = successor
         self._unsettled.add(actor.key)
         for delivery in deliveries:
-            if not _is_in_inbox(delivery):
+            if not delivery.is_in_inbox:
                 delivery.attempts += 1
                 delivery.last_error = error
                 successor.actor_inbox.put(delivery)
         for delivery in deliveries:  # last of all: whom they make room for must not be before
-            if _is_in_inbox(delivery):
+            if delivery.is_in_inbox:
                 delivery.answer(Outcome.PARKED)
         if self.is_draining:
             self._rehydration.request(successor)
@@ -337,8 +337,3 @@ class Supervisor(Actor):
         self.services.commit.withdraw_void()
         self.told_letters.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _is_in_inbox(delivery: Delivery) -> bool:
-    """The next incarnation finds it there, if it has not had its turn."""
-    return delivery.waits and not delivery.wakes

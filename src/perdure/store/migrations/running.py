@@ -14,7 +14,9 @@ from typing import TypeVar
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import Connection, NullPool, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import perdure.failpoints as failpoints
@@ -48,10 +50,8 @@ async def connected(address: Address, work: Callable[[Connection], T]) -> T:
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(work)
-    except Exception as error:
-        if (problem := told(error, address)) is None:
-            raise
-        raise problem from error
+    except (OSError, SQLAlchemyError, PostgresError, InterfaceError) as error:
+        raise told(error, address) from error
     finally:
         await engine.dispose()
 

@@ -32,19 +32,13 @@ _TOLD: dict[str, tuple[type[StoreError], str]] = {
 }
 
 
-def told(error: Exception, address: Address) -> StoreError | None:
-    """The StoreError for what asyncpg raised; None if it is no trouble of the server's.
-
-    Raise it ``from`` the original.
-    """
+def told(error: Exception, address: Address) -> StoreError:
+    """The StoreError for what a driver raised; raise it ``from`` the original."""
     problem = postgres_errors.told(error, address)
-    if (known := _TOLD.get(sqlstate_of(error))) and problem is not None:
+    if known := _TOLD.get(sqlstate_of(error)):
         kind, remedy = known
         said = remedy.format(schema=address.quoted_schema, user=address.url.username)
         return kind(problem.problem, remedy=said)
-    if problem is None and is_lost(error):
-        return StoreUnavailable(
-            f"lost the connection to {address.shown}",
-            remedy="nothing was changed: try again",
-        )
+    if is_lost(error):
+        return StoreUnavailable(problem.problem, remedy="it is done whole or not at all: try again")
     return problem

@@ -1,0 +1,44 @@
+"""The benchmarks of several processes run, at sizes that say nothing of speed."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from benchmarks import __main__ as command
+from benchmarks import cluster
+from benchmarks.measure import Bench
+
+from tests.servers.databases import AnyServer, fresh_database
+
+
+def test_several_processes_are_measured_against_one(
+    postgres_server: AnyServer, tmp_path: Path
+) -> None:
+    with fresh_database(postgres_server) as url:
+        sizes = cluster.Sizes(instances=8, turns=2, spin_us=100)
+        result = cluster.run(Bench(tmp_path, 1, server=url), 2, sizes)
+    assert len(result.figures) == 8
+    values = [figure.value for figure in result.figures] + [r.value for r in result.ratios]
+    assert all(math.isfinite(value) and value > 0 for value in values)
+
+
+def test_a_takeover_is_timed(postgres_server: AnyServer, tmp_path: Path) -> None:
+    with fresh_database(postgres_server) as url:
+        result = cluster.run_takeover(Bench(tmp_path, 1, server=url), cluster.TakeoverSizes(asks=5))
+    assert [ratio.target for ratio in result.ratios] == [1.0, 1.0]
+    assert all(math.isfinite(figure.value) for figure in result.figures)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["takeover"], ["throughput", "--processes", "2"], ["hot", "--store", "postgresql://x/y"]],
+    ids=" ".join,
+)
+def test_options_that_do_not_go_together_are_refused(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command.main(options)
+    assert "--store" in capsys.readouterr().err
