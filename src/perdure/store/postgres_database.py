@@ -28,7 +28,15 @@ from perdure.errors import StoreError, StoreUnavailable
 from perdure.store.forks import REMEDY, here
 from perdure.store.postgres_address import Address
 from perdure.store.postgres_connection import PostgresConnection
-from perdure.store.postgres_errors import RETRIED, LostConnection, is_lost, lost, sqlstate_of, told
+from perdure.store.postgres_errors import (
+    DRIVER_ERRORS,
+    RETRIED,
+    LostConnection,
+    is_lost,
+    lost,
+    sqlstate_of,
+    told,
+)
 from perdure.store.postgres_texts import Fill
 from perdure.store.revisions import HAS_VERSION, judge, read_revision_sql
 
@@ -208,7 +216,7 @@ class Database:
             if was_lost or connection.in_transaction:
                 pooled.invalidate()
             pooled.close()
-            if isinstance(error, StoreError) or not isinstance(error, Exception):
+            if not isinstance(error, DRIVER_ERRORS):
                 raise
             raise self._failure(error, was_lost) from error
         if connection.in_transaction:
@@ -220,7 +228,7 @@ class Database:
         failure = told(error, self.address)
         if was_lost and not isinstance(failure, LostConnection):
             return lost(error, self.address)
-        return failure or StoreUnavailable(f"cannot use {self.shown}: {error!r}")
+        return failure
 
     async def _borrow(self) -> PoolProxiedConnection:
         """A connection that was alive when last heard of."""
@@ -229,7 +237,7 @@ class Database:
         while True:
             try:
                 pooled = await self._engine.raw_connection()
-            except Exception as error:
+            except Exception as error:  # SQLAlchemy's adapter has errors of its own
                 raise self._failure(error) from error
             raw: Any = pooled.driver_connection
             if not raw.is_closed():
@@ -249,7 +257,7 @@ class Database:
         self._refuse_child()
         try:
             return await asyncpg.connect(*arguments[0], **{**arguments[1], **own})
-        except Exception as error:
+        except DRIVER_ERRORS as error:
             raise self._failure(error) from error
 
     def _refuse_child(self) -> None:

@@ -171,7 +171,7 @@ def _queue_page() -> Query:
     The target is asked for so that no index answers to it.
     """
     jobs = schema.outbox
-    target = literal_column("(outbox.target || '')")
+    target: Any = literal_column("(outbox.target || '')")
     rows = select(jobs).where(target == PARAMETER, jobs.c.position > PARAMETER)
     rows = rows.order_by(jobs.c.position).limit(PARAMETER)
     return Query(OUTBOX, lambda own: rows.where(*own(jobs.name)), walked=("position",))
