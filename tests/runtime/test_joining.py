@@ -222,11 +222,13 @@ async def test_the_bell_rings_at_the_commit(postgres: str) -> None:
             await asyncio.sleep(0)
             assert len(rung) == 2
         async with engine_of(postgres).connect() as connection:
+            joining.bell = lambda _: rung.append(connection.in_transaction())
             await runtime.send(ref, Added("x", 1), transaction=connection)
             assert len(rung) == 2
             await connection.commit()
             while len(rung) == 2:  # noqa: ASYNC110 - SQLAlchemy tells before its COMMIT
                 await asyncio.sleep(0)
+            assert rung[2:] == [False]
 
 
 # publish and enqueue
@@ -408,12 +410,13 @@ async def test_where_nothing_can_be_rolled_back_it_is_refused(postgres: str) -> 
             await runtime.send(runtime.ref(Box, "x"), Opened("x"), transaction=connection)
 
 
-@pytest.mark.parametrize("thing", [object(), "session", AsyncSession, 17])
 @within
-async def test_what_is_no_transaction_is_refused(postgres: str, thing: Any) -> None:
+async def test_what_is_no_transaction_is_refused(postgres: str) -> None:
+    things: list[Any] = [object(), "session", AsyncSession, 17, engine_of(postgres)]
     async with running(postgres) as runtime:
-        with pytest.raises(NotJoinable, match="no transaction that a message can join"):
-            await runtime.send(runtime.ref(Box, "x"), Opened("x"), transaction=thing)
+        for thing in things:
+            with pytest.raises(NotJoinable, match="no transaction that a message can join"):
+                await runtime.send(runtime.ref(Box, "x"), Opened("x"), transaction=thing)
 
 
 @within

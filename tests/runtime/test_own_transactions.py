@@ -144,7 +144,7 @@ def losing_the_answer(own: OwnTransaction, times: int = 1) -> None:
 async def test_an_answer_that_is_lost_is_found_in_the_record(postgres: str, plainly: bool) -> None:
     own = plain_own_of(postgres) if plainly else own_of(postgres)
     losing_the_answer(own)
-    queue = charging(charge_plainly if plainly else charge)
+    queue = charging(charge_plainly if plainly else charge, retry=Fixed(3600, max_attempts=4))
     async with running(postgres, queue, own) as runtime:
         state = await order(runtime)
         assert (state.charged, state.receipts) == ((1,), (1,))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -107,13 +108,13 @@ _ears: WeakKeyDictionary[Any, _Ear] = WeakKeyDictionary()
 
 
 def _clause(statement: str, values: Mapping[str, Any]) -> TextClause:
-    return text(statement).bindparams(
-        *(
-            bindparam(name, type_=_TYPES[type(value)])
-            for name, value in values.items()
-            if type(value) in _TYPES
-        )
-    )
+    return _typed(statement, tuple((name, type(value)) for name, value in values.items()))
+
+
+@lru_cache
+def _typed(statement: str, types: tuple[tuple[str, type], ...]) -> TextClause:
+    found = [bindparam(name, type_=_TYPES[kind]) for name, kind in types if kind in _TYPES]
+    return text(statement).bindparams(*found)
 
 
 _TYPES: dict[type, Any] = {bytes: LargeBinary(), int: BigInteger(), list: ARRAY(Text())}
