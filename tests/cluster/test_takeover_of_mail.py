@@ -280,7 +280,8 @@ class Crowd:
 
 
 async def _moves(dice: random.Random) -> None:
-    async with cluster(3, poll_s=0.02, retry_pause_s=0.001, shutdown_timeout_s=0.2) as pods:
+    patient = {"retry_pause_s": 0.001, "shutdown_timeout_s": 0.2, "write_attempts": 20}
+    async with cluster(3, poll_s=0.02, **patient) as pods:
         owner = [dice.choice(pods) for _ in range(SHARDS)]
         for shard in range(SHARDS):
             await owner[shard].own(shard)
