@@ -45,7 +45,10 @@ class InTransaction:
         work, row, own = self._work, self._row, self._own
         try:
             async with own.open() as transaction:
-                body = await in_transaction(transaction, work.begin, own, row, self.looks_first)
+                body = None
+                if self.looks_first or not work.knows(own):
+                    body = await in_transaction(transaction, work.begin, own, row)
+                    await transaction.rollback()  # the worker's begins with its first statement
                 if body is None:
                     arguments[self._name] = transaction
                     with own.kept_open(transaction):
@@ -66,7 +69,10 @@ class InTransaction:
         work, row, own = self._work, self._row, self._own
         try:
             with own.open() as transaction:
-                body = work.begin(joined_to(transaction), own, row, self.looks_first)
+                body = None
+                if self.looks_first or not work.knows(own):
+                    body = work.begin(joined_to(transaction), own, row)
+                    transaction.rollback()
                 if body is None:
                     arguments[self._name] = transaction
                     with own.kept_open(transaction):
