@@ -120,20 +120,21 @@ async def crew(
 
 @dataclass
 class Nemesis:
-    """Does harm every few seconds; counts it."""
+    """Does harm every few seconds, ``most`` times at most; counts it."""
 
     crew: Crew
     every_s: float
     hows: list[str]
     seed: str
+    most: int = sys.maxsize
     done: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)
 
     async def run(self) -> None:
-        """Until cancelled. Nobody is left paused."""
-        while True:
+        """Until it is enough, or cancelled. Nobody is left paused."""
+        while self.done.total() < self.most:
             await asyncio.sleep(self._chance.uniform(0.5, 1.5) * self.every_s)
             await self.strike(self._chance.choice(self.hows))
 
@@ -222,7 +223,7 @@ async def healed(url: str, tables: Sequence[str] = WAITING) -> None:
 
 async def play(
     url: str, folder: Path, sent: Sent, *, processes: int, seed: str, every_s: float = 0.0,
-    hows: list[str] | None = None, points: str = "", clients: int = 4,
+    hows: list[str] | None = None, points: str = "", clients: int = 4, most: int = sys.maxsize,
 ) -> tuple[Counter[str], Told, list[Finding]]:  # fmt: skip
     """The story, from the start of all processes to their end."""
     ledger = folder / "ledger"
@@ -230,7 +231,7 @@ async def play(
     Shared(str(ledger))
     told, findings = Told(ledger), []
     async with crew(url, processes, folder, points) as running:
-        nemesis = Nemesis(running, every_s, hows or ["kill"], seed)
+        nemesis = Nemesis(running, every_s, hows or ["kill"], seed, most)
         harming = asyncio.create_task(nemesis.run()) if every_s else None
         await drive(url, sent, seed, told, ledger, clients)
         if harming is not None:

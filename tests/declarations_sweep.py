@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,13 @@ class Time:
                 await asyncio.sleep(POLL_S)
         await self._step(at_ms)
 
+    async def close(self) -> None:
+        """Nobody follows any more."""
+        for writer in self._peers:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
     async def _step(self, at_ms: int) -> None:
         self._now_ms = at_ms
         peers = list(self._peers.items())
@@ -80,6 +87,8 @@ class Time:
             pass
         self._peers.pop(writer, None)  # it was killed
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @asynccontextmanager
@@ -94,6 +103,7 @@ async def timed(url: str, start_ms: int, address: str) -> AsyncIterator[Time]:
         yield time
     finally:
         server.close()
+        await time.close()
         await database.close()
 
 

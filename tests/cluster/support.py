@@ -48,6 +48,15 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def cut(session: Session) -> None:
+    """End it without a word, as a process does that is killed."""
+    session._is_closing = True
+    if session._task is not None:
+        session._task.cancel()
+    if session._connection is not None:
+        session._connection.terminate()
+
+
 def session_of(
     url: str, name: str = "a", kind: Kind = Kind.HOST, owners: Ownership | None = None, **more: Any
 ) -> Session:

@@ -7,7 +7,7 @@ import pytest
 from perdure.errors import StoreLocked
 from perdure.store.ownership import Kind
 from tests.cluster.hosting import SOON, Shards, epochs_of, spread, told_by
-from tests.cluster.support import session_of
+from tests.cluster.support import cut, session_of
 from tests.runtime.support import in_loop
 
 
@@ -88,7 +88,7 @@ async def test_the_shards_of_a_killed_host_are_taken_over(url):
         before = epochs_of(a)
         for number in before:
             shards.stores[number]._is_open = False  # its process is gone
-        session.abandon()
+        cut(session)
         await spread([b], [8])
         after = epochs_of(b)
         assert all(after[number] > epoch for number, epoch in before.items())

@@ -80,7 +80,6 @@ class Intake:
         self._held: set[str] = set()
         self._answers: dict[str, list[bytes]] = {}
         self._done: list[int] = []
-        self._removed: set[int] = set()
         self._catchers: list[asyncio.Future[None]] = []
         self._poll: Wake | None = None
         self._is_rung = self._is_full = self._is_closed = False
@@ -166,12 +165,10 @@ class Intake:
             self._is_full = limit <= 0
             if self._is_full:
                 return False
-            self._removed.clear()
             under_way, aside = list(self._under_way), list(self._aside)
             rows = await self._mail.page(self._shard, under_way, aside, limit)
             for row in rows:
-                # Removed while it was read, or behind one that was just set aside.
-                if row.position not in self._removed and row.instance not in self._aside:
+                if row.instance not in self._aside:  # else it is behind one just set aside
                     self._take(row)
             if len(rows) < limit:
                 return True
@@ -270,8 +267,7 @@ class Intake:
             done = self._done[:PAGE]
             await self._mail.remove(done)
             del self._done[: len(done)]
-            for position in done:
-                self._removed.add(position)
+            for position in done:  # only now: a page that is read later does not see it
                 instance = self._under_way.pop(position, None)
                 if instance is not None:
                     self._count_out(instance)
