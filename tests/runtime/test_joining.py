@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,7 +38,7 @@ from perdure.errors import (
 from tests.runtime.payments import TABLES, Payment, engine_of, plain_engine_of
 from tests.runtime.support import in_loop, state_of
 from tests.sagas import Added, Ledger, Opened, Struck
-from tests.servers.databases import AnyServer, fresh_database, run_sql
+from tests.servers.databases import run_sql
 
 within = in_loop(30)
 
@@ -71,12 +71,6 @@ class Teller(Box):
     """Another saga that opened boxes concern."""
 
     name = "runtime-test.teller"
-
-
-@pytest.fixture
-def other_postgres(postgres_server: AnyServer, postgres_template: str) -> Iterator[str]:
-    with fresh_database(postgres_server, postgres_template) as url:
-        yield url
 
 
 class Heard:

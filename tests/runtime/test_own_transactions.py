@@ -341,6 +341,16 @@ async def test_another_database_is_refused_by_name(postgres: str, empty_postgres
 
 
 @within
+async def test_a_copy_of_the_database_has_no_such_job(postgres: str, other_postgres: str) -> None:
+    await run_sql(other_postgres, TABLES)
+    async with running(postgres, charging(), own_of(other_postgres)) as runtime:
+        assert (await order(runtime)).failed == ("exhausted",)
+        (letter,) = [one async for one in runtime.dead_letters.list()]
+        assert "is not in the outbox" in letter.error
+    assert await payments(other_postgres) == []
+
+
+@within
 async def test_what_a_process_has_left_is_swept_by_the_next(postgres: str) -> None:
     row = "INSERT INTO perdure.performed VALUES ('17', '', 0, 0)"
     await run_sql(postgres, row)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perdure.core.commit import OutboxRow
-from perdure.errors import LeaseLost
+from perdure.errors import JobError
 from perdure.job import Job
 from perdure.store.joined import in_transaction, joined_to
 from perdure.store.own_transaction import OwnTransaction
@@ -108,8 +108,9 @@ class InTransaction:
         return body
 
 
-def _gone(row: OutboxRow) -> LeaseLost:
-    return LeaseLost(
+def _gone(row: OutboxRow) -> JobError:
+    """Not ``LeaseLost``, after which it is tried again at once: it may never be there."""
+    return JobError(
         f"job {row.id} is not in the outbox (any more), as its worker's own transaction sees it",
         remedy="it was given up meanwhile; or the transaction is of another database",
     )
