@@ -63,6 +63,7 @@ class PodMail:
         self.bell = bell
         self.fails = self.loses = self.unremoved = 0
         self.gate: asyncio.Event | None = None
+        self.page_gate: asyncio.Event | None = None
 
     async def put(self, rows: Sequence[MailRow], bells: Sequence[str] | None = None) -> list[int]:
         await self.cut.here()
@@ -87,6 +88,7 @@ class PodMail:
     async def page(
         self,
         shard: int | None,
+        epoch: int,
         under_way: Collection[int] = (),
         aside: Collection[str] = (),
         limit: int = 1000,
@@ -100,9 +102,11 @@ class PodMail:
             and row.instance not in aside
         ]
         await self.cut.here()
+        if self.page_gate is not None:
+            await self.page_gate.wait()
         return found[:limit]
 
-    async def remove(self, positions: Sequence[int]) -> None:
+    async def remove(self, positions: Sequence[int], epoch: int) -> None:
         await self.cut.here()
         if self.unremoved:
             self.unremoved -= 1
@@ -157,12 +161,21 @@ class Shard(MemoryStore):
 
 
 class CutStore:
-    """A shard's store as one process sees it."""
+    """A shard's store as one process sees it. ``gate`` holds up what it writes."""
 
     def __init__(self, inner: MemoryStore, cut: Cut) -> None:
         self.inner = inner
         self.cut = cut
         self.name = "memory"
+        self.gate: asyncio.Event | None = None
+
+    async def write(self, entries: Sequence[Any]) -> Sequence[Any]:
+        if self.gate is not None:
+            await self.gate.wait()
+        await self.cut.here()
+        answers = await self.inner.write(entries)
+        await self.cut.here()
+        return answers
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.inner, name)
@@ -279,6 +292,12 @@ class Pod:
         running = self.runtimes[shard].running
         assert running is not None
         return running
+
+    def store(self, shard: int) -> CutStore:
+        """The store of a shard it owns."""
+        found = self.runtimes[shard].store
+        assert isinstance(found, CutStore)
+        return found
 
     async def own(self, *shards: int) -> None:
         """Take shards, which nobody owns any more."""

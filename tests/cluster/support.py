@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import time
@@ -38,6 +39,13 @@ async def shards_of(url: str, count: int = 8) -> None:
     await engine.dispose()
 
 
+async def judged(connection: Connection, lease_s: float) -> None:
+    """Wait until hosts are judged by their sessions: the server must be older than a lease."""
+    asked = "SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8"
+    while await connection.fetchval(asked) < lease_s:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+
+
 def host_named(name: str, kind: Kind = Kind.HOST) -> HostId:
     """A host that nobody has been yet."""
     return HostId(f"{kind}:{name}:{os.getpid()}:{next(_numbers)}", name, os.getpid())
@@ -46,6 +54,15 @@ def host_named(name: str, kind: Kind = Kind.HOST) -> HostId:
 def now_ms() -> int:
     """The wall clock of this machine."""
     return time.time_ns() // 1_000_000
+
+
+def cut(session: Session) -> None:
+    """End it without a word, as a process does that is killed."""
+    session._is_closing = True
+    if session._task is not None:
+        session._task.cancel()
+    if session._connection is not None:
+        session._connection.terminate()
 
 
 def session_of(

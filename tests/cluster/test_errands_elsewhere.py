@@ -5,10 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 
-from perdure import DeadLetter, SagaRef, Status, errors
+from perdure import (
+    DeadLetter,
+    Effects,
+    ProcessManager,
+    SagaRef,
+    Status,
+    errors,
+    message,
+    starts,
+)
 from perdure.core.correlation import instance_key
 from perdure.store.shards import shard_of
 from tests.cluster.pods import SHARDS, Pod, cluster, key_in
@@ -17,6 +27,7 @@ from tests.runtime.errands import Asked, Do, Errand, desk, queue_of
 from tests.runtime.frail import Born, Hit, Quarantined
 from tests.runtime.support import quickly, until
 from tests.runtime.test_children import Begin, Bystander, Child, Finish, Parent
+from tests.sagas import Opened
 
 
 @asynccontextmanager
@@ -48,7 +59,7 @@ async def test_a_stuck_saga_is_resumed_from_anywhere() -> None:
 
 @quickly
 async def test_an_operator_repairs_from_anywhere() -> None:
-    async with trips() as (a, b, _, ref):
+    async with trips() as (a, _, _, ref):
         repair = a.runtime.repair(by="ann", why="bug 4711")
         shown = await repair.skip(ref, "fly", dry_run=True)
         assert (shown.dry_run, shown.status_before) == (True, Status.STUCK)
@@ -75,14 +86,16 @@ async def test_a_quarantined_instance_is_seen_and_released_from_anywhere() -> No
         with pytest.raises(errors.InstanceQuarantined):
             await a.runtime.result(ref, timeout_s=5)
         view = await a.runtime.state(ref)
-        assert view is not None and "shaken" in (view.quarantined or "")
+        assert view is not None
+        assert "shaken" in (view.quarantined or "")
         assert [one.held async for one in a.runtime.quarantined()] == [1]
         assert await a.runtime.release(ref) is True
         assert await a.runtime.release(ref) is False
         assert [one async for one in a.runtime.quarantined()] == []
         await b.settled()
         view = await a.runtime.state(ref)
-        assert view is not None and view.state.seen == (1,)
+        assert view is not None
+        assert view.state.seen == (1,)
 
 
 def job_in(shard: int) -> str:
@@ -110,7 +123,7 @@ async def test_jobs_are_queued_seen_paused_and_cancelled_from_anywhere() -> None
         await queue.cancel(job_in(3))
         with pytest.raises(errors.UnknownJob):
             await queue.cancel(job_in(3))
-        while await queue.depth() > 2:
+        while await queue.depth() > 2:  # noqa: ASYNC110 - what the store says
             await asyncio.sleep(0)
         assert len(where.jobs) == SHARDS
         letters = [letter async for letter in b.runtime.dead_letters.list()]
@@ -140,6 +153,51 @@ async def test_a_dead_letter_is_redriven_where_it_lies() -> None:
         assert await a.runtime.dead_letters.redrive(letters[0].id) is True
         await until(lambda: len(tried) == 2)
         assert await a.runtime.dead_letters.redrive(letters[0].id) is False
+
+
+@message(name="cluster-test.rang")
+class Rang:
+    id: str
+
+
+@dataclass(frozen=True)
+class Heard:
+    status: str = "new"
+
+
+class Ringer(ProcessManager[Heard]):
+    name = "Ringer"
+
+    @starts(Opened, by="id")
+    def opened(self, state: Heard, event: Opened, do: Effects) -> None:
+        do.publish(Rang(event.id))
+
+
+class Deaf(ProcessManager[Heard]):
+    name = "Deaf"
+
+    @starts(Rang, by="id")
+    def rang(self, state: Heard, event: Rang, do: Effects) -> None:
+        raise ValueError("what?")
+
+
+@quickly
+async def test_an_event_that_is_a_dead_letter_elsewhere_is_none_here_too() -> None:
+    async with cluster(2, [Ringer, Deaf]) as (a, b):
+        stores = a.world.stores
+        id_ = next(
+            id_ for id_ in map(str, range(100))
+            if shard_of(f"Ringer/{id_}", SHARDS) == 0 and shard_of(f"Deaf/{id_}", SHARDS) == 3
+        )  # fmt: skip
+        await a.own(0)
+        await b.own(3)
+        await a.runtime.publish(Opened(id_))
+        while not (letters := await stores[3].dead_letters()):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await a.settled()
+        assert [one.reason for one in letters] == ["ValueError"]
+        assert await stores[0].outbox() == []
+        assert await stores[0].dead_letters() == []
 
 
 @quickly

@@ -8,14 +8,22 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from perdure import MemoryStore, Observer, Runtime, Settings
+from perdure import MemoryStore, Observer, Runtime, Settings, WorkQueue, message
 from perdure.cluster import Cluster, ClusterSettings
-from perdure.errors import DefinitionError, RuntimeNotRunning, StoreLocked, StoreUnavailable
+from perdure.core.outcome import Outcome
+from perdure.errors import (
+    DefinitionError,
+    Escalated,
+    RuntimeNotRunning,
+    StoreLocked,
+    StoreUnavailable,
+)
 from perdure.ops.prometheus import Metrics
 from perdure.runtime.clock import SystemClock
 from perdure.runtime.watching.vitals import Phase
 from perdure.testing import SimulatedClock
 from tests.cluster.hosting import SOON
+from tests.runtime.frail import TRIED, Escalating, born, fetching, hit, seen
 from tests.runtime.support import add, in_loop, items, open_ledger
 from tests.sagas import Ledger, Opened, Patient
 
@@ -254,3 +262,81 @@ async def test_metrics_of_a_process_count_all_its_shards_and_each_thing_once(url
         assert "perdure_resident_processes 12.0" in text
         assert 'perdure_turns_total{outcome="applied",process_type="Ledger"} 24.0' in text
         assert 'perdure_active_processes{process_type="Ledger"} 12.0' in text
+
+
+@message(name="front-test.work")
+class Work:
+    number: int
+
+
+@on
+async def test_what_workers_are_at_is_done_before_their_shard_goes_elsewhere(url):
+    began, gate, done = asyncio.Semaphore(0), asyncio.Event(), []
+
+    def process(name) -> Any:
+        queue = WorkQueue("front-test", concurrency=4)
+
+        @queue.worker
+        async def work(command: Work) -> None:
+            began.release()
+            await gate.wait()
+            done.append((name, command.number))
+
+        return Cluster(url, [queue], cluster=SOON, name=name)
+
+    async with process("a") as a, process("b") as b:
+        await a.drain()
+        while len(b.host.owned) < 16:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for number in range(8):
+            await b.enqueue(Work(number))
+        for _ in range(4):
+            await began.acquire()
+        await asyncio.sleep(0.05)
+        assert b.running._watch.is_busy()
+        assert began.locked(), "four at a time in a process, whatever their shards are"
+        draining = asyncio.create_task(b.drain())
+        assert draining is not None
+        async with process("c") as c:
+            gate.set()
+            await draining
+            while len(c.host.owned) < 16:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            while len(done) < 8:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await c.settled()
+        assert sorted(number for _, number in done) == list(range(8))
+        assert sum(name == "b" for name, _ in done) >= 4
+
+
+@on
+async def test_a_saga_that_escalates_stops_the_process_and_loses_nothing(url):
+    TRIED.clear()
+
+    def process():
+        return Cluster(url, [Escalating, fetching()], cluster=SOON)
+
+    async def serve(runtime):
+        async with runtime:
+            ref = await born(runtime, Escalating)
+            assert await hit(runtime, ref, 1, fails=1) is Outcome.DELAYED
+            await runtime.stopped()
+
+    runtime = process()
+    with pytest.raises(Escalated, match="shaken"):
+        await serve(runtime)
+    assert runtime.phase is Phase.STOPPED
+    async with process() as runtime:
+        await runtime.settled()
+        assert await seen(runtime, runtime.ref(Escalating, "x")) == (1,)
+
+
+def test_what_nobody_performs_is_said_once_in_a_process(postgres, caplog):
+    in_loop(30)(adds_without_workers)(postgres)
+    assert caplog.text.count("nobody performs the jobs of queue 'runtime-test.ship'") == 1
+
+
+async def adds_without_workers(url):
+    async with cluster(url, "a") as runtime:
+        for n in range(8):
+            await add(runtime, await open_ledger(runtime, f"o-{n}"), 1)

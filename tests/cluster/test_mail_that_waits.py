@@ -102,6 +102,31 @@ async def test_while_the_store_fails_mail_waits_and_keeps_its_order() -> None:
 
 
 @quickly
+async def test_a_message_whose_writes_have_failed_often_is_not_overtaken() -> None:
+    async with cluster(2, retry_pause_s=0.001, write_attempts=3) as (a, b):
+        await b.own(1)
+        x = key_in(1)
+        await send(a, x, Opened(x))
+        store = b.world.stores[1]
+        write, sends, failures = store.write, [], [0]
+
+        async def failing(entries: Any) -> Any:
+            failures[0] += 1
+            if failures[0] > 4:
+                return await write(entries)
+            sends.append(send(a, x, Added(x, failures[0])))  # comes with fewer attempts
+            await rounds()
+            raise errors.StoreUnavailable("not now")
+
+        store.write = failing  # type: ignore[method-assign]
+        sends.append(send(a, x, Added(x, 0)))
+        await until(lambda: failures[0] > 4)
+        await asyncio.gather(*sends)
+        state = await state_of(a.runtime, a.runtime.ref(Ledger, x))
+        assert state.items == (0, 1, 2, 3, 4)
+
+
+@quickly
 async def test_while_the_instance_cannot_be_loaded_mail_waits_and_keeps_its_order() -> None:
     async with cluster(2, retry_pause_s=0.001) as (a, b):
         await b.own(1)
@@ -189,7 +214,8 @@ async def test_a_sender_that_stops_refuses_who_waits_and_its_mail_arrives() -> N
             await waiting
         a.kill()
         await b.own(1)
-        while (view := await b.runtime.state(b.runtime.ref(Ledger, x))) is None:
+        y = b.runtime.ref(Ledger, x)
+        while (view := await b.runtime.state(y)) is None:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert view.state.status == "open"
 

@@ -38,7 +38,7 @@ def test_a_server_that_is_killed_and_comes_again_costs_nobody_its_shards(own_pos
             before = epochs_of(a.host) | epochs_of(b.host)
             refs = [await open_ledger(a, f"o-{n}") for n in range(8)]
             sending = [
-                asyncio.create_task(insist(through, through.ref(Ledger, ref.correlation_id), 40))
+                asyncio.create_task(insist(through, through.ref(Ledger, ref.correlation_id), 20))
                 for ref, through in zip(refs, [a, b] * 4, strict=True)
             ]
             await asyncio.sleep(0.1)
@@ -48,7 +48,7 @@ def test_a_server_that_is_killed_and_comes_again_costs_nobody_its_shards(own_pos
             await asyncio.to_thread(own_postgres.start)
             await asyncio.gather(*sending)
             for ref in refs:
-                assert await items(a, ref) == list(range(40))
+                assert await items(a, ref) == list(range(20))
                 await add(b, b.ref(Ledger, ref.correlation_id), 99)
             after = epochs_of(a.host) | epochs_of(b.host)
             assert after == before, "nothing changed hands"

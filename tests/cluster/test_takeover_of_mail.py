@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from perdure import SagaRef, errors
+from perdure import Every, SagaRef, Schedule, errors
 from tests.cluster.pods import SHARDS, Pod, cluster, key_in
-from tests.runtime.support import in_loop, quickly, state_of, until
+from tests.runtime.support import in_loop, quickly, rounds, state_of, until
 from tests.sagas import Added, Ledger, Opened
 
 
@@ -149,42 +151,145 @@ async def test_a_shard_that_comes_takes_its_mail_before_what_is_sent_by_hand() -
         assert (await state_of(b.runtime, x)).items == tuple(range(1, 200))
 
 
+@quickly
+async def test_a_row_stays_until_what_became_of_it_is_durable() -> None:
+    async with cluster(3) as (a, b, c):
+        await b.own(1)
+        x = ref(a, 1)
+        b.store(1).gate = asyncio.Event()
+        sent = send(a, x, 0)
+        await until(lambda: x.key in b.running(1).supervisor.active)
+        await rounds()
+        assert len(a.world.table.rows) == 1
+        assert not sent.done()
+        b.kill()
+        await c.own(1)
+        await sent
+
+
+@quickly
+async def test_what_was_told_by_mail_is_not_overtaken_by_hand() -> None:
+    async with cluster(1) as (a,):
+        x = ref(a, 1)
+        x.tell(Opened(x.correlation_id))
+        for n in range(1, 50):
+            x.tell(Added(x.correlation_id, n))
+        await until(lambda: len(a.world.table.rows) == 50)
+        await a.runtime.settled()  # all of it is put, and nobody waits
+        a.mail.page_gate = asyncio.Event()
+        await a.own(1)
+        await rounds()
+        by_hand = send(a, x, 50)
+        await rounds()
+        a.mail.page_gate.set()
+        await by_hand
+        assert (await state_of(a.runtime, x)).items == tuple(range(1, 51))
+
+
+@quickly
+async def test_what_is_just_being_put_is_not_overtaken_by_hand() -> None:
+    async with cluster(1) as (a,):
+        x = ref(a, 1)
+        await a.own(1)
+        await send(a, x, 0)
+        await a.leave(1)
+        a.mail.gate = asyncio.Event()
+        x.tell(Added(x.correlation_id, 1))
+        await rounds()
+        await a.own(1)
+        await a.caught_up()
+        by_hand = send(a, x, 2)
+        a.mail.page_gate = asyncio.Event()
+        a.mail.gate.set()
+        await rounds()
+        a.mail.page_gate.set()
+        await by_hand
+        assert (await state_of(a.runtime, x)).items == (1, 2)
+
+
+@quickly
+async def test_what_a_stopping_runtime_gives_back_goes_by_mail_in_its_order() -> None:
+    async with cluster(2, shutdown_timeout_s=0.05) as (a, b):
+        await a.own(1)
+        await a.caught_up()
+        x = ref(a, 1)
+        await send(a, x, 0)
+        a.store(1).gate = asyncio.Event()
+        sends = [send(a, x, n) for n in range(1, 30)]
+        await rounds()
+        leaving = asyncio.create_task(a.leave(1))
+        await rounds()
+        sends += [send(a, x, n) for n in range(30, 60)]
+        await leaving
+        assert not any(one.done() for one in sends)
+        await b.own(1)
+        await asyncio.gather(*sends)
+        assert (await state_of(a.runtime, x)).items == tuple(range(1, 60))
+
+
+@quickly
+async def test_a_runtime_opens_only_what_it_owns() -> None:
+    nightly = Schedule("nightly", Every(timedelta(hours=1)), lambda run: None)
+    async with cluster(1, [nightly]) as (a,):
+        owner = a.router.shard_of("nightly/nightly")
+        await a.own(*(shard for shard in range(SHARDS) if shard != owner))
+        assert not a.world.table.rows
+        await a.own(owner)
+        assert [view.name for view in await a.runtimes[owner].schedules()] == ["nightly"]
+
+
 @in_loop(60)
 async def test_shards_move_under_many_senders_and_nothing_is_lost_doubled_or_overtaken() -> None:
     for seed in range(12):
         await _moves(random.Random(seed))
 
 
+class Crowd:
+    """Senders in all processes, at instances of all shards; what each has sent, in order."""
+
+    def __init__(self, pods: tuple[Pod, ...], dice: random.Random) -> None:
+        self.pods = pods
+        self.dice = dice
+        self.sent: dict[str, list[int]] = {}
+        self.tasks: list[asyncio.Task[object]] = []
+
+    def instances(self) -> list[tuple[Pod, SagaRef]]:
+        return [(pod, ref(pod, shard, pod.name)) for pod in self.pods for shard in range(SHARDS)]
+
+    async def run(self, pod: Pod) -> None:
+        dice = self.dice
+        for n in range(1, 40):
+            x = ref(pod, dice.randrange(SHARDS), pod.name)
+            self.sent.setdefault(x.key, []).append(n)
+            if dice.random() < 0.3:
+                x.tell(Added(x.correlation_id, n))
+            else:
+                self.tasks.append(send(pod, x, n))
+                await asyncio.sleep(0)  # it has begun
+            if dice.random() < 0.5:
+                await asyncio.sleep(dice.random() * 0.004)
+            if dice.random() < 0.05:
+                pod.mail.loses = 1
+
+    async def check(self) -> None:
+        await asyncio.gather(*self.tasks)
+        for pod in self.pods:
+            await pod.runtime.settled()
+        await until(lambda: not self.pods[0].world.table.rows)
+        for pod, x in self.instances():
+            assert list((await state_of(pod.runtime, x)).items) == self.sent.get(x.key, [])
+
+
 async def _moves(dice: random.Random) -> None:
-    async with cluster(3, poll_s=0.02, retry_pause_s=0.001, shutdown_timeout_s=0.2) as pods:
-        world = pods[0].world
-        owner: dict[int, Pod] = {}
+    patient: dict[str, Any] = {"retry_pause_s": 0.001, "write_attempts": 20}
+    async with cluster(3, poll_s=0.02, shutdown_timeout_s=0.2, **patient) as pods:
+        owner = [dice.choice(pods) for _ in range(SHARDS)]
         for shard in range(SHARDS):
-            owner[shard] = dice.choice(pods)
             await owner[shard].own(shard)
-        world.bells.is_deaf = lambda channel, payload: dice.random() < 0.1
-        sent: dict[tuple[str, str], list[int]] = {}
-        tasks: list[asyncio.Task[object]] = []
-        for pod in pods:
-            for shard in range(SHARDS):
-                x = ref(pod, shard, pod.name)
-                tasks.append(send(pod, x, 0))
-
-        async def sender(pod: Pod) -> None:
-            for n in range(1, 40):
-                x = ref(pod, dice.randrange(SHARDS), pod.name)
-                sent.setdefault((pod.name, x.key), []).append(n)
-                if dice.random() < 0.3:
-                    x.tell(Added(x.correlation_id, n))
-                else:
-                    tasks.append(send(pod, x, n))
-                    await asyncio.sleep(0)  # it has begun
-                if dice.random() < 0.5:
-                    await asyncio.sleep(dice.random() * 0.004)
-                if dice.random() < 0.05:
-                    pod.mail.loses = 1
-
-        senders = [asyncio.create_task(sender(pod)) for pod in pods]
+        pods[0].world.bells.is_deaf = lambda channel, payload: dice.random() < 0.1
+        crowd = Crowd(pods, dice)
+        crowd.tasks += [send(pod, x, 0) for pod, x in crowd.instances()]
+        senders = [asyncio.create_task(crowd.run(pod)) for pod in pods]
         for _ in range(8):
             await asyncio.sleep(dice.random() * 0.02)
             shard = dice.randrange(SHARDS)
@@ -192,12 +297,4 @@ async def _moves(dice: random.Random) -> None:
             owner[shard] = dice.choice(pods)
             await owner[shard].own(shard)
         await asyncio.gather(*senders)
-        await asyncio.gather(*tasks)
-        for pod in pods:
-            await pod.runtime.settled()
-        await until(lambda: not world.table.rows)
-        for pod in pods:
-            for shard in range(SHARDS):
-                x = ref(pod, shard, pod.name)
-                numbers = tuple(sent.get((pod.name, x.key), []))
-                assert (await state_of(pod.runtime, x)).items == numbers
+        await crowd.check()

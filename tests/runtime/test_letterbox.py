@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -102,24 +103,26 @@ def by_wrapped(url: str, put: Callable[[Any], None]) -> None:
         put(Wrapped(connection))
 
 
-@pytest.mark.parametrize(
-    "by", [by_connection, by_scoped_session, by_psycopg, by_psycopg_within, by_wrapped]
-)
+WAYS = [by_connection, by_scoped_session, by_psycopg, by_psycopg_within, by_wrapped]
+
+
 @within
 async def test_what_a_process_has_for_a_transaction_will_do(
-    postgres: str, letters: Letterbox, by: Callable[..., None]
+    postgres: str, letters: Letterbox
 ) -> None:
-    def put(transaction: Any) -> None:
-        letters.publish(Opened("x"), transaction=transaction)
+    def put(id: str, transaction: Any) -> None:
+        letters.publish(Opened(id), transaction=transaction)
         for n in range(1, 4):
-            letters.send("runtime-test.box", "x", Added("x", n), transaction=transaction)
+            letters.send("runtime-test.box", id, Added(id, n), transaction=transaction)
 
-    await asyncio.to_thread(by, postgres, put)
+    for by in WAYS:
+        await asyncio.to_thread(by, postgres, partial(put, by.__name__))
     async with running(postgres, Heard()) as runtime:
         await arrived(runtime, postgres)
-        view = await runtime.state(runtime.ref(Box, "x"))
-        assert view is not None
-        assert view.state.items == (1, 2, 3)
+        for by in WAYS:
+            view = await runtime.state(runtime.ref(Box, by.__name__))
+            assert view is not None
+            assert view.state.items == (1, 2, 3)
 
 
 @within

@@ -8,9 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from perdure import Fixed, Job
 from tests.runtime.payment_child import queue_of
-from tests.runtime.payments import payments, records, running, settled
+from tests.runtime.payments import (
+    Charge,
+    Charged,
+    charge,
+    charging,
+    payments,
+    records,
+    running,
+    settled,
+)
 from tests.servers.databases import execute
 
 ROOT = Path(__file__).parents[2]
@@ -33,9 +44,17 @@ def test_killed_after_the_commit_it_is_not_performed_again(
     async def check() -> None:
         assert await payments(postgres) == [("o", 1)]
         assert await records(postgres) == 1
-        async with running(postgres, queue_of(attempts_max)) as runtime:
+        called: list[int] = []
+
+        async def charge_again(command: Charge, job: Job, session: AsyncSession) -> Charged:
+            called.append(job.attempt)
+            return await charge(command, job, session)
+
+        queue = charging(charge_again, retry=Fixed(0.001, max_attempts=attempts_max))
+        async with running(postgres, queue) as runtime:
             state = await settled(runtime)
             assert (state.charged, state.receipts, state.failed) == ((1,), (1,), ())
+            assert called == []
             assert [one async for one in runtime.dead_letters.list()] == []
         assert await payments(postgres) == [("o", 1)]
         assert await records(postgres) == 0

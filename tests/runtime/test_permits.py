@@ -106,6 +106,25 @@ async def test_what_a_runtime_held_is_free_when_it_has_stopped():
 
 
 @quickly
+async def test_who_waits_for_others_stops_without_waiting_for_them():
+    place = Place()
+    async with AsyncExitStack() as stack:
+        works, waits = runtimes(place, 2, concurrency=1)
+        await stack.enter_async_context(works)
+        await waits.start()
+        await works.enqueue(Work(0, 1))
+        await rounds()
+        await waits.enqueue(Work(1, 1))
+        await rounds()
+        await waits.stop()
+        assert [command.who for command in place.at_work] == [0]
+        await works.enqueue(Work(0, 2))
+        place.open.set()
+        await works.settled()
+        assert len(place.done) == 2
+
+
+@quickly
 async def test_a_rate_holds_for_all_together():
     place, clock = Place(), SimulatedClock()
     place.open.set()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ from perdure.testing.store_contract import StoreContract
 from tests.servers.databases import AnyServer, drop_database, fresh_database, new_database
 
 NEIGHBOURS = (2, 4)
+SOME_JOBS: tuple[dict[str, Any], ...] = ({}, {"due_at_ms": 1}, {"target": "others"})
 
 
 class TestOwnerOfAll(StoreContract):
@@ -45,7 +47,7 @@ def rows_of_a_neighbour(shard: int, epoch: int) -> list[Entry]:
     for key in (f"Order/!{shard}", f"Order/5{shard}th", f"Trip/~{shard}"):
         jobs = [
             replace(outbox_row(key, 1, number), position=(epoch << 40) + number, **rest)
-            for number, rest in enumerate(({}, {"due_at_ms": 1}, {"target": "others"}), len(found))
+            for number, rest in enumerate(SOME_JOBS, len(found))
         ]
         number = 7 if shard == NEIGHBOURS[0] else 70_000_000_000_000
         found += [

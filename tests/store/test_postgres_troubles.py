@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from sqlalchemy.engine import make_url
@@ -36,8 +37,8 @@ def changed(url: str, **parts: object) -> str:
     return make_url(url).set(**parts).render_as_string(hide_password=False)  # type: ignore[arg-type]
 
 
-async def refused(url: str | Database, **options: object) -> StoreError:
-    """What opening says; it must say what to do, and no password."""
+async def refused(url: str | Database, **options: object) -> Any:
+    """The error that opening raises; it must say what to do, and no password."""
     store = PostgresStore(url, **options)  # type: ignore[arg-type]
     with pytest.raises(StoreError) as caught:
         await store.open()
@@ -73,7 +74,7 @@ async def test_nobody_listens_there(postgres):
     error = await refused(changed(postgres, port=1))
     assert type(error) is StoreUnavailable
     assert "cannot reach" in str(error)
-    assert "port" in error.remedy
+    assert "port" in str(error)
 
 
 @on_loop
@@ -87,21 +88,21 @@ async def test_there_is_no_such_machine(postgres):
 async def test_the_password_is_wrong(postgres):
     error = await refused(changed(postgres, password=SECRET))
     assert type(error) is StoreUnavailable
-    assert "password" in error.remedy
+    assert "password" in str(error)
 
 
 @on_loop
 async def test_there_is_no_such_database(postgres):
     error = await refused(changed(postgres, database="no_such_database"))
     assert type(error) is StoreUnavailable
-    assert "CREATE DATABASE no_such_database" in error.remedy
+    assert "CREATE DATABASE no_such_database" in str(error)
 
 
 @on_loop
 async def test_the_user_may_not_use_the_schema(postgres, nobody_left):
     error = await refused(await user(postgres))
     assert type(error) is StoreNotWritable
-    assert "grant" in error.remedy
+    assert "grant" in str(error)
 
 
 @on_loop
@@ -124,14 +125,14 @@ async def test_the_user_has_too_many_connections(postgres, nobody_left):
     async with opened(PostgresStore(url, read_only=True)):
         error = await refused(url, read_only=True)
         assert type(error) is StoreUnavailable
-        assert "max_connections" in error.remedy
+        assert "max_connections" in str(error)
 
 
 @on_loop
 async def test_there_are_no_tables(empty_postgres):
     error = await refused(empty_postgres)
     assert type(error) is SchemaTooOld
-    assert "perdure db upgrade" in error.remedy
+    assert "perdure db upgrade" in str(error)
     assert not await run_sql(
         empty_postgres, "SELECT FROM pg_namespace WHERE nspname = 'perdure'"
     )  # nobody has made any
@@ -185,7 +186,7 @@ async def test_the_rows_of_the_shards_are_gone(postgres):
 async def test_the_server_only_reads(postgres):
     error = await refused(Database(postgres, read_only=True), shard=3)
     assert type(error) is StoreNotWritable
-    assert "standby" in error.remedy
+    assert "standby" in str(error)
 
 
 @on_loop
@@ -289,7 +290,7 @@ async def test_a_server_is_killed_again_and_again_under_load(own_postgres: Serve
                 except StoreUnavailable:
                     await asyncio.sleep(0.01)
                 try:
-                    found = await numbers(store, name)
+                    found = await all_numbers(store, name)
                 except StoreUnavailable:
                     continue
                 assert found == [*range(1, len(found) + 1)]
@@ -306,7 +307,11 @@ async def test_a_server_is_killed_again_and_again_under_load(own_postgres: Serve
         is_over.set()
         written = await working
         assert written > 10
-        assert await numbers(store) == [*range(1, written + 1)]
+        assert await all_numbers(store, "Order/1") == [*range(1, written + 1)]
+
+
+async def all_numbers(store: PostgresStore, name: str) -> list[int]:
+    return [row.sequence_nr for row in await store.journal(name, limit=100_000)]
 
 
 @on_loop
@@ -323,5 +328,5 @@ async def test_a_server_that_is_stopping_takes_no_one(own_postgres: Server):
     await asyncio.sleep(0.3)
     error = await refused(url)
     assert isinstance(error, LostConnection)
-    assert "starting or stopping" in error.remedy
+    assert "starting or stopping" in str(error)
     await staying.close()

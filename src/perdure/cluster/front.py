@@ -145,6 +145,7 @@ class Cluster(Runtime):
     async def _start(self) -> None:
         try:
             await super()._start()
+            self._on_loop().watch_over(lambda: any(r.dispatcher.is_on_loop for r in self.runnings))
             await self.host.start()
         except BaseException:
             await self.stop()

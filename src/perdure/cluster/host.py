@@ -39,6 +39,9 @@ logger = logging.getLogger("perdure.cluster")
 SHARDS_CHANNEL = "shards"
 """Rung when the shares may have changed: a shard was released, a host came or wants none."""
 
+SOON_S = 0.02
+"""Looking for whoever is about to be gone does not come more often than this."""
+
 STAND_BACK_S = 1.0
 STAND_BACK_MAX_S = 60.0
 """After a shard could not be run here, doubled for each time in a row."""
@@ -79,8 +82,9 @@ class Host:
         self._wake = asyncio.Event()
         self._seeking: asyncio.Task[None] | None = None
         self._failures = 0
-        self._is_aside = self._is_draining = False
+        self._is_aside = self._is_draining = self._is_skewed = False
         self._aside_until_s = 0.0
+        self._next_look_s = settings.poll_s
 
     @property
     def owned(self) -> Mapping[int, Runtime]:
@@ -109,16 +113,23 @@ class Host:
 
     async def _join(self) -> None:
         await self.session.listen(self._channel, lambda payload: self._wake.set())
-        outlook = await self.session.ask(self.session.owners.outlook)
-        if outlook.alone is not None:
-            raise StoreLocked(
-                f"the store is owned by {outlook.alone}, alone",
-                remedy="stop it first, or run it as one of the cluster: perdure.cluster.Cluster",
-            )
+        await self._nobody_alone()
         await self.session.drain(False)
         await self._seek()
         self.session.notify(self._channel)
         self._seeking = asyncio.get_running_loop().create_task(self._keep_seeking())
+
+    async def _nobody_alone(self) -> None:
+        """Refuse to join one who is alone; if it was killed, that shows after a moment."""
+        loop, owners = asyncio.get_running_loop(), self.session.owners
+        until_s = loop.time() + 3 * owners.absent_s
+        while (outlook := await self.session.ask(owners.outlook)).alone is not None:
+            if loop.time() >= until_s:
+                raise StoreLocked(
+                    f"the store is owned by {outlook.alone}, alone",
+                    remedy="stop it first, or run it as one of the cluster: perdure.cluster",
+                )
+            await asyncio.sleep(owners.absent_s / 10)
 
     async def _up(self) -> None:
         shards = list(self._here.values())
@@ -154,9 +165,10 @@ class Host:
     async def _keep_seeking(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.poll_s):
+                async with asyncio.timeout(self._next_look_s):
                     await self._wake.wait()
             self._wake.clear()
+            self._next_look_s = self._settings.poll_s
             try:
                 await self._seek()
             except StoreUnavailable:
@@ -175,6 +187,8 @@ class Host:
         outlook = await session.ask(owners.outlook)
         if outlook.ghosts:
             await session.ask(owners.forget)
+        if outlook.soon_s is not None:
+            self._next_look_s = min(max(outlook.soon_s, SOON_S), self._settings.poll_s)
         step = next_step(outlook, len(self._here), self._residents())
         for number in step.leave:
             self._here[number].leave()
@@ -206,9 +220,20 @@ class Host:
             self._here[number] = Shard(number, epoch, self._blueprint_of(number, epoch), self)
 
     def _on_beat(self, beat: Beat) -> None:
+        self._look_at_clock()
         for shard in list(self._here.values()):
             if shard.is_up and beat.owned.get(shard.number) != shard.epoch:
                 shard.lost()
+
+    def _look_at_clock(self) -> None:
+        is_skewed = abs(self.session.skew_s) > self._settings.skew_s
+        if is_skewed and not self._is_skewed:
+            logger.warning(
+                "this machine's clock is %+.1f s from the database's: deadlines fire by it, so set "
+                "it by NTP",
+                self.session.skew_s,
+            )
+        self._is_skewed = is_skewed
 
     def _share_room(self) -> None:
         """``residents_max`` is the process's: each runtime has its part."""

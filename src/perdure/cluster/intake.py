@@ -71,6 +71,7 @@ class Intake:
         self._ring = ring
         self._poll_s = poll_s
         self._window = window
+        self._epoch = running.services.epoch
         self._clock = running.services.clock
         self._troubles = running.services.troubles
         self._under_way: dict[int, str] = {}
@@ -80,7 +81,6 @@ class Intake:
         self._held: set[str] = set()
         self._answers: dict[str, list[bytes]] = {}
         self._done: list[int] = []
-        self._removed: set[int] = set()
         self._catchers: list[asyncio.Future[None]] = []
         self._poll: Wake | None = None
         self._is_rung = self._is_full = self._is_closed = False
@@ -166,12 +166,10 @@ class Intake:
             self._is_full = limit <= 0
             if self._is_full:
                 return False
-            self._removed.clear()
             under_way, aside = list(self._under_way), list(self._aside)
-            rows = await self._mail.page(self._shard, under_way, aside, limit)
+            rows = await self._mail.page(self._shard, self._epoch, under_way, aside, limit)
             for row in rows:
-                # Removed while it was read, or behind one that was just set aside.
-                if row.position not in self._removed and row.instance not in self._aside:
+                if row.instance not in self._aside:  # else it is behind one just set aside
                     self._take(row)
             if len(rows) < limit:
                 return True
@@ -268,10 +266,9 @@ class Intake:
         """Let the rows go of which is known what became of them."""
         while self._done:
             done = self._done[:PAGE]
-            await self._mail.remove(done)
+            await self._mail.remove(done, self._epoch)
             del self._done[: len(done)]
-            for position in done:
-                self._removed.add(position)
+            for position in done:  # only now: a page that is read later does not see it
                 instance = self._under_way.pop(position, None)
                 if instance is not None:
                     self._count_out(instance)

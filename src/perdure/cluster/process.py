@@ -69,24 +69,15 @@ class Process:
         self._blueprint = blueprint
         self._settings = settings
         _check_shards(assigned, database)
-        schema = database.address.schema
-        owners = Ownership(schema, lease_s=settings.lease_s, absent_s=settings.absent_s)
-        self.session = Session(
-            lambda: database.connect(SERVER_SETTINGS),
-            owners,
-            host_id(name, _kind(settings, assigned)),
-            blueprint.clock.now_ms,
-            version=version_of("perdure"),
-            is_draining=True,  # until its host begins to take shards
-            beat_s=settings.beat_s,
-        )
+        kind = _kind(settings, assigned)
+        self.session = _session(database, blueprint, settings, host_id(name, kind))
         self.router = Router(
             PostgresMail(database),
             bell(self.session),
             blueprint,
             shards=database.shards,
             name=self.session.host.text,
-            channel=partial(channel_of, schema),
+            channel=partial(channel_of, database.address.schema),
             poll_s=settings.poll_s,
         )
         self.host = Host(
@@ -102,7 +93,7 @@ class Process:
         """For the front, too."""
         # Whoever takes shards takes those that nobody has; who does not can only say so.
         self._ownerless = Ownerless(self.session, database.shards, 2 * settings.poll_s)
-        self._tells_of_owners = _kind(settings, assigned) is Kind.CLIENT
+        self._tells_of_owners = kind is Kind.CLIENT
         self._observing = Echo(blueprint.observing)
         self._threads = SharedThreads(blueprint.threads, blueprint.settings.worker_threads_max)
 
@@ -151,6 +142,23 @@ class Process:
             elsewhere=self.router.of(shard),
             permits=self._permits,
         )
+
+
+def _session(
+    database: Database, blueprint: Blueprint, settings: ClusterSettings, host: HostId
+) -> Session:
+    owners = Ownership(
+        database.address.schema, lease_s=settings.lease_s, absent_s=settings.absent_s
+    )
+    return Session(
+        lambda: database.connect(SERVER_SETTINGS),
+        owners,
+        host,
+        blueprint.clock.now_ms,
+        version=version_of("perdure"),
+        is_draining=True,  # until its host begins to take shards
+        beat_s=settings.beat_s,
+    )
 
 
 def _kind(settings: ClusterSettings, assigned: Sequence[int] | None) -> Kind:

@@ -3,10 +3,9 @@
     shared = SharedThreads(SystemThreads(), settings.worker_threads_max)
     blueprint = replace(front, threads=shared, observing=Echo(front.observing))
 
-Threads of workers are one pool, and traces have one budget. The event loop is watched once, by the
-front: it sees whose code stands on the loop, whichever runtime called it. Observers hear what all
-of them do, and of one start and one stop.
-Next to read: ``front.py``.
+Threads of workers are one pool, and traces have one budget. The event loop is watched once, by
+the front: it sees whose code stands on the loop, whichever runtime called it. Observers hear what
+all of them do, and of one start and one stop. Next to read: ``front.py``.
 """
 
 from __future__ import annotations

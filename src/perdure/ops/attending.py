@@ -6,6 +6,7 @@ Next to read: ``control/server.py``, ``cluster/alone.py``.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from perdure.runtime.runtime import Runtime
@@ -32,14 +33,13 @@ async def attend(runtime: Lifecycle) -> ControlSocket | None:
 
 async def attend_mail(runtime: Lifecycle) -> MailAlone | None:
     """The mail of a runtime that has started, if it owns a whole PostgreSQL database."""
-    if getattr(runtime.store, "session", None) is None or runtime.running is None:
+    postgres, store = sys.modules.get("perdure.store.postgres"), runtime.store
+    if postgres is None or not isinstance(store, postgres.PostgresStore):
+        return None
+    if store.session is None or runtime.running is None:
         return None
     from perdure.cluster.alone import MailAlone
-    from perdure.store.postgres import PostgresStore
 
-    store = runtime.store
-    assert isinstance(store, PostgresStore)
-    assert store.session is not None
     mail = MailAlone(store.database, store.session, runtime.running)
     await mail.start()
     return mail

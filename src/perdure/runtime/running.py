@@ -232,6 +232,10 @@ class Running:
             under_way=self.dispatcher.under_way,
         )
 
+    def watch_over(self, is_busy: Callable[[], bool]) -> None:
+        """Have the event loop watched while this is so, for other runtimes on it."""
+        self._watch.is_busy = is_busy
+
     async def try_writing(self) -> None:
         """If the last write failed, see whether one succeeds now; one such at a time."""
         services = self.services

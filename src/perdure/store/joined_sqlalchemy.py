@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import ARRAY, BigInteger, LargeBinary, Text, TextClause, bindparam, event, text
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -107,28 +108,28 @@ _ears: WeakKeyDictionary[Any, _Ear] = WeakKeyDictionary()
 
 
 def _clause(statement: str, values: Mapping[str, Any]) -> TextClause:
-    return text(statement).bindparams(
-        *(
-            bindparam(name, type_=_TYPES[type(value)])
-            for name, value in values.items()
-            if type(value) in _TYPES
-        )
-    )
+    return _typed(statement, tuple((name, type(value)) for name, value in values.items()))
+
+
+@lru_cache
+def _typed(statement: str, types: tuple[tuple[str, type], ...]) -> TextClause:
+    found = [bindparam(name, type_=_TYPES[kind]) for name, kind in types if kind in _TYPES]
+    return text(statement).bindparams(*found)
 
 
 _TYPES: dict[type, Any] = {bytes: LargeBinary(), int: BigInteger(), list: ARRAY(Text())}
 
 
-def opener_of(maker: object) -> tuple[Callable[[], Any], bool, str | None] | None:
-    """What opens a session or connection, whether that must be awaited, and the dialect's name.
+def opener_of(maker: object) -> tuple[Callable[[], Any], bool, Dialect | None] | None:
+    """What opens a session or connection, whether that must be awaited, and the dialect.
 
-    None for what is no maker of SQLAlchemy's; the name is None where no engine is known yet.
+    None for what is no maker of SQLAlchemy's; no dialect where no engine is known yet.
     """
     if isinstance(maker, (AsyncEngine, Engine)):
-        return maker.connect, isinstance(maker, AsyncEngine), maker.dialect.name
+        return maker.connect, isinstance(maker, AsyncEngine), maker.dialect
     if isinstance(maker, (async_sessionmaker, sessionmaker)):
         dialect = getattr(maker.kw.get("bind"), "dialect", None)
-        return maker, isinstance(maker, async_sessionmaker), getattr(dialect, "name", None)
+        return maker, isinstance(maker, async_sessionmaker), dialect
     return None
 
 

@@ -88,7 +88,8 @@ class Outlook:
 
     ``hosts`` are live and not draining; ``rank`` is its own place among them by seniority, from 0
     (-1: it drains). ``free`` shards have no live owner. ``alone`` names a live host that lets
-    nobody beside it. So many ``ghosts`` are gone, own nothing, and can be forgotten.
+    nobody beside it. So many ``ghosts`` are gone, own nothing, and can be forgotten. After
+    ``soon_s`` an owner will be gone whose session has ended, if it does not come again.
     """
 
     shards: int
@@ -98,6 +99,7 @@ class Outlook:
     free: int
     alone: str | None
     ghosts: int
+    soon_s: float | None = None
 
     @property
     def share(self) -> int:

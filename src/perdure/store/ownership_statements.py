@@ -36,30 +36,33 @@ def quoted(name: str) -> str:
 
 _NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
-# $2 is the lease, $3 how long a host without a session may be silent, both in seconds. A server
-# that has just come up knows no sessions yet, and counts the leases from there. A session of
-# another role shows no start; its number and the silence have to do then.
+# A server that has just come up knows no sessions yet, and counts the leases from there. A session
+# of another role shows no start; its number and the silence have to do then.
+_IS_ABSENT = """(
+    pg_postmaster_start_time() < clock_timestamp() - {lease}
+    AND (
+        SELECT bool_or(own.backend_start < greatest(h.beat_at, clock_timestamp() - 2 * {absent}))
+        FROM pg_stat_get_activity(pg_backend_pid()) own
+    )
+    AND NOT EXISTS (
+        SELECT FROM pg_stat_get_activity(h.backend_pid) theirs
+        WHERE theirs.backend_start IS NULL OR theirs.backend_start = h.backend_start
+    )
+)"""
 _IS_GONE = """(
     greatest(h.beat_at, pg_postmaster_start_time()) < clock_timestamp() - {lease}
-    OR (
-        h.beat_at < clock_timestamp() - {absent}
-        AND pg_postmaster_start_time() < clock_timestamp() - {lease}
-        AND (
-            SELECT bool_or(own.backend_start < greatest(h.beat_at,
-                clock_timestamp() - 2 * {absent}))
-            FROM pg_stat_get_activity(pg_backend_pid()) own
-        )
-        AND NOT EXISTS (
-            SELECT FROM pg_stat_get_activity(h.backend_pid) theirs
-            WHERE theirs.backend_start IS NULL OR theirs.backend_start = h.backend_start
-        )
-    )
+    OR (h.beat_at < clock_timestamp() - {absent} AND {is_absent})
 )"""
 
 
-def _is_gone(lease: str, absent: str) -> str:
-    seconds = "make_interval(secs => {})"
-    return _IS_GONE.format(lease=seconds.format(lease), absent=seconds.format(absent))
+def _judging(lease: str, absent: str) -> dict[str, str]:
+    """Whether the host h is gone; the two limits are parameters, in seconds."""
+    limits = {
+        "lease": f"make_interval(secs => {lease})",
+        "absent": f"make_interval(secs => {absent})",
+    }
+    is_absent = _IS_ABSENT.format(**limits)
+    return {"is_absent": is_absent, "is_gone": _IS_GONE.format(is_absent=is_absent, **limits)}
 
 
 _HOSTS_LIVE = "SELECT h.* FROM {hosts} h WHERE NOT {is_gone}"
@@ -124,6 +127,10 @@ SELECT
         SELECT count(*) FROM {hosts} h
         WHERE NOT EXISTS (SELECT FROM live WHERE live.host = h.host)
             AND NOT EXISTS (SELECT FROM {shards} s WHERE s.host = h.host)
+    ),
+    (
+        SELECT min(extract(epoch FROM h.beat_at - clock_timestamp()) + $3)::float8 FROM live h
+        WHERE {is_absent} AND EXISTS (SELECT FROM {shards} s WHERE s.host = h.host)
     )
 """
 
@@ -200,10 +207,9 @@ def statements(schema: str) -> Statements:
     names = {table: f"{quoted(schema)}.{table}" for table in ("hosts", "shards")}
     names["epochs"] = f"{quoted(schema)}.epochs".replace("'", "''")
     names["owned"] = _OWNED.format(now_ms=_NOW_MS, **names)
-    # The lease and the other limit are the parameters after the host.
-    names["is_gone"] = _is_gone("$2", "$3")
+    names |= _judging("$2", "$3")  # after the host
     names["live"] = _HOSTS_LIVE.format(**names)
-    hosts_names = {**names, "is_gone": _is_gone("$1", "$2")}
+    hosts_names = {**names, **_judging("$1", "$2")}
     return Statements(
         register=_REGISTER.format(**names),
         beat=_BEAT.format(**names),

@@ -29,7 +29,7 @@ from perdure.errors import (
 )
 from perdure.store.ownership import HostId, Kind, Ownership
 from perdure.store.postgres_database import Database
-from perdure.store.postgres_errors import LostConnection, told
+from perdure.store.postgres_errors import DRIVER_ERRORS, LostConnection, told
 from perdure.store.postgres_owning import pass_barrier, read_epoch, read_size, take_shards
 from perdure.store.postgres_texts import Fill
 from perdure.store.session import SERVER_SETTINGS, Session
@@ -147,7 +147,7 @@ class PostgresStore(SqlReads):
         try:
             await session.open()
             return await _all_taken(session)
-        except Exception as error:
+        except (StoreError, *DRIVER_ERRORS) as error:
             if isinstance(error, StoreError) and error.remedy:
                 raise
             raise told(error, self.database.address) from error

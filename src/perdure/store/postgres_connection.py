@@ -28,6 +28,13 @@ ROW_CLASSES = ("22", "23", "54")
 
 _NO_CHARACTER = "22021"
 
+_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server has ended the session between two statements
+    OSError,
+)
+
 
 class PostgresConnection:
     """Implements ``dialect.ServerConnection`` over a connection of asyncpg's."""
@@ -77,14 +84,14 @@ class PostgresConnection:
     def _fetch(self, sql: str, values: Sequence[Any]) -> list[Any]:
         try:
             rows: list[Any] = await_only(self.raw.fetch(sql, *values))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except _ERRORS as error:
             raise _told(error) from error
         return rows
 
     def _command(self, sql: str) -> None:
         try:
             done = await_only(self.raw.execute(sql))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except _ERRORS as error:
             raise _told(error) from error
         if sql == "COMMIT" and done != sql:  # a transaction that has failed is rolled back instead
             raise ServerError(f"COMMIT was answered with {done}")

@@ -28,7 +28,15 @@ from perdure.errors import StoreError, StoreUnavailable
 from perdure.store.forks import REMEDY, here
 from perdure.store.postgres_address import Address
 from perdure.store.postgres_connection import PostgresConnection
-from perdure.store.postgres_errors import RETRIED, LostConnection, is_lost, lost, sqlstate_of, told
+from perdure.store.postgres_errors import (
+    DRIVER_ERRORS,
+    RETRIED,
+    LostConnection,
+    is_lost,
+    lost,
+    sqlstate_of,
+    told,
+)
 from perdure.store.postgres_texts import Fill
 from perdure.store.revisions import HAS_VERSION, judge, read_revision_sql
 
@@ -66,6 +74,8 @@ def _settings(address: Address, is_read_only: bool) -> dict[str, str]:
         "default_transaction_read_only": "on" if is_read_only else "off",
         "plan_cache_mode": "force_generic_plan",
         "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
+        "enable_sort": "off",
         "enable_hashjoin": "off",
         "enable_mergejoin": "off",
         "jit": "off",
@@ -206,7 +216,7 @@ class Database:
             if was_lost or connection.in_transaction:
                 pooled.invalidate()
             pooled.close()
-            if isinstance(error, StoreError) or not isinstance(error, Exception):
+            if not isinstance(error, DRIVER_ERRORS):
                 raise
             raise self._failure(error, was_lost) from error
         if connection.in_transaction:
@@ -227,7 +237,7 @@ class Database:
         while True:
             try:
                 pooled = await self._engine.raw_connection()
-            except Exception as error:
+            except Exception as error:  # SQLAlchemy's adapter has errors of its own
                 raise self._failure(error) from error
             raw: Any = pooled.driver_connection
             if not raw.is_closed():
@@ -247,7 +257,7 @@ class Database:
         self._refuse_child()
         try:
             return await asyncpg.connect(*arguments[0], **{**arguments[1], **own})
-        except Exception as error:
+        except DRIVER_ERRORS as error:
             raise self._failure(error) from error
 
     def _refuse_child(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from perdure.errors import (
@@ -17,9 +18,10 @@ from perdure.errors import (
     StoreNotWritable,
     StoreUnavailable,
 )
+from perdure.store.dialect import ServerError
 from perdure.store.postgres_address import Address
 
-__all__ = ["RETRIED", "LostConnection", "is_lost", "lost", "sqlstate_of", "told"]
+__all__ = ["DRIVER_ERRORS", "RETRIED", "LostConnection", "is_lost", "lost", "sqlstate_of", "told"]
 
 RETRIED = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: the transaction is rolled back, and may succeed if it is
@@ -29,9 +31,20 @@ _ENDED = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
 """The server has ended the session, or will have none."""
 
 
+DRIVER_ERRORS = (
+    ServerError,
+    OSError,
+    SQLAlchemyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What comes of a server and its network. Anything else is a mistake in the code."""
+
 _BROKEN = (
     asyncpg.ConnectionDoesNotExistError,
     asyncpg.PostgresConnectionError,
+    asyncpg.InternalClientError,
     ConnectionResetError,
     BrokenPipeError,
     TimeoutError,
@@ -83,9 +96,9 @@ def lost(error: BaseException, address: Address) -> LostConnection:
 
 
 def told(error: BaseException, address: Address) -> StoreError:
-    """The StoreError for what a driver raised.
+    """The StoreError for one of ``DRIVER_ERRORS``; raise it ``from`` the original.
 
-    Raise it ``from`` the original. One that has lost its connection is a ``LostConnection``.
+    One that has lost its connection is a ``LostConnection``.
     """
     where = f"{address.shown}, schema {address.schema!r}"
     if isinstance(error, PoolTimeout):

@@ -66,6 +66,9 @@ _BY_SHARD = frozenset(
     {"inbox_by_due", "outbox_by_queue", "outbox_by_due", "tombstones_by_due", "deadlines_by_due"}
 )
 
+_BY_POSITION = frozenset({"outbox_by_queue", "outbox_by_due"})
+"""SQLite's indexes end in the row's position by themselves."""
+
 metadata = MetaData()
 
 
@@ -111,6 +114,8 @@ def _add(table: Table) -> Table:
         names = [column.name for column in index.columns]
         if index.name in _BY_SHARD:
             names.insert(0, "shard")
+        if index.name in _BY_POSITION:
+            names.append("position")
         where = index.dialect_options["sqlite"]["where"]
         Index(
             index.name,

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Table, literal, select
+from sqlalchemy import Table, literal, literal_column, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 
+from perdure.store import schema
 from perdure.store import write_statements as sqlite
 from perdure.store.head_rows import HEADS, LOOKUPS, SAGAS, TOMBSTONES
 from perdure.store.postgres_schema import SHARDED, metadata
@@ -24,7 +25,7 @@ from perdure.store.postgres_texts import (
     shard_of_key,
     text_of,
 )
-from perdure.store.read_statements import TALLIES_ALL, TALLIES_AT, Query
+from perdure.store.read_statements import QUEUE_PAGE, TALLIES_ALL, TALLIES_AT, Query
 from perdure.store.rows import (
     DEAD_LETTERS,
     DEADLINES,
@@ -38,7 +39,7 @@ from perdure.store.rows import (
     UNTOUCHED,
     RowKind,
 )
-from perdure.store.statements import ManyRows, Statement, given, given_rows, kinds_of
+from perdure.store.statements import PARAMETER, ManyRows, Statement, given, given_rows, kinds_of
 
 __all__ = ["BARRIER", "TAKE", "text_for"]
 
@@ -164,10 +165,23 @@ def _put_tallies() -> Text:
     return numbered(as_text(put), kinds_of([table.c[name] for name in names]))
 
 
+def _queue_page() -> Query:
+    """Jobs of a queue above a position, by walking all: the queue's own index is not in order.
+
+    The target is asked for so that no index answers to it.
+    """
+    jobs = schema.outbox
+    target: Any = literal_column("(outbox.target || '')")
+    rows = select(jobs).where(target == PARAMETER, jobs.c.position > PARAMETER)
+    rows = rows.order_by(jobs.c.position).limit(PARAMETER)
+    return Query(OUTBOX, lambda own: rows.where(*own(jobs.name)), walked=("position",))
+
+
 _TEXTS: dict[ManyRows | Query, Text] = {
     **{given_to: numbered(as_text(made), given_to.kinds) for given_to, made in _INSERTS.items()},
     sqlite.FIND_LOSERS: Text(_FIND_LOSERS.replace(OWN, "$4::smallint[]"), width=2, fills=(OWN,)),
     sqlite.PUT_TALLIES: _put_tallies(),
+    QUEUE_PAGE: query_text(_queue_page()),
     TALLIES_AT: numbered(_TALLIES_AT, "tnn"),
     TALLIES_ALL: numbered(_TALLIES_ALL),
 }

@@ -14,7 +14,7 @@ rows are the truth, so nothing waits for one that could not be rung.
 
 Doorbells and beats do not wait for the server's disk. Claims do: were one forgotten by a crash, its
 epoch would be given out again, and two owners would pass the fence.
-Next to read: ``ownership.py``.
+Next to read: ``ownership.py``, ``channels.py``.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import md5
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from perdure.errors import StoreError, StoreUnavailable
+from perdure.store.channels import RING, Hearer, channel_of
 from perdure.store.ownership import Beat, HostId, Ownership
 
 if TYPE_CHECKING:
@@ -41,33 +41,17 @@ logger = logging.getLogger("perdure.cluster")
 Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")
 
-CHANNEL_BYTES_MAX = 63
 PAUSE_S = 0.05
 PAUSE_MAX_S = 1.0
 
 SERVER_SETTINGS = {
+    "synchronous_commit": "on",
     "tcp_keepalives_idle": "2",
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
 }
-"""Of a session. The server notices within some seconds that its machine is not there any more."""
-
-_RING = (
-    "SELECT pg_notify(bell.channel, bell.payload), set_config('synchronous_commit', 'off', true) "
-    "FROM unnest($1::text[], $2::text[]) AS bell(channel, payload)"
-)
-
-
-def channel_of(schema: str, name: str) -> str:
-    """The channel of this name beside the tables of a schema; PostgreSQL cuts long ones short.
-
-    >>> channel_of("perdure", "shard-3")
-    'perdure.perdure.shard-3'
-    """
-    channel = f"perdure.{schema}.{name}"
-    if len(channel.encode()) <= CHANNEL_BYTES_MAX:
-        return channel
-    return f"perdure.{md5(channel.encode(), usedforsecurity=False).hexdigest()}"
+"""Of a session. Claims are durable, whatever the server's default is; and the server notices within
+some seconds that a machine is not there any more."""
 
 
 @dataclass(slots=True)
@@ -81,25 +65,6 @@ class _Request:
         """It was not done, or nobody knows."""
         if not self.done.done():
             self.done.set_exception(error)
-
-
-@dataclass(slots=True, eq=False)
-class _Hearer:
-    """Who hears a channel."""
-
-    channel: str
-    hear: Callable[[str], None]
-
-    async def begin(self, connection: Connection) -> None:
-        """Listen, on this connection."""
-        await connection.add_listener(self.channel, self)
-
-    async def end(self, connection: Connection) -> None:
-        """Listen no more."""
-        await connection.remove_listener(self.channel, self)
-
-    def __call__(self, connection: Any, pid: int, channel: str, payload: Any) -> None:
-        self.hear(str(payload))
 
 
 class Session:
@@ -136,7 +101,7 @@ class Session:
         self._beat_s = beat_s
         self._limit_s = owners.lease_s / 2
         self._connection: Connection | None = None
-        self._hearers: dict[str, _Hearer] = {}
+        self._hearers: dict[str, Hearer] = {}
         self._requests: deque[_Request] = deque()
         self._bells: dict[tuple[str, str], None] = {}
         self._wake = asyncio.Event()
@@ -166,7 +131,7 @@ class Session:
         Called with "" after each reconnect: something may have been missed. Listens when this
         returns, if there is a connection.
         """
-        hearer = self._hearers[channel] = _Hearer(channel, hear)
+        hearer = self._hearers[channel] = Hearer(channel, hear)
         if self._connection is not None:
             with suppress(StoreUnavailable):  # a new connection listens to all that is wanted
                 await self._request(hearer.begin)
@@ -219,14 +184,6 @@ class Session:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         await self._disconnect()
-
-    def abandon(self) -> None:
-        """End without a word, as a process does that is killed."""
-        self._is_closing = True
-        if self._task is not None:
-            self._task.cancel()
-        if self._connection is not None:
-            self._connection.terminate()
 
     # The connection
 
@@ -298,7 +255,7 @@ class Session:
         bells, self._bells = self._bells, {}
         channels, payloads = zip(*bells, strict=True)
         async with asyncio.timeout(self._limit_s):
-            await connection.execute(_RING, channels, payloads)
+            await connection.execute(RING, channels, payloads)
 
     async def _answer(self, connection: Connection, request: _Request) -> None:
         if request.done.done():

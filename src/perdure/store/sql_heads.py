@@ -171,10 +171,12 @@ def read_sagas(connection: SqlConnection) -> list[str]:
 
 
 def added(one: TallyRow, other: TallyRow) -> TallyRow:
-    """Both tallies of a saga in one; a field counts as indexed if it does in both."""
+    """Both tallies of a saga in one; a field counts as indexed if it is for all there are."""
     counted = {name: getattr(one, name) + getattr(other, name) for name in _COUNTED}
-    both = tuple(name for name in one.indexed if name in other.indexed)
-    return TallyRow(one.saga, **counted, indexed=both)
+    indexed = one.indexed if one.kept else other.indexed
+    if one.kept and other.kept:
+        indexed = tuple(name for name in one.indexed if name in other.indexed)
+    return TallyRow(one.saga, **counted, indexed=indexed)
 
 
 def _mended(tally: TallyRow, counted: TallyRow, again: int) -> TallyRow:

@@ -66,8 +66,11 @@ class Adoption:
 
     def warn(self, queue: str, more: str = "") -> None:
         """Name a queue whose jobs nobody performs here, once."""
-        if queue not in self.unattended:
-            self.unattended.add(queue)
+        if queue in self.unattended:
+            return
+        self.unattended.add(queue)
+        permits = self._services.permits
+        if permits is None or permits.is_first_to_miss(queue):
             logger.warning(
                 "nobody performs the jobs of queue %r in this runtime%s; they are kept until a "
                 "runtime has workers for them",

@@ -35,6 +35,13 @@ class Permits:
 
     def __init__(self) -> None:
         self._queues: dict[str, QueuePermits] = {}
+        self._missed: set[str] = set()
+
+    def is_first_to_miss(self, queue: str) -> bool:
+        """Whether no runtime of the process has said before that nobody performs its jobs."""
+        is_first = queue not in self._missed
+        self._missed.add(queue)
+        return is_first
 
     def of(self, policy: QueuePolicy) -> QueuePermits:
         """Those of the queue, one for all runtimes."""

@@ -117,7 +117,9 @@ class Runner:
     def _is_held_up(self) -> bool:
         """What it has to do waits for other runtimes of the process."""
         permits = self._permits
-        return permits is not None and self.state.waiting_count > 0 and permits.holds_up(self)
+        if permits is None or not self._is_running:
+            return False
+        return self.state.waiting_count > 0 and permits.holds_up(self)
 
     def leave(self) -> None:
         """None of its jobs is at work any more: others may start theirs."""

@@ -46,7 +46,7 @@ class LoopWatch:
         threads: Threads,
     ) -> None:
         self._limit_s = limit_s
-        self._is_busy = is_busy
+        self.is_busy = is_busy
         self._scenes = scenes
         self._threads = threads
         self._loop = asyncio.get_running_loop()
@@ -75,7 +75,7 @@ class LoopWatch:
                 return
             if self._has_answered:
                 silent = 0
-                if self._is_busy() or self._scene() is not None:
+                if self.is_busy() or self._scene() is not None:
                     self._ask()
                 continue
             silent += 1

@@ -166,10 +166,10 @@ CREATE TABLE outbox (
     PRIMARY KEY (position),
     CONSTRAINT outbox_position_is_given CHECK (position > 0)
 );
-CREATE INDEX outbox_by_due ON outbox (shard, due_at_ms) WHERE due_at_ms > 0;
+CREATE INDEX outbox_by_due ON outbox (shard, due_at_ms, position) WHERE due_at_ms > 0;
 CREATE INDEX outbox_by_follows ON outbox (follows) WHERE follows > 0;
 CREATE UNIQUE INDEX outbox_by_given_id ON outbox (given_id) WHERE given_id != '';
-CREATE INDEX outbox_by_queue ON outbox (shard, target, due_at_ms);
+CREATE INDEX outbox_by_queue ON outbox (shard, target, due_at_ms, position);
 CREATE INDEX outbox_by_shard ON outbox (shard, position);
 
 CREATE TABLE performed (
