@@ -71,7 +71,7 @@ async def test_no_statement_goes_through_a_table_and_no_walk_sorts(postgres, fir
                 step["Relation Name"] for step in steps if step["Node Type"] == "Seq Scan"
             } - {*SMALL}
             assert not scanned, (name, scanned)
-            if isinstance(statement, Query) and statement.walked:
+            if "CROSS JOIN LATERAL" in text_for(statement).sql and isinstance(statement, Query):
                 sorts = [step for step in steps if "Sort" in step["Node Type"]]
                 assert len(sorts) == 1, (name, sorts)  # of what the shards give
     finally:
