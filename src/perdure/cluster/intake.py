@@ -32,7 +32,7 @@ from perdure.runtime.clock import Wake
 from perdure.runtime.running import Running
 from perdure.runtime.supervised import Background, growing_s
 from perdure.runtime.watching.logs import about
-from perdure.store.mail import Mail, MailRow
+from perdure.store.mail import Mail, MailKind, MailRow
 
 __all__ = ["Intake"]
 
@@ -222,13 +222,16 @@ class Intake:
                 asyncio.get_running_loop().call_soon(self._ring_senders)
             self._answers.setdefault(channel, []).append(pack_reply(answer))
         self._done.append(row.position)
-        self._remove_soon()
+        self._remove_soon(at_once=row.kind != MailKind.MESSAGE)
 
-    def _remove_soon(self) -> None:
-        """Rows go together: nobody waits for that, as long as there is room for others."""
+    def _remove_soon(self, at_once: bool = False) -> None:
+        """Rows of messages go together: nobody waits for that, as long as there is room for others.
+
+        A job that comes again when it was done already would be done again; so its row goes now.
+        """
         if self._is_closed:
             return
-        if self._is_full or len(self._done) >= PAGE:
+        if at_once or self._is_full or len(self._done) >= PAGE:
             self._removing.start()
         elif self._gathering is None:
             self._gathering = self._clock.call_later(GATHER_S, self._gathered)
