@@ -218,6 +218,10 @@ class AllShards:
     async def quarantines(self) -> list[Any]:
         return [row for store in self.stores for row in await store.quarantines()]
 
+    async def heads(self, *args: Any) -> list[Any]:
+        await asyncio.sleep(0)
+        return [row for store in self.stores for row in await store.heads(*args)]
+
     async def outbox(self, after: int = 0, limit: int = 1000, queue: Any = None) -> list[Any]:
         return [row for store in self.stores for row in await store.outbox(after, limit, queue)]
 

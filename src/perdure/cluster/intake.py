@@ -32,7 +32,7 @@ from perdure.runtime.clock import Wake
 from perdure.runtime.running import Running
 from perdure.runtime.supervised import Background, growing_s
 from perdure.runtime.watching.logs import about
-from perdure.store.mail import Mail, MailRow
+from perdure.store.mail import Mail, MailKind, MailRow
 
 __all__ = ["Intake"]
 
@@ -42,6 +42,9 @@ WINDOW = 1_000
 """So many rows are under way at a time; the others wait where they are."""
 
 PAGE = 500
+GATHER_S = 0.05
+"""So long rows whose senders were told wait for others that go with them."""
+
 UNREADABLE_S = 30.0
 """So long a row that cannot be read here is left alone."""
 
@@ -84,6 +87,7 @@ class Intake:
         self._done: list[int] = []
         self._catchers: list[asyncio.Future[None]] = []
         self._poll: Wake | None = None
+        self._gathering: Wake | None = None
         self._is_rung = self._is_full = self._is_closed = False
         background = running.services.background
         self._reading = background("reading mail", self._read, self._look_later)
@@ -104,9 +108,9 @@ class Intake:
     def close(self) -> None:
         """Look no more: the runtime is about to stop. What is under way is still answered."""
         self._is_closed = True
-        wakes = [*self._aside.values(), *([self._poll] if self._poll else [])]
-        for wake in wakes:
-            wake.cancel()
+        for wake in (self._poll, self._gathering, *self._aside.values()):
+            if wake is not None:
+                wake.cancel()
         for instance in self._aside:
             self._troubles.over((self, instance))
         self._tell_caught_up(self._catchers)
@@ -166,6 +170,7 @@ class Intake:
             limit = min(self._window - len(self._under_way), PAGE)
             self._is_full = limit <= 0
             if self._is_full:
+                self._remove_soon()
                 return False
             under_way, aside = list(self._under_way), list(self._aside)
             rows = await self._mail.page(self._shard, self._epoch, under_way, aside, limit)
@@ -217,6 +222,22 @@ class Intake:
                 asyncio.get_running_loop().call_soon(self._ring_senders)
             self._answers.setdefault(channel, []).append(pack_reply(answer))
         self._done.append(row.position)
+        self._remove_soon(at_once=row.kind != MailKind.MESSAGE)
+
+    def _remove_soon(self, at_once: bool = False) -> None:
+        """Rows of messages go together: nobody waits for that, as long as there is room for others.
+
+        A job that comes again when it was done already would be done again; so its row goes now.
+        """
+        if self._is_closed:
+            return
+        if at_once or self._is_full or len(self._done) >= PAGE:
+            self._removing.start()
+        elif self._gathering is None:
+            self._gathering = self._clock.call_later(GATHER_S, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
         if not self._is_closed:
             self._removing.start()
 
