@@ -18,11 +18,12 @@ from collections.abc import Callable, Sequence
 
 from perdure.cluster.letters import Letter
 from perdure.codec.mail import Answer, unpack_replies
-from perdure.errors import DecodeError, OutcomeUnknown, StoreError
+from perdure.core.correlation import split_key
+from perdure.errors import DecodeError, EncodeError, OutcomeUnknown, StoreError
 from perdure.runtime.clock import Clock, Wake
 from perdure.runtime.supervised import Background, growing_s
 from perdure.settings import Settings
-from perdure.store.mail import Mail
+from perdure.store.mail import Mail, MailRow
 
 __all__ = ["Posting", "reply_address", "split_address"]
 
@@ -108,11 +109,9 @@ class Posting:
 
     async def _put_all(self) -> None:
         while self._waiting and self._pause is None:
-            group = self._take_group()
+            group, rows = self._take_group()
             if not group:
                 continue
-            now_ms = self._clock.now_ms()
-            rows = [one.row(self._reply_to(one), now_ms) for one in group]
             bells = None
             if not any(one.is_told for one in group):  # who is asked for is put again if it is lost
                 bells = self._bells([row.instance for row in rows])
@@ -128,19 +127,25 @@ class Posting:
                 self._is_put([row.instance for row in rows], bells is not None)
                 self._put(group, positions)
 
-    def _take_group(self) -> list[Letter]:
+    def _take_group(self) -> tuple[list[Letter], list[MailRow]]:
         group: list[Letter] = []
+        rows: list[MailRow] = []
+        now_ms = self._clock.now_ms()
         while self._waiting and len(group) < GROUP_MAX:
             letter = self._waiting.popleft()
-            if not letter.is_over:
-                letter.posts += 1
-                if not letter.is_told:  # before it is there: its answer may come at once
-                    self._outstanding[letter.token] = letter
-                group.append(letter)
-        return group
-
-    def _reply_to(self, letter: Letter) -> str:
-        return "" if letter.is_told else reply_address(self._channel, letter.token)
+            if letter.is_over:
+                continue
+            reply_to = "" if letter.is_told else reply_address(self._channel, letter.token)
+            row = letter.row(reply_to, now_ms)
+            if "\0" in row.message_id:  # one that the database refuses would fail all the others
+                letter.fail(_with_nul(row))
+                continue
+            letter.posts += 1
+            if not letter.is_told:  # before it is there: its answer may come at once
+                self._outstanding[letter.token] = letter
+            group.append(letter)
+            rows.append(row)
+        return group, rows
 
     def _put(self, group: Sequence[Letter], positions: Sequence[int]) -> None:
         look_at_s = self._clock.monotonic_s() + self._look_s
@@ -243,6 +248,16 @@ class Posting:
         left = sum(letter.is_told for letter in self._waiting)
         if left:
             logger.error("stopping: %d told messages could not be posted, and are lost", left)
+
+
+def _with_nul(row: MailRow) -> EncodeError:
+    saga, correlation_id = split_key(row.instance)
+    return EncodeError(
+        f"the message id {row.message_id!r} has a NUL character, which PostgreSQL does not store",
+        saga=saga,
+        correlation_id=correlation_id,
+        remedy="use an id without one",
+    )
 
 
 def _unknown(letter: Letter, error: StoreError) -> OutcomeUnknown:
