@@ -119,8 +119,11 @@ class Host:
                 f"the store is owned by {outlook.alone}, alone",
                 remedy="stop it first, or run it as one of the cluster: perdure.cluster.Cluster",
             )
-        await self.session.drain(False)
+        if not self._is_draining:
+            await self.session.drain(False)
         await self._seek()
+        if self._is_draining:  # stopped before it was up
+            return
         self.session.notify(self._channel)
         self._seeking = asyncio.get_running_loop().create_task(self._keep_seeking())
 
@@ -187,6 +190,9 @@ class Host:
             self._here[number].leave()
         if step.claim:
             claimed = await session.ask(owners.claim, step.claim)
+            if self._is_draining:  # meanwhile: nobody would see to them
+                await session.ask(owners.release, claimed)
+                return
             if claimed:
                 logger.info("took over %s", _listed(claimed, outlook))
             self._begin(claimed)
@@ -293,6 +299,8 @@ class Host:
         self.troubles.failed(self, "running a shard", self._failures, error)
 
     async def _stands_back(self) -> bool:
+        if self._is_draining:  # meanwhile: who drains must not want a share again
+            return True
         is_aside = asyncio.get_running_loop().time() < self._aside_until_s
         if is_aside is not self._is_aside:
             self._is_aside = is_aside

@@ -27,7 +27,7 @@ from perdure.cluster.mailed import Mailed, bring
 from perdure.cluster.posting import split_address
 from perdure.codec.mail import Answer, pack_reply, payloads
 from perdure.core.described import in_short
-from perdure.errors import PerdureError, StoreError
+from perdure.errors import StoreError
 from perdure.runtime.clock import Wake
 from perdure.runtime.running import Running
 from perdure.runtime.supervised import Background, growing_s
@@ -70,7 +70,8 @@ class Intake:
         self._shard = shard
         self._ring = ring
         self._poll_s = poll_s
-        self._window = window
+        # So many may be taken and not removed when the next owner comes: it knows all their ids.
+        self._window = min(window, running.services.settings.processed_window)
         self._clock = running.services.clock
         self._troubles = running.services.troubles
         self._under_way: dict[int, str] = {}
@@ -181,7 +182,7 @@ class Intake:
         self._of_instance[row.instance] += 1
         try:
             bring(self, row)
-        except PerdureError as error:
+        except Exception as error:  # also what is no error of ours: the rows behind it go on
             self._leave(row)
             logger.error(
                 "mail %d for %s cannot be read here, and waits, with what comes behind it: %s",

@@ -22,7 +22,7 @@ from perdure.errors import DecodeError, OutcomeUnknown, StoreError
 from perdure.runtime.clock import Clock, Wake
 from perdure.runtime.supervised import Background, growing_s
 from perdure.settings import Settings
-from perdure.store.mail import Mail
+from perdure.store.mail import Mail, MailRow
 
 __all__ = ["Posting", "reply_address", "split_address"]
 
@@ -30,6 +30,9 @@ logger = logging.getLogger("perdure.cluster")
 
 GROUP_MAX = 500
 """So many rows are put in one transaction, and looked after in one query."""
+
+GROUP_BYTES_MAX = 4_000_000
+"""A group whose rows have as many is put as it is: a statement must end in time, and has limits."""
 
 POLLS = 2
 """So many times ``poll_s`` nobody looks after a row; then twice as long each time, ..."""
@@ -108,11 +111,9 @@ class Posting:
 
     async def _put_all(self) -> None:
         while self._waiting and self._pause is None:
-            group = self._take_group()
+            group, rows = self._take_group()
             if not group:
                 continue
-            now_ms = self._clock.now_ms()
-            rows = [one.row(self._reply_to(one), now_ms) for one in group]
             bells = None
             if not any(one.is_told for one in group):  # who is asked for is put again if it is lost
                 bells = self._bells([row.instance for row in rows])
@@ -128,16 +129,26 @@ class Posting:
                 self._is_put([row.instance for row in rows], bells is not None)
                 self._put(group, positions)
 
-    def _take_group(self) -> list[Letter]:
+    def _take_group(self) -> tuple[list[Letter], list[MailRow]]:
         group: list[Letter] = []
-        while self._waiting and len(group) < GROUP_MAX:
+        rows: list[MailRow] = []
+        now_ms, size = self._clock.now_ms(), 0
+        while self._waiting and len(group) < GROUP_MAX and size < GROUP_BYTES_MAX:
             letter = self._waiting.popleft()
-            if not letter.is_over:
-                letter.posts += 1
-                if not letter.is_told:  # before it is there: its answer may come at once
-                    self._outstanding[letter.token] = letter
-                group.append(letter)
-        return group
+            if letter.is_over:
+                continue
+            try:
+                row = letter.row(self._reply_to(letter), now_ms)
+            except Exception as error:  # those behind it go on
+                letter.fail(error)
+                continue
+            letter.posts += 1
+            if not letter.is_told:  # before it is there: its answer may come at once
+                self._outstanding[letter.token] = letter
+            group.append(letter)
+            rows.append(row)
+            size += len(row.body)
+        return group, rows
 
     def _reply_to(self, letter: Letter) -> str:
         return "" if letter.is_told else reply_address(self._channel, letter.token)
