@@ -88,6 +88,7 @@ class PodMail:
     async def page(
         self,
         shard: int | None,
+        epoch: int,
         under_way: Collection[int] = (),
         aside: Collection[str] = (),
         limit: int = 1000,
@@ -105,7 +106,7 @@ class PodMail:
             await self.page_gate.wait()
         return found[:limit]
 
-    async def remove(self, positions: Sequence[int]) -> None:
+    async def remove(self, positions: Sequence[int], epoch: int) -> None:
         await self.cut.here()
         if self.unremoved:
             self.unremoved -= 1

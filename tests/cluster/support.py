@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import time
@@ -36,6 +37,13 @@ async def shards_of(url: str, count: int = 8) -> None:
             text(f"INSERT INTO {SCHEMA}.shards SELECT n, 0 FROM generate_series(0, {count - 1}) n")
         )
     await engine.dispose()
+
+
+async def judged(connection: Connection, lease_s: float) -> None:
+    """Wait until hosts are judged by their sessions: the server must be older than a lease."""
+    asked = "SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8"
+    while await connection.fetchval(asked) < lease_s:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
 
 
 def host_named(name: str, kind: Kind = Kind.HOST) -> HostId:

@@ -7,7 +7,7 @@ import pytest
 from perdure.errors import StoreLocked
 from perdure.store.ownership import Kind
 from tests.cluster.hosting import SOON, Shards, epochs_of, spread, told_by
-from tests.cluster.support import cut, session_of
+from tests.cluster.support import connected, cut, judged, session_of
 from tests.runtime.support import in_loop
 
 
@@ -145,6 +145,19 @@ async def test_hosts_are_refused_while_one_runtime_owns_all(url):
         async with Shards().host(url, "a"):
             pass
     await session.close()
+    async with Shards().host(url, "a") as a:
+        assert len(a.owned) == 8
+
+
+@on
+async def test_a_runtime_that_owned_all_and_was_killed_is_waited_for(url):
+    session = session_of(url, "embedded", Kind.ALONE)
+    await session.open()
+    await session.ask(session.owners.take_all)
+    connection = await connected(url)
+    await judged(connection, session.owners.lease_s)
+    await connection.close()
+    cut(session)
     async with Shards().host(url, "a") as a:
         assert len(a.owned) == 8
 

@@ -36,17 +36,17 @@ async def test_mail_is_taken_at_the_start_and_while_it_runs(postgres: str) -> No
     await database.open()
     mail = PostgresMail(database)
     try:
-        await mail.put(rows_for(Runtime(postgres, [Ledger]), "before"))
+        put = await mail.put(rows_for(Runtime(postgres, [Ledger]), "before"))
         async with Runtime(postgres, [Ledger], settings) as runtime:
-            await mail.put(rows_for(runtime, "while"))
-            while await mail.page(None):  # noqa: ASYNC110 - no event tells that rows are gone
+            put += await mail.put(rows_for(runtime, "while"))
+            while await mail.present(put):  # noqa: ASYNC110 - no event tells that rows are gone
                 await asyncio.sleep(0.01)
             for id_ in ("before", "while"):
                 view = await view_of(runtime, runtime.ref(Ledger, id_))
                 assert view.state.items == (1, 2)
-            await mail.put(rows_for(runtime, *(f"late-{n}" for n in range(50))))
+            put = await mail.put(rows_for(runtime, *(f"late-{n}" for n in range(50))))
         async with Runtime(postgres, [Ledger], settings) as runtime:
-            while await mail.page(None):  # noqa: ASYNC110 - no event tells that rows are gone
+            while await mail.present(put):  # noqa: ASYNC110 - no event tells that rows are gone
                 await asyncio.sleep(0.01)
             for n in range(50):
                 view = await view_of(runtime, runtime.ref(Ledger, f"late-{n}"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from perdure import SagaRef, errors
-from perdure.cluster import intake, posting
+from perdure.cluster import intake, mailed, posting
 from perdure.codec.codec import Codec
 from tests.cluster.pods import Pod, cluster, key_in
 from tests.runtime.support import quickly, state_of, until
@@ -57,7 +57,7 @@ async def test_a_row_that_fails_in_an_unforeseen_way_waits_alone(
     async with cluster(2, poll_s=0.01) as (a, b):
         await b.own(1)
         x, y = ref(a, 1), ref(a, 1, "y")
-        bring = intake.bring
+        bring = mailed.bring
 
         def failing(taken: Any, row: Any) -> None:
             if row.instance == x.key:

@@ -5,6 +5,7 @@ import signal
 
 from perdure.cluster import Cluster, ClusterSettings
 from tests.cluster.members import member
+from tests.cluster.support import connected, judged
 from tests.runtime.support import add, in_loop, items, open_ledger
 from tests.sagas import Ledger
 
@@ -27,19 +28,6 @@ async def owns(runtime, count):
         await asyncio.sleep(0.005)
 
 
-async def old_enough(runtime):
-    """A server younger than a lease judges nobody by its session."""
-    session = runtime.host.session
-
-    async def age_s(connection, _):
-        return await connection.fetchval(
-            "SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8"
-        )
-
-    while await session.ask(age_s) < PROMPT.lease_s:  # noqa: ASYNC110
-        await asyncio.sleep(0.1)
-
-
 @on
 async def test_the_instances_of_a_killed_process_go_on_elsewhere_within_two_seconds(url):
     async with (
@@ -48,7 +36,9 @@ async def test_the_instances_of_a_killed_process_go_on_elsewhere_within_two_seco
     ):
         await owns(runtime, 8)
         await killed.owns(8)
-        await old_enough(runtime)
+        connection = await connected(url)
+        await judged(connection, PROMPT.lease_s)
+        await connection.close()
         refs = [await open_ledger(runtime, f"o-{n}") for n in range(20)]
         theirs = [ref for ref in refs if shard_at(runtime, ref) in killed.owned]
         assert theirs

@@ -27,8 +27,8 @@ from tests.servers.ray import RayServer, skip_without_ray
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-TAKEOVER_S = 5.0
-"""What docs/ray.md promises at its tuning."""
+LIMIT_S = 30.0
+"""Of a machine that does much else; how long it takes is what ``ray_takeover.py`` measures."""
 
 
 class Where(TypedDict):
@@ -49,20 +49,16 @@ class Hosts:
     def status(self) -> RayStatus:
         return asyncio.run(ray.status(**self.where))
 
-    def until(
-        self, holds: Callable[[RayStatus], bool], within_s: float = TAKEOVER_S
-    ) -> tuple[RayStatus, float]:
-        """The status for which this holds, and how long it took."""
-        return asyncio.run(self._until(holds, within_s))
+    def until(self, holds: Callable[[RayStatus], bool]) -> RayStatus:
+        """Wait until this holds of the status."""
+        return asyncio.run(self._until(holds))
 
-    async def _until(
-        self, holds: Callable[[RayStatus], bool], within_s: float
-    ) -> tuple[RayStatus, float]:
-        began_s = time.monotonic()
+    async def _until(self, holds: Callable[[RayStatus], bool]) -> RayStatus:
+        until_s = time.monotonic() + LIMIT_S
         async with connected(self.server.address):
             while not holds(found := await ray.status(**self.where)):
-                assert time.monotonic() < began_s + within_s, found
-        return found, time.monotonic() - began_s
+                assert time.monotonic() < until_s, found
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +156,7 @@ def test_a_host_that_misses_is_made_by_up_and_no_other(hosts: Hosts) -> None:
 def test_a_host_that_is_killed_is_back_with_its_shards(hosts: Hosts) -> None:
     victim = hosts.status().hosts[0]
     os.kill(victim.pid, signal.SIGKILL)
-    found, took_s = hosts.until(lambda now: taken_by_another(now, victim))
-    print(f"process killed, back after {took_s:.2f} s")
+    found = hosts.until(lambda now: taken_by_another(now, victim))
     assert found.hosts[0].shards == victim.shards
     assert found.hosts[0].is_restarted
 
@@ -171,7 +166,7 @@ def test_a_host_whose_shards_were_taken_ends_and_ray_makes_it_anew(hosts: Hosts)
     thief = hosts.folder / "thief"
     thief.write_text('{"epoch": 77, "what": "taken by another"}')
     thief.rename(hosts.folder / "host-2")
-    found, _ = hosts.until(lambda now: taken_by_another(now, first))
+    found = hosts.until(lambda now: taken_by_another(now, first))
     assert found.hosts[2].shards == first.shards
 
 

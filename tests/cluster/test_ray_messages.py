@@ -31,7 +31,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 INSTANCES = 100
 MESSAGES = int(os.environ.get("PERDURE_RAY_MESSAGES", "3000"))
 EACH = MESSAGES // INSTANCES
-TAKEOVER_S = 5.0
 AGAIN = (errors.SendTimeout, errors.OutcomeUnknown, errors.MailboxFull)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,8 +37,8 @@ from perdure.errors import (
 )
 from tests.runtime.payments import TABLES, Payment, engine_of, plain_engine_of
 from tests.runtime.support import in_loop, state_of
-from tests.sagas import Added, Opened
-from tests.servers.databases import AnyServer, fresh_database, run_sql
+from tests.sagas import Added, Ledger, Opened, Struck
+from tests.servers.databases import run_sql
 
 within = in_loop(30)
 
@@ -71,12 +71,6 @@ class Teller(Box):
     """Another saga that opened boxes concern."""
 
     name = "runtime-test.teller"
-
-
-@pytest.fixture
-def other_postgres(postgres_server: AnyServer, postgres_template: str) -> Iterator[str]:
-    with fresh_database(postgres_server, postgres_template) as url:
-        yield url
 
 
 class Heard:
@@ -307,6 +301,34 @@ async def test_it_arrives_though_the_runtime_was_not_there_at_the_commit(postgre
     async with running(postgres) as runtime:
         await arrived(runtime, postgres)
         assert await total(runtime) == 5
+
+
+@within
+async def test_a_long_transaction_holds_nobody_up_and_is_not_passed_over(postgres: str) -> None:
+    async with running(postgres) as runtime, AsyncSession(engine_of(postgres)) as long:
+        ref = await opened(runtime)
+        await runtime.send(ref, Added("x", 1), transaction=long)
+        async with AsyncSession(engine_of(postgres)) as session:
+            await runtime.send(ref, Added("x", 10), transaction=session)
+            await session.commit()
+        await arrived(runtime, postgres)
+        assert await total(runtime) == 10
+        await long.commit()
+        await arrived(runtime, postgres)
+        assert await total(runtime) == 11
+
+
+@within
+async def test_a_message_that_its_instance_refuses_is_a_dead_letter(postgres: str) -> None:
+    async with Runtime(postgres, [Ledger]) as runtime:
+        ref = runtime.ref(Ledger, "x")
+        await runtime.send(ref, Opened("x"))
+        async with AsyncSession(engine_of(postgres)) as session:
+            await runtime.send(ref, Struck("x", "error"), transaction=session)
+            await session.commit()
+        await arrived(runtime, postgres)
+        (letter,) = [one async for one in runtime.dead_letters.list()]
+        assert (letter.correlation_id, letter.reason) == ("x", "ValueError")
 
 
 # What is wrong is found at the call, and harms nobody

@@ -64,6 +64,13 @@ def test_another_kind_of_database() -> None:
         OwnTransaction(create_engine("sqlite://"))
 
 
+def test_a_plain_engine_of_a_driver_that_is_awaited() -> None:
+    engine = create_async_engine(URL).sync_engine
+    for maker in (engine, sessionmaker(engine)):
+        with pytest.raises(DefinitionError, match=r"plain, and its driver asyncpg is not"):
+            OwnTransaction(maker)
+
+
 def test_a_maker_that_learns_its_engine_later() -> None:
     assert OwnTransaction(async_sessionmaker()).is_async
     assert not OwnTransaction(sessionmaker()).is_async

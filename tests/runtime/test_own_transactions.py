@@ -284,6 +284,42 @@ async def test_it_may_be_serializable(postgres: str) -> None:
         assert await payments(postgres) == [("o", 1)]
 
 
+@within
+async def test_its_transaction_begins_with_the_worker_s_first_statement(postgres: str) -> None:
+    """Also where the record was looked at first: whoever calls others for long holds nothing."""
+    begun: list[bool] = []
+
+    async def look(command: Charge, job: Job, session: AsyncSession) -> Charged:
+        begun.append(session.in_transaction())
+        if job.attempt == 1:
+            raise RetryLater("again", after_s=0.001)
+        return Charged(command.id, job.attempt)
+
+    async with running(postgres, charging(look)) as runtime:
+        assert (await order(runtime)).charged == (2,)
+    assert begun == [False, False]
+
+
+@pytest.mark.parametrize("kind", ["session", "connection"])
+@within
+async def test_the_driver_may_be_another_one(postgres: str, kind: str) -> None:
+    engine = engine_of(postgres.replace("+asyncpg", "+psycopg"))
+    own = OwnTransaction(async_sessionmaker(engine) if kind == "session" else engine)
+
+    async def insert(command: Charge, job: Job, session: Any) -> Charged:
+        await session.execute(text("INSERT INTO payments VALUES (1, 'o', 1)"))
+        return Charged(command.id, job.attempt)
+
+    async with running(postgres, charging(insert), own) as runtime:
+        ref = runtime.ref(Order, "o")
+        async with engine.begin() as connection:
+            await runtime.send(ref, Ordered("o"), transaction=connection)
+        while await run_sql(postgres, "SELECT FROM perdure.mail"):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        assert (await settled(runtime)).charged == (1,)
+        assert await payments(postgres) == [("o", 1)]
+
+
 # Where it cannot be
 
 
@@ -302,6 +338,16 @@ async def test_another_database_is_refused_by_name(postgres: str, empty_postgres
         assert (await order(runtime)).failed == ("exhausted",)
         (letter,) = [one async for one in runtime.dead_letters.list()]
         assert "no table perdure.performed" in letter.error
+
+
+@within
+async def test_a_copy_of_the_database_has_no_such_job(postgres: str, other_postgres: str) -> None:
+    await run_sql(other_postgres, TABLES)
+    async with running(postgres, charging(), own_of(other_postgres)) as runtime:
+        assert (await order(runtime)).failed == ("exhausted",)
+        (letter,) = [one async for one in runtime.dead_letters.list()]
+        assert "is not in the outbox" in letter.error
+    assert await payments(other_postgres) == []
 
 
 @within

@@ -7,7 +7,7 @@ import pytest
 
 from perdure.errors import StoreLocked
 from perdure.store.ownership import Kind, Ownership
-from tests.cluster.support import SCHEMA, connected, host_named, shards_of
+from tests.cluster.support import SCHEMA, connected, host_named, judged, shards_of
 from tests.runtime.support import quickly
 
 OWNERS = Ownership(SCHEMA, lease_s=2.0, absent_s=0.2)
@@ -106,9 +106,11 @@ async def test_a_silent_host_is_gone_after_its_lease_though_it_is_connected(url)
 @on
 async def test_a_host_whose_session_has_ended_is_gone_after_a_moment(url):
     async with joined(url, "killed", "other") as (c1, h1, c2, h2):
-        await OWNERS.claim(c1, h1, 8)
-        c1.terminate()
         owners = Ownership(SCHEMA, lease_s=1.0, absent_s=0.1)
+        await judged(c2, owners.lease_s)
+        await OWNERS.claim(c1, h1, 8)
+        await OWNERS.beat(c1, h1)
+        c1.terminate()
         async with asyncio.timeout(0.9):
             while not await owners.claim(c2, h2, 8):
                 await OWNERS.beat(c2, h2)

@@ -35,7 +35,7 @@ async def test_rows_come_back_as_they_were_put_in_their_order(postgres: str) -> 
         rows = [row(f"Order/o-{n}", f"m-{n}", bytes([n])) for n in range(200)]
         positions = await mail.put(rows)
         assert list(positions) == sorted(positions)
-        found = await mail.page(None)
+        found = await mail.page(None, 0)
         assert [(one.message_id, one.position) for one in found] == [
             (one.message_id, position) for one, position in zip(rows, positions, strict=True)
         ]
@@ -49,9 +49,9 @@ async def test_a_page_is_of_one_shard_without_what_is_under_way_or_aside(postgre
     async with opened(postgres) as mail:
         positions = await mail.put([row(f"Order/o-{n}", f"m-{n}") for n in range(100)])
         mine = [n for n in range(100) if shard_of(f"Order/o-{n}", 16) == 3]
-        found = await mail.page(3)
+        found = await mail.page(3, 0)
         assert [one.instance for one in found] == [f"Order/o-{n}" for n in mine]
-        found = await mail.page(3, [positions[mine[0]]], [f"Order/o-{mine[1]}"], 1)
+        found = await mail.page(3, 0, [positions[mine[0]]], [f"Order/o-{mine[1]}"], 1)
         assert [one.instance for one in found] == [f"Order/o-{mine[2]}"]
 
 
@@ -59,8 +59,8 @@ async def test_a_page_is_of_one_shard_without_what_is_under_way_or_aside(postgre
 async def test_what_is_removed_is_gone(postgres: str) -> None:
     async with opened(postgres) as mail:
         positions = await mail.put([row("Order/o-1", f"m-{n}") for n in range(3)])
-        await mail.remove([positions[1], 99_999])
-        await mail.remove([])
+        await mail.remove([positions[1], 99_999], 0)
+        await mail.remove([], 0)
         assert await mail.present(positions) == {positions[0], positions[2]}
 
 
@@ -76,9 +76,9 @@ async def test_what_is_committed_late_is_seen_late(postgres: str) -> None:
                 " created_at_ms, checksum) VALUES (0, 'Order/late', 'm', 1, '', '', 0, 0)"
             )
             (position,) = await mail.put([row("Order/o-1", "m-1")])
-            assert [one.message_id for one in await mail.page(None)] == ["m-1"]
+            assert [one.message_id for one in await mail.page(None, 0)] == ["m-1"]
             await transaction.commit()
-            (found,) = await mail.page(None, [position])
+            (found,) = await mail.page(None, 0, [position])
             assert (found.instance, found.position < position) == ("Order/late", True)
             assert found.is_damaged
         finally:
@@ -94,7 +94,28 @@ async def test_senders_at_once_keep_their_own_order(postgres: str) -> None:
                 await mail.put([row(f"Order/{name}", f"{name}-{n}-{i}") for i in range(5)])
 
         await asyncio.gather(*(send(name) for name in "abc"))
-        found = await mail.page(None)
+        found = await mail.page(None, 0)
         for name in "abc":
             ids = [one.message_id for one in found if one.instance == f"Order/{name}"]
             assert ids == [f"{name}-{n}-{i}" for n in range(10) for i in range(5)]
+
+
+@quickly
+async def test_who_is_not_the_owner_any_more_takes_nothing_and_removes_nothing(
+    postgres: str,
+) -> None:
+    async with opened(postgres) as mail:
+        positions = await mail.put([row(f"Order/o-{n}", f"m-{n}") for n in range(100)])
+        mine = [n for n in range(100) if shard_of(f"Order/o-{n}", 16) == 3]
+        admin = await asyncpg.connect(postgres.replace("+asyncpg", ""))
+        try:
+            await admin.execute("UPDATE perdure.shards SET epoch = 7 WHERE shard = 3")
+        finally:
+            await admin.close()
+        assert list(await mail.page(3, 6)) == []
+        assert len(await mail.page(3, 7)) == len(mine)
+        await mail.remove([positions[mine[0]]], 6)
+        assert len(await mail.page(3, 7)) == len(mine)
+        await mail.remove([positions[mine[0]]], 7)
+        assert len(await mail.page(3, 7)) == len(mine) - 1
+        assert len(await mail.page(None, 0)) == 100 - len(mine)

@@ -113,12 +113,7 @@ class Host:
 
     async def _join(self) -> None:
         await self.session.listen(self._channel, lambda payload: self._wake.set())
-        outlook = await self.session.ask(self.session.owners.outlook)
-        if outlook.alone is not None:
-            raise StoreLocked(
-                f"the store is owned by {outlook.alone}, alone",
-                remedy="stop it first, or run it as one of the cluster: perdure.cluster.Cluster",
-            )
+        await self._nobody_alone()
         if not self._is_draining:
             await self.session.drain(False)
         await self._seek()
@@ -126,6 +121,18 @@ class Host:
             return
         self.session.notify(self._channel)
         self._seeking = asyncio.get_running_loop().create_task(self._keep_seeking())
+
+    async def _nobody_alone(self) -> None:
+        """Refuse to join one who is alone; if it was killed, that shows after a moment."""
+        loop, owners = asyncio.get_running_loop(), self.session.owners
+        until_s = loop.time() + 3 * owners.absent_s
+        while (outlook := await self.session.ask(owners.outlook)).alone is not None:
+            if loop.time() >= until_s:
+                raise StoreLocked(
+                    f"the store is owned by {outlook.alone}, alone",
+                    remedy="stop it first, or run it as one of the cluster: perdure.cluster",
+                )
+            await asyncio.sleep(owners.absent_s / 10)
 
     async def _up(self) -> None:
         shards = list(self._here.values())

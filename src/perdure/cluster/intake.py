@@ -72,6 +72,7 @@ class Intake:
         self._poll_s = poll_s
         # So many may be taken and not removed when the next owner comes: it knows all their ids.
         self._window = min(window, running.services.settings.processed_window)
+        self._epoch = running.services.epoch
         self._clock = running.services.clock
         self._troubles = running.services.troubles
         self._under_way: dict[int, str] = {}
@@ -167,7 +168,7 @@ class Intake:
             if self._is_full:
                 return False
             under_way, aside = list(self._under_way), list(self._aside)
-            rows = await self._mail.page(self._shard, under_way, aside, limit)
+            rows = await self._mail.page(self._shard, self._epoch, under_way, aside, limit)
             for row in rows:
                 if row.instance not in self._aside:  # else it is behind one just set aside
                     self._take(row)
@@ -266,7 +267,7 @@ class Intake:
         """Let the rows go of which is known what became of them."""
         while self._done:
             done = self._done[:PAGE]
-            await self._mail.remove(done)
+            await self._mail.remove(done, self._epoch)
             del self._done[: len(done)]
             for position in done:  # only now: a page that is read later does not see it
                 instance = self._under_way.pop(position, None)

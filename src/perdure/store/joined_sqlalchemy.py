@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import ARRAY, BigInteger, LargeBinary, Text, TextClause, bindparam, event, text
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -120,16 +120,16 @@ def _typed(statement: str, types: tuple[tuple[str, type], ...]) -> TextClause:
 _TYPES: dict[type, Any] = {bytes: LargeBinary(), int: BigInteger(), list: ARRAY(Text())}
 
 
-def opener_of(maker: object) -> tuple[Callable[[], Any], bool, str | None] | None:
-    """What opens a session or connection, whether that must be awaited, and the dialect's name.
+def opener_of(maker: object) -> tuple[Callable[[], Any], bool, Dialect | None] | None:
+    """What opens a session or connection, whether that must be awaited, and the dialect.
 
-    None for what is no maker of SQLAlchemy's; the name is None where no engine is known yet.
+    None for what is no maker of SQLAlchemy's; no dialect where no engine is known yet.
     """
     if isinstance(maker, (AsyncEngine, Engine)):
-        return maker.connect, isinstance(maker, AsyncEngine), maker.dialect.name
+        return maker.connect, isinstance(maker, AsyncEngine), maker.dialect
     if isinstance(maker, (async_sessionmaker, sessionmaker)):
         dialect = getattr(maker.kw.get("bind"), "dialect", None)
-        return maker, isinstance(maker, async_sessionmaker), getattr(dialect, "name", None)
+        return maker, isinstance(maker, async_sessionmaker), dialect
     return None
 
 

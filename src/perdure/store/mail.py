@@ -1,8 +1,8 @@
 """Mail: what one process has accepted for an instance that another one owns. Rows in PostgreSQL.
 
     await mail.put([MailRow("Order/o-1", "m-1", MailKind.MESSAGE, body, "", now_ms)])
-    rows = await mail.page(shard=3)                       # by its owner, in order of position
-    await mail.remove([row.position for row in rows])     # once the sender's answer is known
+    rows = await mail.page(3, epoch)                      # by its owner, in order of position
+    await mail.remove([row.position for row in rows], epoch)   # once what became of them is known
 
 A row is there from the sender's commit until its message is dealt with; whatever is read twice is
 known by its message id. Knows bytes, no message. Next to read: ``cluster/posting.py``, which puts;
@@ -64,18 +64,20 @@ class Mail(Protocol):
     async def page(
         self,
         shard: int | None,
+        epoch: int,
         under_way: Collection[int] = (),
         aside: Collection[str] = (),
         limit: int = 1000,
     ) -> Sequence[MailRow]:
         """The rows of a shard (None: of all) in order of position, from the lowest on.
 
-        Without those under way, and without those of the instances that are set aside.
+        None if another owner has taken it: its epoch is newer. Without those under way, and without
+        those of the instances that are set aside.
         """
         ...
 
-    async def remove(self, positions: Sequence[int]) -> None:
-        """Delete the rows, those that are there.
+    async def remove(self, positions: Sequence[int], epoch: int) -> None:
+        """Delete the rows, those that are there and whose shard is still owned under this epoch.
 
         Not flushed to disk at once: a row that comes back after a crash of the server is known by
         its message id.

@@ -60,10 +60,15 @@ class OwnTransaction:
                 remedy="give an async_sessionmaker, AsyncEngine, sessionmaker or Engine",
             )
         self._open, self.is_async, dialect = found
-        if dialect not in (None, "postgresql"):
+        if dialect is not None and dialect.name != "postgresql":
             raise DefinitionError(
-                f"a worker's own transaction is one of {dialect}",
+                f"a worker's own transaction is one of {dialect.name}",
                 remedy="give one of the PostgreSQL database where the runtime's store is",
+            )
+        if dialect is not None and dialect.is_async != self.is_async:
+            raise DefinitionError(
+                f"the {type(maker).__name__} is plain, and its driver {dialect.driver} is not",
+                remedy="give the AsyncEngine, or an async_sessionmaker of it",
             )
 
     def open(self) -> Any:

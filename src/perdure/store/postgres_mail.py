@@ -39,16 +39,21 @@ _INSERT_AT_ONCE = (
     "set_config('synchronous_commit', 'off', true) FROM new, bells"
 )
 _COLUMNS = "position, instance, message_id, kind, body, reply_to, created_at_ms, checksum"
+_IS_OURS = (  # who was paused, and is not the owner any more, must not take what is the next one's
+    "EXISTS (SELECT 1 FROM shards WHERE shards.shard = mail.shard AND shards.epoch = {epoch})"
+)
 _OF_SHARD = (
-    f"SELECT {_COLUMNS} FROM mail WHERE shard = $4 AND position <> ALL($1::bigint[]) "
-    "AND instance <> ALL($2::text[]) ORDER BY shard, position LIMIT $3"
+    f"SELECT {_COLUMNS} FROM mail WHERE shard = $5 AND position <> ALL($1::bigint[]) "
+    f"AND instance <> ALL($2::text[]) AND {_IS_OURS.format(epoch='$4')} "
+    "ORDER BY shard, position LIMIT $3"
 )
 _OF_ALL = (
     f"SELECT {_COLUMNS} FROM mail WHERE position <> ALL($1::bigint[]) "
-    "AND instance <> ALL($2::text[]) ORDER BY position LIMIT $3"
+    f"AND instance <> ALL($2::text[]) AND {_IS_OURS.format(epoch='$4')} ORDER BY position LIMIT $3"
 )
 _REMOVE = (  # the setting ends with the statement's transaction
-    "WITH gone AS (DELETE FROM mail WHERE position = ANY($1::bigint[])) "
+    "WITH gone AS (DELETE FROM mail WHERE position = ANY($1::bigint[]) "
+    f"AND {_IS_OURS.format(epoch='$2')}) "
     "SELECT set_config('synchronous_commit', 'off', true)"
 )
 _PRESENT = "SELECT position FROM mail WHERE position = ANY($1::bigint[])"
@@ -69,15 +74,17 @@ class PostgresMail:
     async def page(
         self,
         shard: int | None,
+        epoch: int,
         under_way: Collection[int] = (),
         aside: Collection[str] = (),
         limit: int = 1000,
     ) -> Sequence[MailRow]:
-        return await self._database.read(_page, shard, list(under_way), list(aside), limit)
+        left_out = list(under_way), list(aside)
+        return await self._database.read(_page, shard, *left_out, limit, epoch)
 
-    async def remove(self, positions: Sequence[int]) -> None:
+    async def remove(self, positions: Sequence[int], epoch: int) -> None:
         if positions:
-            await self._database.write(_remove, list(positions))
+            await self._database.write(_remove, list(positions), epoch)
 
     async def present(self, positions: Sequence[int]) -> set[int]:
         return await self._database.read(_present, list(positions))
@@ -118,11 +125,12 @@ def _page(
     under_way: list[int],
     aside: list[str],
     limit: int,
+    epoch: int,
 ) -> list[MailRow]:
     if shard is None:
-        found = connection.execute(_OF_ALL, [under_way, aside, limit])
+        found = connection.execute(_OF_ALL, [under_way, aside, limit, epoch])
     else:
-        found = connection.execute(_OF_SHARD, [under_way, aside, limit, shard])
+        found = connection.execute(_OF_SHARD, [under_way, aside, limit, epoch, shard])
     return [_row(*columns) for columns in found]
 
 
@@ -141,8 +149,8 @@ def _row(
     return row
 
 
-def _remove(connection: PostgresConnection, positions: list[int]) -> None:
-    connection.execute(_REMOVE, [positions])
+def _remove(connection: PostgresConnection, positions: list[int], epoch: int) -> None:
+    connection.execute(_REMOVE, [positions, epoch])
 
 
 def _present(connection: PostgresConnection, positions: list[int]) -> set[int]:

@@ -51,11 +51,13 @@ _DURABLE = (
 """Claims wait for the disk also where nothing else does."""
 
 SERVER_SETTINGS = {
+    "synchronous_commit": "on",
     "tcp_keepalives_idle": "2",
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
 }
-"""Of a session. The server notices within some seconds that its machine is not there any more."""
+"""Of a session. Claims are durable, whatever the server's default is; and the server notices within
+some seconds that a machine is not there any more."""
 
 
 @dataclass(slots=True)

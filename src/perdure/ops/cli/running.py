@@ -16,13 +16,14 @@ from typing import Annotated
 
 import typer
 
-from perdure.errors import DefinitionError
 from perdure.ops.cli.child import Parent
+from perdure.ops.cli.clustered import check_shared, one_of_many
 from perdure.ops.cli.exits import Exit
 from perdure.ops.cli.options import log_as
 from perdure.ops.cli.processes import RESTARTS_MAX, Processes
 from perdure.runtime.loading import load_runtime, url_named
 from perdure.runtime.runtime import Runtime
+from perdure.store.urls import url_of
 
 __all__ = ["run"]
 
@@ -89,26 +90,14 @@ async def run(
     logging.getLogger("perdure").setLevel(level)
     store = None if store is None else url_named(store)
     if processes > 1:
-        if store is not None and not _is_shared(store):
-            raise _not_shared(repr(store))
+        if store is not None:
+            check_shared(store, repr(store))
         commands = [_command(app, store, name, number, log_level) for number in _upto(processes)]
         return await Processes(commands, restarts_max=restarts).run()
-    runtime = _clustered(await load_runtime(app, store), name)
+    runtime = one_of_many(await load_runtime(app, store), name=name)
     if parent is None:
         return await _until_told(runtime)
-    return await _as_child(runtime, Parent(parent), name)
-
-
-def _clustered(runtime: Runtime, name: str | None) -> Runtime:
-    """Over PostgreSQL, one of many processes; the name is its own there."""
-    if not _is_shared(runtime.store.name):
-        return runtime
-    from perdure.cluster.front import Cluster  # needs asyncpg
-
-    cluster = runtime if isinstance(runtime, Cluster) else Cluster.of(runtime.blueprint)
-    if name is not None:
-        cluster.name = name
-    return cluster
+    return await _as_child(runtime, Parent(parent), app, name)
 
 
 def _upto(processes: int) -> range:
@@ -124,22 +113,10 @@ def _command(
     return command if store is None else [*command, "--store", store]
 
 
-def _is_shared(url: str) -> bool:
-    return url.startswith("postgres")
-
-
-def _not_shared(which: str) -> DefinitionError:
-    return DefinitionError(
-        f"several processes cannot share the store {which}, which one process owns at a time",
-        remedy="leave --processes away, or move to PostgreSQL: --store postgresql+asyncpg://…",
-    )
-
-
-async def _as_child(runtime: Runtime, parent: Parent, name: str | None) -> Exit:
+async def _as_child(runtime: Runtime, parent: Parent, app: str, name: str | None) -> Exit:
     """As one of several processes."""
     log_as(name or "")
-    if not _is_shared(runtime.store.name):
-        raise _not_shared(f"of {runtime.store.name}")
+    check_shared(url_of(runtime.store), f"of {app!r}")
     try:
         return await _until_told(runtime, parent)
     finally:

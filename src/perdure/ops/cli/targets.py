@@ -15,9 +15,11 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from perdure.errors import DefinitionError, StoreError
+from perdure.ops.cli.clustered import looking_in
 from perdure.ops.control import Control, NoAnswer, no_end, perform
 from perdure.queue import WorkQueue
 from perdure.runtime.definitions import Saga
@@ -116,13 +118,13 @@ class Target:
 
     @asynccontextmanager
     async def _on_server(self) -> AsyncIterator[Ask]:
-        """A runtime that is started here for this; one that owns all refuses beside others."""
+        """A process beside those that run over it; alone, if there is none."""
         if self.app is None:
             raise NotInUse(
                 "a store in PostgreSQL is changed by the code that runs over it",
                 remedy="give --app module:runtime: it is started here for this and stopped again",
             )
-        async with await load_runtime(self.app, self.url) as runtime:
+        async with looking_in(partial(load_runtime, self.app, self.url)) as runtime:
             yield _Here(runtime).ask
 
 

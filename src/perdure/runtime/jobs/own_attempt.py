@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perdure.core.commit import OutboxRow
-from perdure.errors import LeaseLost
+from perdure.errors import JobError
 from perdure.job import Job
 from perdure.store.joined import in_transaction, joined_to
 from perdure.store.own_transaction import OwnTransaction
@@ -45,7 +45,10 @@ class InTransaction:
         work, row, own = self._work, self._row, self._own
         try:
             async with own.open() as transaction:
-                body = await in_transaction(transaction, work.begin, own, row, self.looks_first)
+                body = None
+                if self.looks_first or not work.knows(own):
+                    body = await in_transaction(transaction, work.begin, own, row)
+                    await transaction.rollback()  # the worker's begins with its first statement
                 if body is None:
                     arguments[self._name] = transaction
                     with own.kept_open(transaction):
@@ -66,7 +69,10 @@ class InTransaction:
         work, row, own = self._work, self._row, self._own
         try:
             with own.open() as transaction:
-                body = work.begin(joined_to(transaction), own, row, self.looks_first)
+                body = None
+                if self.looks_first or not work.knows(own):
+                    body = work.begin(joined_to(transaction), own, row)
+                    transaction.rollback()
                 if body is None:
                     arguments[self._name] = transaction
                     with own.kept_open(transaction):
@@ -102,8 +108,9 @@ class InTransaction:
         return body
 
 
-def _gone(row: OutboxRow) -> LeaseLost:
-    return LeaseLost(
+def _gone(row: OutboxRow) -> JobError:
+    """Not ``LeaseLost``, after which it is tried again at once: it may never be there."""
+    return JobError(
         f"job {row.id} is not in the outbox (any more), as its worker's own transaction sees it",
         remedy="it was given up meanwhile; or the transaction is of another database",
     )

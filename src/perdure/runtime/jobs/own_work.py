@@ -78,12 +78,15 @@ class OwnWork:
             return attempt.perform if worker.is_async else attempt.perform_on_thread
         return worker.function
 
-    def begin(self, joined: Joined, own: OwnTransaction, row: OutboxRow, looks: bool) -> Any:
+    def knows(self, own: OwnTransaction) -> bool:
+        """It was one of the store's database before."""
+        return own in self._checked
+
+    def begin(self, joined: Joined, own: OwnTransaction, row: OutboxRow) -> bytes | None:
         """See that this is the store's database, and what was recorded there of the job."""
-        if own not in self._checked:
-            check_there(joined, self._schema)
-            self._checked.add(own)
-        return self.look(joined, row) if looks else None
+        check_there(joined, self._schema)
+        self._checked.add(own)
+        return self.look(joined, row)
 
     def look(self, asked: Asked, row: OutboxRow) -> bytes | None:
         """What was recorded of the job."""
