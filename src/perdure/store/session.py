@@ -44,12 +44,6 @@ Answer = TypeVar("Answer")
 PAUSE_S = 0.05
 PAUSE_MAX_S = 1.0
 
-_DURABLE = (
-    "SELECT set_config('synchronous_commit', 'on', false) "
-    "WHERE current_setting('synchronous_commit') = 'off'"
-)
-"""Claims wait for the disk also where nothing else does."""
-
 SERVER_SETTINGS = {
     "synchronous_commit": "on",
     "tcp_keepalives_idle": "2",
@@ -225,7 +219,6 @@ class Session:
             connection = await self._connect()
             connection.add_termination_listener(self._terminated)
             self._connection = connection
-            await connection.execute(_DURABLE)
             beat = await self._register(connection)
             for hearer in list(self._hearers.values()):
                 await hearer.begin(connection)
