@@ -4,16 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from perdure import MemoryStore, errors
+from perdure import Effects, MemoryStore, ProcessManager, errors, message, starts
 from perdure.store.mail import MailRow
-from tests.cluster.pods import Pod, cluster, key_in
+from perdure.store.shards import shard_of
+from tests.cluster.pods import SHARDS, Pod, cluster, key_in
 from tests.runtime.support import quickly, rounds, state_of, until
 from tests.sagas import Added, Closed, Ignoring, Ledger, Opened, Replying, Starting
+
+
+@message(name="cluster-test.ringing")
+class Ringing:
+    id: str
+
+
+@dataclass(frozen=True)
+class Heard:
+    status: str = "new"
+
+
+class Ringer(ProcessManager[Heard]):
+    name = "Ringer"
+
+    @starts(Opened, by="id")
+    def opened(self, state: Heard, event: Opened, do: Effects) -> None:
+        do.publish(Ringing(event.id))
+
+
+class Hearer(ProcessManager[Heard]):
+    name = "Hearer"
+
+    @starts(Ringing, by="id")
+    def rang(self, state: Heard, event: Ringing, do: Effects) -> None: ...
 
 
 def send(pod: Pod, id_: str, content: Any, saga: type[Ledger] = Ledger) -> asyncio.Task[Any]:
@@ -233,3 +259,36 @@ async def test_who_waits_too_long_may_ask_again_under_the_same_id() -> None:
         assert (receipt.outcome, receipt.sequence_nr) == ("applied", 1)
         closed = await send(a, x, Closed(x))
         assert closed.sequence_nr == 2
+
+
+@quickly
+async def test_an_id_that_postgresql_cannot_store_harms_only_its_own_message() -> None:
+    async with cluster(2) as (a, b):
+        await b.own(1)
+        x = key_in(1)
+        ref = a.runtime.ref(Ledger, x)
+        with pytest.raises(errors.EncodeError, match="NUL"):
+            await a.runtime.send(ref, Opened(x), message_id="m\0")
+        assert (await send(a, x, Opened(x))).sequence_nr == 1
+
+
+@quickly
+async def test_a_runtime_that_drains_leaves_what_its_jobs_send_to_the_next_owner() -> None:
+    async with cluster(2, [Ringer, Hearer], shutdown_timeout_s=5.0) as (a, b):
+        id_ = next(
+            id_ for id_ in map(str, range(100))
+            if shard_of(f"Ringer/{id_}", SHARDS) == 0 and shard_of(f"Hearer/{id_}", SHARDS) == 3
+        )  # fmt: skip
+        await a.own(0)
+        await a.runtime.publish(Opened(id_))
+        await until(lambda: bool(a.world.table.rows))
+        began_s = asyncio.get_running_loop().time()
+        await a.leave(0)
+        assert asyncio.get_running_loop().time() - began_s < 2
+        assert len(await a.world.stores[0].outbox()) == 1
+        await b.own(0, 3)
+        while await a.world.stores[0].outbox():  # noqa: ASYNC110 - what the store says
+            await asyncio.sleep(0)
+        view = await a.runtime.state(a.runtime.ref(Hearer, id_))
+        assert view is not None
+        assert view.sequence_nr == 1

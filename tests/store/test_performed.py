@@ -162,8 +162,8 @@ async def test_records_of_settled_jobs_go_by_their_positions_or_by_sweeping(post
     await run_sql(postgres, "DELETE FROM perdure.outbox WHERE position IN (3, 4)")
     await run_sql(postgres, LETTER.format(4))  # it may be redriven
     assert await changed(engine, sweep) == 1
-    left = await run_sql(postgres, "SELECT job_id FROM perdure.performed ORDER BY 1")
-    assert [row[0] for row in left] == ["1", "4", "5"]
+    left = await run_sql(postgres, "SELECT job FROM perdure.performed ORDER BY 1")
+    assert [row[0] for row in left] == [1, 4, 5]
 
 
 @within

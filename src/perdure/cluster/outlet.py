@@ -18,6 +18,7 @@ from perdure.core.commit import OutboxRow
 from perdure.errors import PerdureError, StoreUnavailable
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.elsewhere import Errand
+from perdure.runtime.instances.told import stopped
 from perdure.store.protocol import Store
 
 __all__ = ["Outlet", "Passage"]
@@ -63,6 +64,7 @@ class Outlet:
         self.journal = passage.journal
         self._passage = passage
         self._shard = shard
+        self._is_draining = False
         self._open: set[Letter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._looks: dict[str, int] = {}
@@ -76,7 +78,10 @@ class Outlet:
         return self._shard is not None and self._passage.shard_of(key) == self._shard
 
     def deliver(self, delivery: Delivery) -> None:
-        self._send(MessageLetter(self, delivery))
+        if self._is_draining:
+            delivery.refuse(stopped(delivery))
+        else:
+            self._send(MessageLetter(self, delivery))
 
     def enqueue(self, row: OutboxRow, is_named: bool) -> Awaitable[None]:
         letter = JobLetter(self, row, is_named)
@@ -167,7 +172,8 @@ class Outlet:
     # The end of the runtime
 
     def drain(self) -> None:
-        if not self.owns_nothing:  # what its jobs have sent is in its outbox, for the next owner
+        if not self.owns_nothing:  # what its jobs send is in its outbox, for the next owner
+            self._is_draining = True
             self.close()
 
     def close(self) -> None:

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 
 from perdure.cluster.letters import Letter
 from perdure.codec.mail import Answer, unpack_replies
-from perdure.errors import DecodeError, OutcomeUnknown, StoreError
+from perdure.core.correlation import split_key
+from perdure.errors import DecodeError, EncodeError, OutcomeUnknown, StoreError
 from perdure.runtime.clock import Clock, Wake
 from perdure.runtime.supervised import Background, growing_s
 from perdure.settings import Settings
@@ -137,10 +138,10 @@ class Posting:
             letter = self._waiting.popleft()
             if letter.is_over:
                 continue
-            try:
-                row = letter.row(self._reply_to(letter), now_ms)
-            except Exception as error:  # those behind it go on
-                letter.fail(error)
+            reply_to = "" if letter.is_told else reply_address(self._channel, letter.token)
+            row = letter.row(reply_to, now_ms)
+            if "\0" in row.message_id:  # one that the database refuses would fail all the others
+                letter.fail(_with_nul(row))
                 continue
             letter.posts += 1
             if not letter.is_told:  # before it is there: its answer may come at once
@@ -149,9 +150,6 @@ class Posting:
             rows.append(row)
             size += len(row.body)
         return group, rows
-
-    def _reply_to(self, letter: Letter) -> str:
-        return "" if letter.is_told else reply_address(self._channel, letter.token)
 
     def _put(self, group: Sequence[Letter], positions: Sequence[int]) -> None:
         look_at_s = self._clock.monotonic_s() + self._look_s
@@ -254,6 +252,16 @@ class Posting:
         left = sum(letter.is_told for letter in self._waiting)
         if left:
             logger.error("stopping: %d told messages could not be posted, and are lost", left)
+
+
+def _with_nul(row: MailRow) -> EncodeError:
+    saga, correlation_id = split_key(row.instance)
+    return EncodeError(
+        f"the message id {row.message_id!r} has a NUL character, which PostgreSQL does not store",
+        saga=saga,
+        correlation_id=correlation_id,
+        remedy="use an id without one",
+    )
 
 
 def _unknown(letter: Letter, error: StoreError) -> OutcomeUnknown:

@@ -11,7 +11,8 @@
 A server that stops takes no more connections, finishes the requests it has, and then stops the
 runtime, which finishes what it has accepted. A runtime that stops by itself (a saga escalates, or
 another process has taken the store) ends the server, see ``end_server``. One process serves one
-store: with ``uvicorn --workers 2`` the second one finds it locked, and does not start.
+file: with ``uvicorn --workers 2`` the second one finds it locked, and does not start. Over
+PostgreSQL, ``perdure.cluster.Cluster`` serves with as many as you like.
 Needs the extra ``service``. Next to read: ``asgi.py``, the endpoints; ``problems.py``, the errors.
 """
 

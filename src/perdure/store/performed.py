@@ -31,32 +31,33 @@ WHERE s.nspname = :schema AND c.relname = 'performed'
 """
 
 _RECORDED = """
-SELECT body, created_at_ms, checksum FROM {schema}.performed WHERE job_id = :job_id
+SELECT body, created_at_ms, checksum FROM {schema}.performed WHERE job = :job
 """
 
 _RECORD = """
-WITH job AS (SELECT position FROM {schema}.outbox WHERE position = :job FOR KEY SHARE)
-INSERT INTO {schema}.performed (job_id, body, created_at_ms, checksum)
-SELECT :job_id, :body, :created_at_ms, :checksum FROM job
+WITH open AS (SELECT position FROM {schema}.outbox WHERE position = :job FOR KEY SHARE)
+INSERT INTO {schema}.performed (job, body, created_at_ms, checksum)
+SELECT position, :body, :created_at_ms, :checksum FROM open
 WHERE set_config('idle_in_transaction_session_timeout', :within_ms, true) IS NOT NULL
-ON CONFLICT (job_id) DO NOTHING
-RETURNING job_id
+ON CONFLICT (job) DO NOTHING
+RETURNING job
 """
 
 _FORGET = """
 DELETE FROM {schema}.performed
-WHERE job_id = ANY(:job_ids) AND set_config('synchronous_commit', 'off', true) IS NOT NULL
-RETURNING job_id
+WHERE job = ANY(CAST(CAST(:jobs AS text[]) AS bigint[]))
+  AND set_config('synchronous_commit', 'off', true) IS NOT NULL
+RETURNING job
 """
 
 _SWEEP = """
 DELETE FROM {schema}.performed p
 WHERE :all
-  AND NOT EXISTS (SELECT FROM {schema}.outbox o WHERE o.position = CAST(p.job_id AS bigint))
+  AND NOT EXISTS (SELECT FROM {schema}.outbox o WHERE o.position = p.job)
   AND NOT EXISTS (
-    SELECT FROM {schema}.dead_letters d WHERE d.job > 0 AND d.job = CAST(p.job_id AS bigint)
+    SELECT FROM {schema}.dead_letters d WHERE d.job > 0 AND d.job = p.job
   )
-RETURNING job_id
+RETURNING job
 """
 
 
@@ -71,11 +72,11 @@ def check_there(joined: Joined, schema: str) -> None:
 
 def recorded(asked: Asked, schema: str, job: int) -> bytes | None:
     """What was recorded of the job, None if nothing was. Raises ``CorruptRecord``."""
-    found = asked.rows(_RECORDED.format(schema=quoted(schema)), job_id=str(job))
+    found = asked.rows(_RECORDED.format(schema=quoted(schema)), job=job)
     if not found:
         return None
     body, created_at_ms, sealed = bytes(found[0][0]), found[0][1], found[0][2]
-    if sealed != checksum(body, str(job), created_at_ms):
+    if sealed != checksum(body, job, created_at_ms):
         raise CorruptRecord(
             f"what the worker of job {job} has recorded fails its checksum",
             remedy="see what its transaction did, and delete the row of table performed",
@@ -89,10 +90,9 @@ def record(joined: Joined, schema: str, job: int, body: bytes, now_ms: int) -> b
         joined.rows(
             _RECORD.format(schema=quoted(schema)),
             job=job,
-            job_id=str(job),
             body=body,
             created_at_ms=now_ms,
-            checksum=checksum(body, str(job), now_ms),
+            checksum=checksum(body, job, now_ms),
             within_ms=str(COMMIT_WITHIN_MS),
         )
     )
@@ -100,8 +100,8 @@ def record(joined: Joined, schema: str, job: int, body: bytes, now_ms: int) -> b
 
 def forget(asked: Asked, schema: str, jobs: Sequence[int]) -> int:
     """These jobs are settled: delete their rows. How many there were."""
-    job_ids = [str(job) for job in jobs]
-    return len(asked.rows(_FORGET.format(schema=quoted(schema)), job_ids=job_ids))
+    numbers = [str(job) for job in jobs]  # SQLAlchemy binds a list as one of texts
+    return len(asked.rows(_FORGET.format(schema=quoted(schema)), jobs=numbers))
 
 
 def sweep(asked: Asked, schema: str) -> int:

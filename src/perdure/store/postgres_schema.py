@@ -199,11 +199,12 @@ mail = Table(
     Index("mail_by_shard", "shard", "position"),
 )
 
-# What a worker has done in a transaction of its own, until its job is settled.
+# What a worker has done in a transaction of its own, until its job is settled. ``job`` is the
+# position in the outbox: ids may be used again.
 performed = Table(
     "performed",
     metadata,
-    _text("job_id", primary_key=True),
+    Column("job", BigInteger, primary_key=True, autoincrement=False),
     Column("body", LargeBinary, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("checksum", BigInteger, nullable=False),

@@ -81,7 +81,7 @@ class Target:
 
     async def members(self) -> Sequence[Saga | WorkQueue]:
         """The sagas of ``--app``, none without it."""
-        return () if self.app is None else (await load_runtime(self.app)).members
+        return () if self.app is None else (await load_runtime(self.app, self.url)).members
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[Ask]:

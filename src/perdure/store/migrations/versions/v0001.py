@@ -173,11 +173,11 @@ CREATE INDEX outbox_by_queue ON outbox (shard, target, due_at_ms, position);
 CREATE INDEX outbox_by_shard ON outbox (shard, position);
 
 CREATE TABLE performed (
-    job_id TEXT COLLATE "C" NOT NULL,
+    job BIGINT NOT NULL,
     body BYTEA NOT NULL,
     created_at_ms BIGINT NOT NULL,
     checksum BIGINT NOT NULL,
-    PRIMARY KEY (job_id)
+    PRIMARY KEY (job)
 );
 
 CREATE TABLE quarantines (
