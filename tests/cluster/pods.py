@@ -106,13 +106,13 @@ class PodMail:
             await self.page_gate.wait()
         return found[:limit]
 
-    async def remove(self, positions: Sequence[int], epoch: int) -> None:
+    async def remove(self, rows: Sequence[MailRow], epoch: int) -> None:
         await self.cut.here()
         if self.unremoved:
             self.unremoved -= 1
             raise StoreUnavailable("not now")
-        for position in positions:
-            self.table.rows.pop(position, None)
+        for row in rows:
+            self.table.rows.pop(row.position, None)
         await self.cut.here()
 
     async def present(self, positions: Sequence[int]) -> set[int]:

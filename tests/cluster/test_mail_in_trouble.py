@@ -110,13 +110,3 @@ async def test_large_messages_are_posted_few_at_a_time(monkeypatch: pytest.Monke
         await asyncio.gather(*sends)
         assert max(sizes) < 1_500
         assert (await state_of(a.runtime, x)).items == tuple(range(1, 200))
-
-
-@pytest.mark.parametrize("bad", ["m\0", "\0"])
-@quickly
-async def test_an_id_that_no_database_can_hold_is_refused_at_once(bad: str) -> None:
-    """In a row of mail it would keep all that is posted with it from being written."""
-    async with cluster(1) as (a,):
-        x = ref(a, 1)
-        with pytest.raises(errors.CorrelationFailed, match="NUL"):
-            await a.runtime.send(x, Opened(x.correlation_id), message_id=bad)

@@ -81,7 +81,7 @@ class Intake:
         self._losses: Counter[str] = Counter()
         self._held: set[str] = set()
         self._answers: dict[str, list[bytes]] = {}
-        self._done: list[int] = []
+        self._done: list[MailRow] = []
         self._catchers: list[asyncio.Future[None]] = []
         self._poll: Wake | None = None
         self._is_rung = self._is_full = self._is_closed = False
@@ -216,7 +216,7 @@ class Intake:
             if not self._answers:
                 asyncio.get_running_loop().call_soon(self._ring_senders)
             self._answers.setdefault(channel, []).append(pack_reply(answer))
-        self._done.append(row.position)
+        self._done.append(row)
         if not self._is_closed:
             self._removing.start()
 
@@ -269,9 +269,7 @@ class Intake:
             done = self._done[:PAGE]
             await self._mail.remove(done, self._epoch)
             del self._done[: len(done)]
-            for position in done:  # only now: a page that is read later does not see it
-                instance = self._under_way.pop(position, None)
-                if instance is not None:
-                    self._count_out(instance)
+            for row in done:  # only now: a page that is read later does not see it
+                self._leave(row)
             if self._is_full:
                 self.ring()

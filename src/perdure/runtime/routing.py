@@ -225,8 +225,6 @@ def _checked_id(what: str, message_id: object) -> str:
             f"{text!r} is no {what}",
             remedy="give a text that does not begin with 'perdure.', or none",
         )
-    if "\0" in text:  # not every database can hold a zero
-        raise CorrelationFailed(f"{text!r} is no {what}: it has a NUL", remedy="clean it first")
     return text
 
 
