@@ -223,7 +223,11 @@ class Host:
             before = self._here.get(number)
             if before is not None:  # it still stops; once it has, this one is a stray
                 continue
-            self._here[number] = Shard(number, epoch, self._blueprint_of(number, epoch), self)
+            shard = self._here[number] = Shard(
+                number, epoch, self._blueprint_of(number, epoch), self
+            )
+            if self._is_draining:  # stopped before it was up: whoever starts it waits for this
+                shard.leave()
 
     def _on_beat(self, beat: Beat) -> None:
         self._look_at_clock()
