@@ -106,6 +106,11 @@ class PodMail:
             await self.page_gate.wait()
         return found[:limit]
 
+    async def waiting(self, shards: Sequence[int]) -> set[int]:
+        await self.cut.here()
+        rows = self.table.rows.values()
+        return {shard_of(row.instance, SHARDS) for row in rows} & set(shards)
+
     async def remove(self, rows: Sequence[MailRow], epoch: int) -> None:
         await self.cut.here()
         if self.unremoved:

@@ -1,8 +1,9 @@
 """How long shards of a host on Ray are without an owner: ``python -m tests.cluster.ray_takeover``.
 
 For each tuning of Ray's health checks: a host's process, a whole node, a paused node; and for how
-long hosts outlive their head. What hosts run is a stand-in, so the seconds are Ray's alone; the
-figures of docs/ray.md are from here. Takes some minutes with Ray's own settings.
+long hosts outlive their head. What hosts run there is a stand-in, so the seconds are Ray's alone.
+``answers``: with the real runtimes over PostgreSQL, until all of 48 instances have answered again.
+The figures of docs/ray.md are from here. Takes some minutes with Ray's own settings.
 """
 
 from __future__ import annotations
@@ -17,12 +18,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from perdure.cluster import ray
+from perdure.cluster import Cluster, ClusterSettings, ray
 from perdure.cluster.ray import RayStatus
+from perdure.store.migrations import upgrade
+from tests.cluster.ray_app import APP as REAL_APP
 from tests.cluster.ray_standin import APP, stand_ins
+from tests.sagas import Added, Ledger, Opened
+from tests.servers.databases import new_database
+from tests.servers.postgres import Server, found
 from tests.servers.ray import TUNING, RayServer
 
 HOSTS = 3
+INSTANCES = 48
 LIMIT_S = 150.0
 
 
@@ -39,6 +46,7 @@ RAYS_OWN = tuning(3000, 10000, 5) | {"RAY_health_check_initial_delay_ms": "5000"
 TUNINGS = {
     "own": RAYS_OWN,
     "docs": TUNING,
+    "half": tuning(500, 1000, 3),
     "calm": tuning(1000, 2000, 5),
     "eager": tuning(250, 250, 2),
 }
@@ -73,8 +81,7 @@ def run(name: str, settings: dict[str, str]) -> None:
             return asyncio.run(ray.rebalance(address=server.address))
 
         asyncio.run(ray.up(APP, folder, hosts=HOSTS, address=server.address))
-        found = spread()
-        pid = found.hosts[0].pid
+        pid = spread().hosts[0].pid
         killed_s = measured(folder, [0], lambda: os.kill(pid, signal.SIGKILL))
         node = spread().hosts[1].node
         node_s = measured(folder, [1], lambda: server.kill_node(node))
@@ -92,19 +99,54 @@ def run(name: str, settings: dict[str, str]) -> None:
 def outlive() -> None:
     """For how long the hosts of a cluster without a head live."""
     with tempfile.TemporaryDirectory() as folder, RayServer.started(nodes=2) as server:
-        found = asyncio.run(ray.up(APP, folder, hosts=HOSTS, address=server.address))
+        status = asyncio.run(ray.up(APP, folder, hosts=HOSTS, address=server.address))
         server.kill_head()
         began_s = time.monotonic()
-        left = [host.pid for host in found.hosts]
+        left = [host.pid for host in status.hosts]
         while left and time.monotonic() < began_s + LIMIT_S:
             left = [pid for pid in left if Path(f"/proc/{pid}").exists()]
             time.sleep(0.05)
         print(f"head -9: hosts gone after {time.monotonic() - began_s:.1f} s", flush=True)
 
 
+async def answer(url: str, server: RayServer) -> None:
+    """Kill a host's process, and a node; say when what was sent meanwhile was answered."""
+    await upgrade(url)
+    await ray.up(REAL_APP, url, hosts=HOSTS, address=server.address)
+    async with Cluster(url, [Ledger], cluster=ClusterSettings(takes_shards=False)) as front:
+        refs = [front.ref(Ledger, f"o-{n}") for n in range(INSTANCES)]
+        await asyncio.gather(*(front.send(ref, Opened(ref.correlation_id)) for ref in refs))
+
+        async def answered(what: str) -> None:
+            began_s = time.monotonic()
+            await asyncio.gather(*(front.send(ref, Added(ref.correlation_id, 1)) for ref in refs))
+            took_s = time.monotonic() - began_s
+            print(f"{what}: answered in {took_s:.2f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+
+        for _ in range(2):
+            await answered("nothing killed")
+            spread = await ray.rebalance(address=server.address)
+            os.kill(spread.hosts[0].pid, signal.SIGKILL)
+            await answered("process -9")
+            spread = await ray.rebalance(address=server.address)
+            server.kill_node(spread.hosts[0].node)
+            await answered("node -9")
+            server.add_node()
+    await ray.down(address=server.address)
+
+
+def answers() -> None:
+    """``answer``, over servers of its own."""
+    with Server(found()) as postgres, RayServer.started(nodes=3) as server:
+        asyncio.run(answer(postgres.url(new_database(postgres)), server))
+
+
 if __name__ == "__main__":
-    with stand_ins():
-        for wanted in sys.argv[1:] or [*TUNINGS, "head"]:
+    for wanted in sys.argv[1:] or [*TUNINGS, "head", "answers"]:
+        if wanted == "answers":
+            answers()
+            continue
+        with stand_ins():
             if wanted == "head":
                 outlive()
             else:

@@ -55,6 +55,21 @@ def test_a_head_that_does_not_answer_is_named_at_once(name: str) -> None:
 
 
 @needs_ray
+def test_the_address_of_the_environment_is_tried_as_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(ray.RayError, match=r"127\.0\.0\.1:1 cannot be reached"):
+        asyncio.run(ray.status())
+
+
+@pytest.mark.parametrize("given", ["{", "[]"])
+def test_a_runtime_env_that_is_none_is_refused(
+    given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ray", "up", APP, "--runtime-env", given]) == 2
+    assert "give an object" in capsys.readouterr().err
+
+
+@needs_ray
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(ray.RayError, match="no cluster of Ray at 'nonsense'"):
         asyncio.run(ray.status(address="nonsense"))

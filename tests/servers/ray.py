@@ -34,11 +34,11 @@ PATHS = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
 
 TUNING = {
     "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_period_ms": "250",
     "RAY_health_check_timeout_ms": "1000",
-    "RAY_health_check_failure_threshold": "3",
+    "RAY_health_check_failure_threshold": "4",
 }
-"""As docs/ray.md recommends: a dead node is noticed within two seconds, a paused one within 4.5."""
+"""As docs/ray.md recommends."""
 
 REAP_S = 0.05
 

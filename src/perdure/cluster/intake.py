@@ -52,7 +52,8 @@ ENDED_S = 5.0
 class Intake:
     """Takes the mail of one shard, or of all; on the loop of its runtime.
 
-    ``ring(channel, payload)`` rings for senders. ``poll_s``: so often it looks unrung.
+    ``ring(channel, payload)`` rings for senders. ``poll_s``: so often it looks unrung; None:
+    whoever has made it does that, for all of its process at once.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Intake:
         running: Running,
         *,
         ring: Callable[[str, str], None],
-        poll_s: float = 0.5,
+        poll_s: float | None = 0.5,
         window: int = WINDOW,
     ) -> None:
         self.running = running
@@ -197,7 +198,7 @@ class Intake:
         if self._poll is not None:
             self._poll.cancel()
             self._poll = None
-        if not self._is_closed:
+        if not self._is_closed and self._poll_s is not None:
             self._poll = self._clock.call_later(self._poll_s, self.ring)
 
     def _tell_caught_up(self, catchers: list[asyncio.Future[None]]) -> None:

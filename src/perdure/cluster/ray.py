@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,8 +117,7 @@ async def up(
         try:
             found = await _until_running(seen, within_s)
         except BaseException:
-            for host in missing:
-                await seen.end(host)
+            await _end_all(seen, missing)
             raise
         return RayStatus(found, _nodes(ray))
 
@@ -175,9 +175,14 @@ async def down(*, schema: str = SCHEMA, address: str = "auto", within_s: float =
         seen = RayHosts(ray, schema)
         numbers = await seen.numbers()
         await asyncio.gather(*(seen.drain(host, within_s) for host in numbers))
-        for host in numbers:
-            await seen.end(host)
+        await _end_all(seen, numbers)
         return numbers
+
+
+async def _end_all(seen: RayHosts, numbers: Sequence[int]) -> None:
+    for host in numbers:
+        with suppress(RayError):  # somebody else has ended it
+            await seen.end(host)
 
 
 def _schema_of(store: str) -> str:

@@ -27,7 +27,9 @@ from perdure.cluster.outlet import Outlet
 from perdure.cluster.posting import Posting
 from perdure.codec.journal import JournalCodec
 from perdure.runtime.blueprint import Blueprint
+from perdure.runtime.clock import Wake
 from perdure.runtime.running import Running
+from perdure.runtime.supervised import Background
 from perdure.store.mail import Mail
 from perdure.store.shards import shard_of
 
@@ -68,6 +70,11 @@ class Router:
         self._channel = channel
         self._replies = channel(f"replies-{name}")
         self._poll_s = poll_s
+        self._clock, pause_s = blueprint.clock, blueprint.settings.retry_pause_s
+        self._poll: Wake | None = None
+        self._polling = Background(
+            self._clock, pause_s, "looking for mail", self._look, self._poll_later
+        )
         self._desks: dict[int, _Desk] = {}
         self._leaving: dict[int, _Desk] = {}
         self._posting = Posting(
@@ -88,17 +95,35 @@ class Router:
     async def start(self) -> None:
         """Hear answers; before the first runtime starts."""
         await self._doorbell.listen(self._replies, self._posting.hear)
+        self._poll_later()
 
     async def stop(self) -> None:
         """Everything else has stopped: put and hear nothing more."""
+        if self._poll is not None:
+            self._poll.cancel()
+        await self._polling.stop()
         await self._doorbell.unlisten(self._replies)
         await self._posting.stop()
+
+    # Looking unrung
+
+    def _poll_later(self) -> None:
+        if self._poll is not None:
+            self._poll.cancel()
+        self._poll = self._clock.call_later(self._poll_s, self._polling.start)
+
+    async def _look(self) -> None:
+        """One look for all shards of this process: which of them have mail."""
+        if self._desks:
+            for shard in await self._mail.waiting(list(self._desks)):
+                if shard in self._desks:  # still
+                    self._desks[shard].intake.ring()
 
     # Shards that come and leave: a ``ShardWatcher``
 
     def shard_came(self, shard: int, running: Running) -> None:
         """Its runtime has started in this process: bring its mail, then all by hand."""
-        intake = Intake(self._mail, shard, running, ring=self._answer, poll_s=self._poll_s)
+        intake = Intake(self._mail, shard, running, ring=self._answer, poll_s=None)
         desk = self._desks[shard] = _Desk(running, intake)
         bell = self._channel(bell_of(shard))
         desk.opening = asyncio.get_running_loop().create_task(

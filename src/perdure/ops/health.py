@@ -197,10 +197,13 @@ def _of_runtime(vitals: Vitals, thresholds: Thresholds) -> Iterator[Issue]:
 def _unowned(cluster: ClusterFacts) -> Issue:
     unowned, shards = cluster.unowned, counted(cluster.shards, "shard")
     severity = _CRITICAL if len(unowned) == cluster.shards else _WARNING
-    have = "has" if len(unowned) == 1 else "have"
+    have, whose = ("has", "its") if len(unowned) == 1 else ("have", "their")
     which = ", ".join(str(shard) for shard in unowned[:UNOWNED_SHOWN])
     more = ", …" if len(unowned) > UNOWNED_SHOWN else ""
-    text = f"{len(unowned)} of {shards} {have} no live owner, and stand still: {which}{more}"
+    text = (
+        f"{len(unowned)} of {shards} {have} no live owner: {whose} instances stand still: "
+        f"{which}{more}"
+    )
     return Issue(IssueKind.CLUSTER, severity, text, value=len(unowned))
 
 

@@ -76,6 +76,10 @@ class Mail(Protocol):
         """
         ...
 
+    async def waiting(self, shards: Sequence[int]) -> set[int]:
+        """Which of these shards have any rows: one question for all of a process."""
+        ...
+
     async def remove(self, rows: Sequence[MailRow], epoch: int) -> None:
         """Delete the rows, those that are there and whose shard is still owned under this epoch.
 

@@ -69,6 +69,7 @@ _TOLD: dict[str, tuple[type[StoreError], str]] = {
         "create the tables: perdure db upgrade; or restore the one that is gone",
     ),
     "42703": (NotADatabase, "undo what was changed by hand: `perdure db check` names it"),
+    "2200H": (StoreUnavailable, "it has had more owners than there are epochs: use a new schema"),
     "25006": (StoreNotWritable, "give the address of the primary: this is a standby"),
     "40001": (StoreUnavailable, f"{_UNDO}; it was tried several times: see what else writes here"),
     "40P01": (StoreUnavailable, f"{_UNDO}; it was tried several times: see what else writes here"),

@@ -58,6 +58,10 @@ _REMOVE = (  # the setting ends with the statement's transaction
     f"AND {_IS_OURS.format(epoch='$4')}) "
     "SELECT set_config('synchronous_commit', 'off', true)"
 )
+_WAITING = (
+    "SELECT own.shard FROM unnest($1::smallint[]) AS own(shard) "
+    "WHERE EXISTS (SELECT 1 FROM mail WHERE mail.shard = own.shard)"
+)
 _PRESENT = "SELECT position FROM mail WHERE position = ANY($1::bigint[])"
 
 
@@ -84,13 +88,16 @@ class PostgresMail:
         left_out = list(under_way), list(aside)
         return await self._database.read(_page, shard, *left_out, limit, epoch)
 
+    async def waiting(self, shards: Sequence[int]) -> set[int]:
+        return await self._database.read(_first, _WAITING, list(shards))
+
     async def remove(self, rows: Sequence[MailRow], epoch: int) -> None:
         if rows:
             names = [(row.position, row.instance, row.message_id) for row in rows]
             await self._database.write(_remove, list(map(list, zip(*names, strict=True))), epoch)
 
     async def present(self, positions: Sequence[int]) -> set[int]:
-        return await self._database.read(_present, list(positions))
+        return await self._database.read(_first, _PRESENT, list(positions))
 
 
 def columns_of(rows: Sequence[MailRow], shards: int) -> list[list[Any]]:
@@ -156,5 +163,5 @@ def _remove(connection: PostgresConnection, names: list[list[Any]], epoch: int) 
     connection.execute(_REMOVE, [*names, epoch])
 
 
-def _present(connection: PostgresConnection, positions: list[int]) -> set[int]:
-    return {row[0] for row in connection.execute(_PRESENT, [positions])}
+def _first(connection: PostgresConnection, sql: str, numbers: list[int]) -> set[int]:
+    return {row[0] for row in connection.execute(sql, [numbers])}

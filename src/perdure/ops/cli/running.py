@@ -33,49 +33,57 @@ PROCESSES_MAX = 256
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+AppArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODULE:APP",
+        envvar="PERDURE_APP",
+        help="A Runtime, or a function that makes one; it may take the store's URL.",
+    ),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        "-s",
+        envvar="PERDURE_STORE",
+        help="The store to run over, in place of the one your code names: a URL, or a file.",
+    ),
+]
+ProcessesOption = Annotated[
+    int,
+    typer.Option(
+        "--processes",
+        "-p",
+        min=1,
+        max=PROCESSES_MAX,
+        help="So many, which share the work. PostgreSQL only.",
+    ),
+]
+NameOption = Annotated[
+    str | None,
+    typer.Option("--name", help="Of the process, in logs and listings; by default the host's."),
+]
+RestartsOption = Annotated[
+    int,
+    typer.Option(
+        "--restarts",
+        min=0,
+        help="Times in a row that one of several processes is started again after it died.",
+    ),
+]
+LevelOption = Annotated[
+    str, typer.Option(help="Of perdure's loggers, on stderr.", case_sensitive=False)
+]
+
+
 async def run(
-    app: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODULE:APP",
-            envvar="PERDURE_APP",
-            help="A Runtime, or a function that makes one; it may take the store's URL.",
-        ),
-    ],
-    store: Annotated[
-        str | None,
-        typer.Option(
-            "--store",
-            "-s",
-            envvar="PERDURE_STORE",
-            help="The store to run over, in place of the one your code names: a URL, or a file.",
-        ),
-    ] = None,
-    processes: Annotated[
-        int,
-        typer.Option(
-            "--processes",
-            "-p",
-            min=1,
-            max=PROCESSES_MAX,
-            help="So many, which share the work. PostgreSQL only.",
-        ),
-    ] = 1,
-    name: Annotated[
-        str | None,
-        typer.Option("--name", help="Of the process, in logs and listings; by default the host's."),
-    ] = None,
-    restarts: Annotated[
-        int,
-        typer.Option(
-            "--restarts",
-            min=0,
-            help="Times in a row that one of several processes is started again after it died.",
-        ),
-    ] = RESTARTS_MAX,
-    log_level: Annotated[
-        str, typer.Option(help="Of perdure's loggers, on stderr.", case_sensitive=False)
-    ] = "INFO",
+    app: AppArgument,
+    store: StoreOption = None,
+    processes: ProcessesOption = 1,
+    name: NameOption = None,
+    restarts: RestartsOption = RESTARTS_MAX,
+    log_level: LevelOption = "INFO",
     parent: Annotated[int | None, typer.Option("--parent", hidden=True)] = None,
 ) -> Exit:
     """Run your runtime until SIGTERM or SIGINT, then drain and stop it.
