@@ -111,13 +111,13 @@ class PodMail:
         rows = self.table.rows.values()
         return {shard_of(row.instance, SHARDS) for row in rows} & set(shards)
 
-    async def remove(self, positions: Sequence[int], epoch: int) -> None:
+    async def remove(self, rows: Sequence[MailRow], epoch: int) -> None:
         await self.cut.here()
         if self.unremoved:
             self.unremoved -= 1
             raise StoreUnavailable("not now")
-        for position in positions:
-            self.table.rows.pop(position, None)
+        for row in rows:
+            self.table.rows.pop(row.position, None)
         await self.cut.here()
 
     async def present(self, positions: Sequence[int]) -> set[int]:

@@ -27,7 +27,7 @@ from perdure.cluster.mailed import Mailed, bring
 from perdure.cluster.posting import split_address
 from perdure.codec.mail import Answer, pack_reply, payloads
 from perdure.core.described import in_short
-from perdure.errors import PerdureError, StoreError
+from perdure.errors import StoreError
 from perdure.runtime.clock import Wake
 from perdure.runtime.running import Running
 from perdure.runtime.supervised import Background, growing_s
@@ -74,7 +74,8 @@ class Intake:
         self._shard = shard
         self._ring = ring
         self._poll_s = poll_s
-        self._window = window
+        # So many may be taken and not removed when the next owner comes: it knows all their ids.
+        self._window = min(window, running.services.settings.processed_window)
         self._epoch = running.services.epoch
         self._clock = running.services.clock
         self._troubles = running.services.troubles
@@ -84,7 +85,7 @@ class Intake:
         self._losses: Counter[str] = Counter()
         self._held: set[str] = set()
         self._answers: dict[str, list[bytes]] = {}
-        self._done: list[int] = []
+        self._done: list[MailRow] = []
         self._catchers: list[asyncio.Future[None]] = []
         self._poll: Wake | None = None
         self._gathering: Wake | None = None
@@ -188,7 +189,7 @@ class Intake:
         self._of_instance[row.instance] += 1
         try:
             bring(self, row)
-        except PerdureError as error:
+        except Exception as error:  # also what is no error of ours: the rows behind it go on
             self._leave(row)
             logger.error(
                 "mail %d for %s cannot be read here, and waits, with what comes behind it: %s",
@@ -221,7 +222,7 @@ class Intake:
             if not self._answers:
                 asyncio.get_running_loop().call_soon(self._ring_senders)
             self._answers.setdefault(channel, []).append(pack_reply(answer))
-        self._done.append(row.position)
+        self._done.append(row)
         self._remove_soon(at_once=row.kind != MailKind.MESSAGE)
 
     def _remove_soon(self, at_once: bool = False) -> None:
@@ -290,9 +291,7 @@ class Intake:
             done = self._done[:PAGE]
             await self._mail.remove(done, self._epoch)
             del self._done[: len(done)]
-            for position in done:  # only now: a page that is read later does not see it
-                instance = self._under_way.pop(position, None)
-                if instance is not None:
-                    self._count_out(instance)
+            for row in done:  # only now: a page that is read later does not see it
+                self._leave(row)
             if self._is_full:
                 self.ring()
