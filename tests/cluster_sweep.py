@@ -53,6 +53,7 @@ PAUSED_S = 5.0
 
 MAIL = "mail"
 HEAL_S = 60.0
+UP_S = 120.0
 
 
 class Crew:
@@ -80,7 +81,7 @@ class Crew:
 
     async def wait_up(self, processes: int) -> None:
         """Wait until so many are up."""
-        async with asyncio.timeout(HEAL_S):
+        async with asyncio.timeout(UP_S):
             while len(self.up) < processes:
                 self._changed.clear()
                 await self._changed.wait()

@@ -17,7 +17,7 @@ def test_several_processes_are_measured_against_one(
     postgres_server: AnyServer, tmp_path: Path
 ) -> None:
     with fresh_database(postgres_server) as url:
-        sizes = cluster.Sizes(instances=8, turns=2, spin_us=100)
+        sizes = cluster.Sizes(instances=8, turns=2, turns_busy=2, spin_us=100)
         result = cluster.run(Bench(tmp_path, 1, server=url), 2, sizes)
     assert len(result.figures) == 8
     values = [figure.value for figure in result.figures] + [r.value for r in result.ratios]

@@ -6,9 +6,10 @@ It runs none of the user's code and opens no store. Each process is an interpret
 fork: nothing of a loop, a thread or a connection is shared. The first one has to come up before the
 others are started, so that a mistake is said once, and ends it all.
 
-SIGTERM and SIGINT drain all of them together; a second one is passed on as well, and ends them at
-once. One that dies is started again after a pause that grows; one that has died too often in a row
-ends it all, since whoever has started the parent sees only that. Next to read: ``child.py``.
+SIGTERM and SIGINT drain all of them together; a second one ends them at once, by SIGKILL. A process
+that drains may be told so again, as by whoever tells a whole group. One that dies is started again
+after a pause that grows; one that has died too often in a row ends it all, since whoever has
+started the parent sees only that. Next to read: ``child.py``.
 """
 
 from __future__ import annotations
@@ -90,12 +91,13 @@ class Processes:
 
     def _stop(self, exit: Exit) -> None:
         """Have all of them drain; called again, have them end at once."""
-        if not self._stopping.is_set():
+        is_again = self._stopping.is_set()
+        if not is_again:
             self._exit = exit
             self._stopping.set()
             self._goes_on.set()
         for child in self._children.values():
-            child.tell(signal.SIGTERM)
+            child.tell(signal.SIGKILL if is_again else signal.SIGTERM)
 
     @property
     def _all(self) -> str:

@@ -1,7 +1,8 @@
 """``perdure run module:app``: a runtime in a process of its own, until it is told to stop.
 
 SIGTERM and SIGINT drain and stop it; a second one ends the process at once, which loses nothing
-that was acknowledged. With ``--processes`` a parent does this with several.
+that was acknowledged. With ``--processes`` a parent does this with several; each of those drains
+however often it is told to, since the parent and whoever told the parent may both have done so.
 Next to read: ``processes.py``, the parent; ``runtime/loading.py``.
 """
 
@@ -137,8 +138,9 @@ async def _until_told(runtime: Runtime, parent: Parent | None = None) -> Exit:
 
     def on_signal() -> None:
         told.set()
-        for one in SIGNALS:
-            loop.remove_signal_handler(one)
+        if parent is None:
+            for one in SIGNALS:
+                loop.remove_signal_handler(one)
 
     def on_gone() -> None:
         logger.warning("the parent process is gone")
@@ -155,7 +157,8 @@ async def _until_told(runtime: Runtime, parent: Parent | None = None) -> Exit:
         for task in left:
             task.cancel()
         if told.is_set():
-            logger.info("stopping; a second signal ends the process at once")
+            more = "" if parent is not None else "; a second signal ends the process at once"
+            logger.info("stopping%s", more)
         await asyncio.gather(*done, return_exceptions=True)
     if told.is_set():
         return Exit.OK
