@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import cluster
+from benchmarks import cluster, cost
 from benchmarks.measure import Bench
 
 from tests.servers.databases import AnyServer, fresh_database
@@ -29,6 +29,18 @@ def test_a_takeover_is_timed(postgres_server: AnyServer, tmp_path: Path) -> None
         result = cluster.run_takeover(Bench(tmp_path, 1, server=url), cluster.TakeoverSizes(asks=5))
     assert [ratio.target for ratio in result.ratios] == [1.0, 1.0]
     assert all(math.isfinite(figure.value) for figure in result.figures)
+
+
+def test_what_a_turn_costs_the_server_is_counted(
+    postgres_server: AnyServer, tmp_path: Path
+) -> None:
+    with fresh_database(postgres_server) as url:
+        sizes = cost.Sizes(turns=20, in_flight=(10,))
+        result = cost.run(Bench(tmp_path, 1, server=url), sizes)
+    found = {figure.name.partition(": ")[2]: figure.value for figure in result.figures}
+    assert found["log"] > 200  # a turn's own row, at the least
+    assert found["stored"] > 0
+    assert found["turns a commit"] > 1
 
 
 @pytest.mark.parametrize(
