@@ -69,6 +69,16 @@ _BY_SHARD = frozenset(
 _BY_POSITION = frozenset({"outbox_by_queue", "outbox_by_due"})
 """SQLite's indexes end in the row's position by themselves."""
 
+_OFTEN_VACUUMED: dict[str, Any] = {
+    "postgresql_with": {
+        "autovacuum_vacuum_scale_factor": "0.02",
+        "autovacuum_vacuum_threshold": "1000",
+    }
+}
+"""Of tables whose rows come and go, most of what lies there is soon dead."""
+
+_PASSED_THROUGH = frozenset({"inbox", "outbox", "deadlines"})
+
 metadata = MetaData()
 
 
@@ -109,7 +119,8 @@ def _add(table: Table) -> Table:
         for each in table.constraints
         if isinstance(each, CheckConstraint)
     ]
-    made = Table(table.name, metadata, *columns, *constraints)
+    options = _OFTEN_VACUUMED if table.name in _PASSED_THROUGH else {}
+    made = Table(table.name, metadata, *columns, *constraints, **options)
     for index in sorted(table.indexes, key=lambda each: str(each.name)):
         names = [column.name for column in index.columns]
         if index.name in _BY_SHARD:
@@ -197,6 +208,7 @@ mail = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("checksum", BigInteger, nullable=False),
     Index("mail_by_shard", "shard", "position"),
+    **_OFTEN_VACUUMED,
 )
 
 # What a worker has done in a transaction of its own, until its job is settled. ``job`` is the

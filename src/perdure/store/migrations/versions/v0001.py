@@ -47,7 +47,8 @@ CREATE TABLE deadlines (
     checksum BIGINT NOT NULL,
     shard SMALLINT NOT NULL,
     PRIMARY KEY (instance, name)
-);
+)
+WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX deadlines_by_due ON deadlines (shard, due_at_ms, instance, name);
 
 CREATE TABLE hosts (
@@ -77,7 +78,8 @@ CREATE TABLE inbox (
     shard SMALLINT NOT NULL,
     PRIMARY KEY (position),
     CONSTRAINT inbox_by_instance UNIQUE (instance, message_id)
-);
+)
+WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX inbox_by_due
     ON inbox (shard, due_at_ms, instance, message_id)
     WHERE due_at_ms IS NOT NULL;
@@ -132,7 +134,8 @@ CREATE TABLE mail (
     created_at_ms BIGINT NOT NULL,
     checksum BIGINT NOT NULL,
     PRIMARY KEY (position)
-);
+)
+WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX mail_by_shard ON mail (shard, position);
 
 CREATE TABLE meta (
@@ -165,7 +168,8 @@ CREATE TABLE outbox (
     shard SMALLINT NOT NULL,
     PRIMARY KEY (position),
     CONSTRAINT outbox_position_is_given CHECK (position > 0)
-);
+)
+WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX outbox_by_due ON outbox (shard, due_at_ms, position) WHERE due_at_ms > 0;
 CREATE INDEX outbox_by_follows ON outbox (follows) WHERE follows > 0;
 CREATE UNIQUE INDEX outbox_by_given_id ON outbox (given_id) WHERE given_id != '';
