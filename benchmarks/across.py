@@ -1,6 +1,6 @@
 """From one process to another: how long an answer takes, and how much mail goes through.
 
-    python -m benchmarks.across --store postgresql+asyncpg://… [--rounds 3] [--quick]
+    python -m benchmarks across --store postgresql+asyncpg://…
 
 One process owns all shards, this one owns none: every message is put into the mail, taken by the
 other, applied, and answered. Next to read: ``member.py``, the other process.
@@ -8,27 +8,23 @@ other, applied, and answered. Next to read: ``member.py``, the other process.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import logging
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.load import closed_loop, names, open_all
 from benchmarks.measure import Bench, percentile, run_rounds, stopwatch
 from benchmarks.postgres import fresh_schema
-from benchmarks.result import Result, print_text
+from benchmarks.result import Result
 from benchmarks.sagas import Nap, Order, Worked
 from perdure import SagaRef, Settings
-from perdure.cluster import ClusterSettings
-from perdure.cluster.front import Cluster
+from perdure.cluster import Cluster, ClusterSettings
 
 __all__ = ["QUICK", "Sizes", "run"]
 
@@ -122,21 +118,3 @@ async def _told(client: Cluster, refs: Sequence[SagaRef], count: int) -> float:
             await client.settled()  # on the loop, whoever tells does not wait for room
     await asyncio.gather(*(client.send(one, Worked(one.correlation_id, -1)) for one in refs))
     return count / (time.perf_counter() - began_s)
-
-
-def main() -> int:
-    """Run it by itself."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.across")
-    parser.add_argument("--store", required=True, metavar="URL")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="perdure-bench-") as directory:
-        bench = Bench(Path(directory), given.rounds, server=given.store)
-        result = run(bench, QUICK if given.quick else Sizes())
-    print_text(result, sys.stdout)
-    return 0 if result.passed else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

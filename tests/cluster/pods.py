@@ -111,13 +111,13 @@ class PodMail:
         rows = self.table.rows.values()
         return {shard_of(row.instance, SHARDS) for row in rows} & set(shards)
 
-    async def remove(self, positions: Sequence[int], epoch: int) -> None:
+    async def remove(self, rows: Sequence[MailRow], epoch: int) -> None:
         await self.cut.here()
         if self.unremoved:
             self.unremoved -= 1
             raise StoreUnavailable("not now")
-        for position in positions:
-            self.table.rows.pop(position, None)
+        for row in rows:
+            self.table.rows.pop(row.position, None)
         await self.cut.here()
 
     async def present(self, positions: Sequence[int]) -> set[int]:
@@ -217,6 +217,10 @@ class AllShards:
 
     async def quarantines(self) -> list[Any]:
         return [row for store in self.stores for row in await store.quarantines()]
+
+    async def heads(self, *args: Any) -> list[Any]:
+        await asyncio.sleep(0)
+        return [row for store in self.stores for row in await store.heads(*args)]
 
     async def outbox(self, after: int = 0, limit: int = 1000, queue: Any = None) -> list[Any]:
         return [row for store in self.stores for row in await store.outbox(after, limit, queue)]

@@ -89,6 +89,8 @@ async def test_a_quarantined_instance_is_seen_and_released_from_anywhere() -> No
         assert view is not None
         assert "shaken" in (view.quarantined or "")
         assert [one.held async for one in a.runtime.quarantined()] == [1]
+        (listed,) = [one async for one in a.runtime.instances(Quarantined)]
+        assert "shaken" in (listed.quarantined or "")
         assert await a.runtime.release(ref) is True
         assert await a.runtime.release(ref) is False
         assert [one async for one in a.runtime.quarantined()] == []

@@ -191,3 +191,42 @@ def raise_from_open(store):
         raise StoreLocked("the disk of this shard is not here")
 
     store.open = fails
+
+
+@pytest.mark.parametrize(
+    ("steps", "assigned"), [(0, None), (1, None), (2, None), (3, None), (0, (1, 2))]
+)
+def test_a_host_that_is_stopped_while_it_starts_leaves_nothing_behind(
+    database, monkeypatch, steps, assigned
+):
+    """Whatever its start was waiting for: no shard, and nothing that goes on looking for some."""
+
+    async def run():
+        session, host = Shards().new_host(database, "a", assigned=assigned)
+        await session.open()
+        asked, ask = 0, session.ask
+        stopping: asyncio.Task[None] | None = None
+
+        async def counted(*arguments, **named):
+            nonlocal asked, stopping
+            asked += 1
+            if asked == steps + 1 and stopping is None:
+                stopping = asyncio.create_task(host.stop())
+                await asyncio.sleep(0)
+            return await ask(*arguments, **named)
+
+        monkeypatch.setattr(session, "ask", counted)
+        starting = asyncio.create_task(host.start())
+        await asyncio.wait([starting])
+        if stopping is None:
+            stopping = asyncio.create_task(host.stop())
+        await stopping
+        assert not list(host.runtimes)
+        assert host._seeking is None or host._seeking.done()
+        await session.close()
+        connection = await connected(database)
+        owned = await connection.fetchval("SELECT count(host) FROM perdure.shards")
+        await connection.close()
+        assert owned == 0
+
+    in_loop(20)(run)()

@@ -30,6 +30,7 @@ async def test_what_the_killed_owner_had_not_taken_the_next_one_takes() -> None:
         await b.own(1)
         x = ref(a, 1)
         await send(a, x, 0)
+        await until(lambda: not a.world.table.rows)
         b.kill()
         sends = [send(a, x, n) for n in range(1, 50)]
         await until(lambda: len(a.world.table.rows) == 49)

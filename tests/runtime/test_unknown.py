@@ -170,6 +170,7 @@ async def test_code_that_cannot_read_an_instance_leaves_it_to_code_that_can(stor
             for _ in range(2):
                 (receipt,) = await runtime.publish(bad.leg("x", 2))
                 assert receipt.outcome is Outcome.HELD
+            await runtime.settled()
             (aside,) = [one async for one in runtime.quarantined()]
             reason = "replay" if broken is BROKEN["a fold that raises"] else "undecodable"
             assert (aside.correlation_id, aside.reason, aside.held) == (

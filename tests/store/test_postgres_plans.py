@@ -40,10 +40,10 @@ STATEMENTS = {
 
 async def fill(url: str) -> None:
     """Some thousand rows of everything that waits."""
-    store = PostgresStore(url)
+    store = PostgresStore(url, shard=3)
     async with opened(store) as [epoch]:
-        for name in (f"Order/{number}" for number in range(100)):
-            jobs = tuple(outbox_row(name, 1, index) for index in range(50))
+        for name in (f"Order/{number}" for number in range(150)):
+            jobs = tuple(outbox_row(name, 1, index) for index in range(100))
             waiting = [inbox_row(name, str(number)) for number in range(20)]
             due = tuple(deadline(name, str(number), 1, number) for number in range(20))
             first = turn(name, 1, epoch, outbox=jobs, deadlines_set=due, head=head(name))
@@ -71,7 +71,7 @@ async def test_no_statement_goes_through_a_table_and_no_walk_sorts(postgres, fir
                 step["Relation Name"] for step in steps if step["Node Type"] == "Seq Scan"
             } - {*SMALL}
             assert not scanned, (name, scanned)
-            if isinstance(statement, Query) and statement.walked:
+            if "CROSS JOIN LATERAL" in text_for(statement).sql and isinstance(statement, Query):
                 sorts = [step for step in steps if "Sort" in step["Node Type"]]
                 assert len(sorts) == 1, (name, sorts)  # of what the shards give
     finally:

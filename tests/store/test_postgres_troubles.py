@@ -341,3 +341,17 @@ async def test_a_server_that_is_stopping_takes_no_one(own_postgres: Server):
     assert isinstance(error, LostConnection)
     assert "starting or stopping" in str(error)
     await staying.close()
+
+
+@on_loop
+async def test_an_epoch_that_would_be_given_out_again_is_refused(postgres: str) -> None:
+    """The rows were restored without the sequence: of two owners both would pass the fence."""
+    store = PostgresStore(postgres, shard=3)
+    first = await store.open()
+    await store.close()
+    await run_sql(postgres, "ALTER SEQUENCE perdure.epochs RESTART")
+    error = await refused(postgres, shard=3)
+    assert f"epoch {first}" in str(error)
+    await run_sql(postgres, f"SELECT setval('perdure.epochs', {first})")
+    assert await store.open() > first
+    await store.close()

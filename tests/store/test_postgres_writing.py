@@ -6,13 +6,14 @@ import asyncio
 import os
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from perdure.core.commit import Entry
 from perdure.errors import Fenced, SequenceConflict, StoreError, StoreLocked, StoreUnavailable
 from perdure.store import postgres_database
+from perdure.store.dialect import ServerConnection, ServerError, begin_writing
 from perdure.store.postgres import PostgresStore
 from perdure.store.postgres_database import Database
 from perdure.store.postgres_errors import LostConnection
@@ -244,6 +245,64 @@ async def test_who_stops_in_the_midst_of_a_write_holds_nobody_up(postgres, monke
                 await writing
             assert not await numbers(other)
             await other.close()
+
+
+# -- connections
+
+
+def _begin(connection: ServerConnection, then: Exception | None) -> int:
+    begin_writing(connection)
+    if then is not None:
+        raise then
+    return int(connection.execute("SELECT pg_backend_pid() WHERE $1", [True]).fetchone()[0])
+
+
+@pytest.mark.parametrize("then", [None, ValueError("a mistake of ours")])
+@on_loop
+async def test_a_connection_that_is_left_in_a_transaction_is_used_by_nobody_else(postgres, then):
+    database = Database(postgres, connections=1)
+    await database.open()
+    if then is None:
+        first = await database.read(_begin, None)
+        assert await database.read(_begin, None) != first
+    else:
+        with pytest.raises(ValueError, match="of ours"):
+            await database.read(_begin, then)
+        assert not await database.read(lambda connection: connection.in_transaction)
+    await database.close()
+
+
+@on_loop
+async def test_a_commit_that_was_none_is_no_success(postgres):
+    def fail_and_commit(connection: ServerConnection) -> None:
+        begin_writing(connection)
+        with suppress(ServerError):
+            connection.execute("SELECT 1 / (1 - $1::int)", [1])
+        connection.execute("COMMIT")
+
+    database = Database(postgres)
+    await database.open()
+    with pytest.raises(StoreUnavailable, match="answered with ROLLBACK"):
+        await database.write(fail_and_commit)
+    await database.close()
+
+
+@on_loop
+async def test_a_read_whose_connection_is_lost_is_made_again(postgres):
+    import asyncpg
+
+    store = PostgresStore(postgres, shard=3)
+    holder = await asyncpg.connect(postgres.replace("+asyncpg", ""))
+    async with opened(store) as [epoch]:
+        await store.write([turn("Order/1", 1, epoch)])
+        await holder.execute("BEGIN; LOCK TABLE perdure.inbox")
+        reading = asyncio.create_task(numbers(store))
+        waiting = "SELECT pid FROM pg_locks WHERE NOT granted AND database IS NOT NULL"
+        while not (found := await run_sql(postgres, waiting)):
+            pass  # each look is a connection of its own
+        await run_sql(postgres, f"SELECT pg_terminate_backend({found[0][0]})")
+        await holder.close()
+        assert await reading == [1]
 
 
 # -- again, where that is safe

@@ -114,8 +114,11 @@ class Host:
     async def _join(self) -> None:
         await self.session.listen(self._channel, lambda payload: self._wake.set())
         await self._nobody_alone()
-        await self.session.drain(False)
+        if not self._is_draining:
+            await self.session.drain(False)
         await self._seek()
+        if self._is_draining:  # stopped before it was up
+            return
         self.session.notify(self._channel)
         self._seeking = asyncio.get_running_loop().create_task(self._keep_seeking())
 
@@ -194,6 +197,9 @@ class Host:
             self._here[number].leave()
         if step.claim:
             claimed = await session.ask(owners.claim, step.claim)
+            if self._is_draining:  # meanwhile: nobody would see to them
+                await session.ask(owners.release, claimed)
+                return
             if claimed:
                 logger.info("took over %s", _listed(claimed, outlook))
             self._begin(claimed)
@@ -217,7 +223,11 @@ class Host:
             before = self._here.get(number)
             if before is not None:  # it still stops; once it has, this one is a stray
                 continue
-            self._here[number] = Shard(number, epoch, self._blueprint_of(number, epoch), self)
+            shard = self._here[number] = Shard(
+                number, epoch, self._blueprint_of(number, epoch), self
+            )
+            if self._is_draining:  # stopped before it was up: whoever starts it waits for this
+                shard.leave()
 
     def _on_beat(self, beat: Beat) -> None:
         self._look_at_clock()
@@ -300,6 +310,8 @@ class Host:
         self.troubles.failed(self, "running a shard", self._failures, error)
 
     async def _stands_back(self) -> bool:
+        if self._is_draining:  # meanwhile: who drains must not want a share again
+            return True
         is_aside = asyncio.get_running_loop().time() < self._aside_until_s
         if is_aside is not self._is_aside:
             self._is_aside = is_aside

@@ -27,12 +27,12 @@ from perdure.cluster.mailed import Mailed, bring
 from perdure.cluster.posting import split_address
 from perdure.codec.mail import Answer, pack_reply, payloads
 from perdure.core.described import in_short
-from perdure.errors import PerdureError, StoreError
+from perdure.errors import StoreError
 from perdure.runtime.clock import Wake
 from perdure.runtime.running import Running
 from perdure.runtime.supervised import Background, growing_s
 from perdure.runtime.watching.logs import about
-from perdure.store.mail import Mail, MailRow
+from perdure.store.mail import Mail, MailKind, MailRow
 
 __all__ = ["Intake"]
 
@@ -42,6 +42,9 @@ WINDOW = 1_000
 """So many rows are under way at a time; the others wait where they are."""
 
 PAGE = 500
+GATHER_S = 0.05
+"""So long rows whose senders were told wait for others that go with them."""
+
 UNREADABLE_S = 30.0
 """So long a row that cannot be read here is left alone."""
 
@@ -71,7 +74,8 @@ class Intake:
         self._shard = shard
         self._ring = ring
         self._poll_s = poll_s
-        self._window = window
+        # So many may be taken and not removed when the next owner comes: it knows all their ids.
+        self._window = min(window, running.services.settings.processed_window)
         self._epoch = running.services.epoch
         self._clock = running.services.clock
         self._troubles = running.services.troubles
@@ -81,9 +85,10 @@ class Intake:
         self._losses: Counter[str] = Counter()
         self._held: set[str] = set()
         self._answers: dict[str, list[bytes]] = {}
-        self._done: list[int] = []
+        self._done: list[MailRow] = []
         self._catchers: list[asyncio.Future[None]] = []
         self._poll: Wake | None = None
+        self._gathering: Wake | None = None
         self._is_rung = self._is_full = self._is_closed = False
         background = running.services.background
         self._reading = background("reading mail", self._read, self._look_later)
@@ -104,9 +109,9 @@ class Intake:
     def close(self) -> None:
         """Look no more: the runtime is about to stop. What is under way is still answered."""
         self._is_closed = True
-        wakes = [*self._aside.values(), *([self._poll] if self._poll else [])]
-        for wake in wakes:
-            wake.cancel()
+        for wake in (self._poll, self._gathering, *self._aside.values()):
+            if wake is not None:
+                wake.cancel()
         for instance in self._aside:
             self._troubles.over((self, instance))
         self._tell_caught_up(self._catchers)
@@ -166,6 +171,7 @@ class Intake:
             limit = min(self._window - len(self._under_way), PAGE)
             self._is_full = limit <= 0
             if self._is_full:
+                self._remove_soon()
                 return False
             under_way, aside = list(self._under_way), list(self._aside)
             rows = await self._mail.page(self._shard, self._epoch, under_way, aside, limit)
@@ -183,7 +189,7 @@ class Intake:
         self._of_instance[row.instance] += 1
         try:
             bring(self, row)
-        except PerdureError as error:
+        except Exception as error:  # also what is no error of ours: the rows behind it go on
             self._leave(row)
             logger.error(
                 "mail %d for %s cannot be read here, and waits, with what comes behind it: %s",
@@ -216,7 +222,23 @@ class Intake:
             if not self._answers:
                 asyncio.get_running_loop().call_soon(self._ring_senders)
             self._answers.setdefault(channel, []).append(pack_reply(answer))
-        self._done.append(row.position)
+        self._done.append(row)
+        self._remove_soon(at_once=row.kind != MailKind.MESSAGE)
+
+    def _remove_soon(self, at_once: bool = False) -> None:
+        """Rows of messages go together: nobody waits for that, as long as there is room for others.
+
+        A job that comes again when it was done already would be done again; so its row goes now.
+        """
+        if self._is_closed:
+            return
+        if at_once or self._is_full or len(self._done) >= PAGE:
+            self._removing.start()
+        elif self._gathering is None:
+            self._gathering = self._clock.call_later(GATHER_S, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
         if not self._is_closed:
             self._removing.start()
 
@@ -269,9 +291,7 @@ class Intake:
             done = self._done[:PAGE]
             await self._mail.remove(done, self._epoch)
             del self._done[: len(done)]
-            for position in done:  # only now: a page that is read later does not see it
-                instance = self._under_way.pop(position, None)
-                if instance is not None:
-                    self._count_out(instance)
+            for row in done:  # only now: a page that is read later does not see it
+                self._leave(row)
             if self._is_full:
                 self.ring()

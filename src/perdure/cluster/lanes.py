@@ -73,11 +73,17 @@ class Lane:
             if not letter.is_over:
                 letter.is_sent = True
                 self._open += 1
-                assert self._way is not None
-                self._way.take(letter)
+                self._take(letter)
         self._is_going = False
         if not self._open and not self._waiting and not self._returned:
             self._lanes.forget(self)
+
+    def _take(self, letter: Letter) -> None:
+        assert self._way is not None
+        try:
+            self._way.take(letter)
+        except Exception as error:  # its sender is told, and those behind it go on
+            letter.fail(error)
 
     def _may_send(self) -> bool:
         if self._returned:

@@ -136,7 +136,10 @@ class MessageLetter(Letter):
         elif answer.is_large:
             self.outlet.look_up(self, answer)
         else:
-            self.given(answer, self.outlet.value(answer.value))
+            try:
+                self.given(answer, self.outlet.value(answer.value))
+            except (PerdureError, ValueError) as error:  # of newer code: it is applied all the same
+                self.fail(error)
 
     def given(self, answer: Taken, reply: Any) -> None:
         """It was taken elsewhere, and this is the reply."""

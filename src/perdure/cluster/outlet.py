@@ -27,6 +27,7 @@ LOOK_S = 0.05
 """The first pause before whoever waits for an end looks again; each is twice the one before."""
 
 LOOK_DOUBLINGS = 4
+LOOKS_KNOWN = 10_000
 
 
 class Passage(Protocol):
@@ -143,6 +144,8 @@ class Outlet:
     def expect(self, key: str) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
+        if len(self._looks) > LOOKS_KNOWN:  # of some the last waiter was stirred, and went
+            self._looks.clear()
         looks = self._looks[key] = self._looks.get(key, -1) + 1
 
         def stirred() -> None:

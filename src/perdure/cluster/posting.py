@@ -32,6 +32,9 @@ logger = logging.getLogger("perdure.cluster")
 GROUP_MAX = 500
 """So many rows are put in one transaction, and looked after in one query."""
 
+GROUP_BYTES_MAX = 4_000_000
+"""A group whose rows have as many is put as it is: a statement must end in time, and has limits."""
+
 POLLS = 2
 """So many times ``poll_s`` nobody looks after a row; then twice as long each time, ..."""
 
@@ -130,8 +133,8 @@ class Posting:
     def _take_group(self) -> tuple[list[Letter], list[MailRow]]:
         group: list[Letter] = []
         rows: list[MailRow] = []
-        now_ms = self._clock.now_ms()
-        while self._waiting and len(group) < GROUP_MAX:
+        now_ms, size = self._clock.now_ms(), 0
+        while self._waiting and len(group) < GROUP_MAX and size < GROUP_BYTES_MAX:
             letter = self._waiting.popleft()
             if letter.is_over:
                 continue
@@ -145,6 +148,7 @@ class Posting:
                 self._outstanding[letter.token] = letter
             group.append(letter)
             rows.append(row)
+            size += len(row.body)
         return group, rows
 
     def _put(self, group: Sequence[Letter], positions: Sequence[int]) -> None:

@@ -2,6 +2,7 @@
 
     runtime.py, ref.py       what a service calls          lifecycle.py, running.py  start, stop
     routing.py, delivery.py  from message to instance      services.py               what all share
+    elsewhere.py, errands.py what another runtime owns
 
     instances/  supervisor, incarnations, what waits       looking/    questions; nobody is woken
     jobs/       commands, workers, mail between sagas      repair/     by hand, with who and why

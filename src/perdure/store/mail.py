@@ -2,7 +2,7 @@
 
     await mail.put([MailRow("Order/o-1", "m-1", MailKind.MESSAGE, body, "", now_ms)])
     rows = await mail.page(3, epoch)                      # by its owner, in order of position
-    await mail.remove([row.position for row in rows], epoch)   # once what became of them is known
+    await mail.remove(rows, epoch)                        # once what became of them is known
 
 A row is there from the sender's commit until its message is dealt with; whatever is read twice is
 known by its message id. Knows bytes, no message. Next to read: ``cluster/posting.py``, which puts;
@@ -80,8 +80,11 @@ class Mail(Protocol):
         """Which of these shards have any rows: one question for all of a process."""
         ...
 
-    async def remove(self, positions: Sequence[int], epoch: int) -> None:
+    async def remove(self, rows: Sequence[MailRow], epoch: int) -> None:
         """Delete the rows, those that are there and whose shard is still owned under this epoch.
+
+        A position alone names no row: a server that crashes may forget rows that were put without
+        waiting for its disk, and give their positions to others.
 
         Not flushed to disk at once: a row that comes back after a crash of the server is known by
         its message id.

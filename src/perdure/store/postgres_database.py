@@ -57,6 +57,15 @@ IDLE_S = 2.0
 ANSWER_S = STATEMENT_S + 5.0
 """So long one waits for a server that says nothing, not even that a statement takes too long."""
 
+_SHARDS = """
+SELECT meta.shards, (SELECT max(epoch) FROM shards), (
+    SELECT coalesce(q.last_value, 0) FROM pg_sequences q
+    WHERE q.schemaname = current_schema() AND q.sequencename = 'epochs'
+        AND has_sequence_privilege(format('%I.%I', q.schemaname, q.sequencename), 'USAGE, SELECT')
+)
+FROM meta WHERE $1
+"""
+
 TRIES = 5
 STATEMENTS_CACHED = 512
 
@@ -274,5 +283,11 @@ def _look(connection: PostgresConnection, address: Address) -> tuple[str | None,
     found = connection.execute(f"{read_revision_sql(address)} WHERE $1", [True]).fetchone()
     revision = None if found is None else str(found[0])
     judge(revision, address)
-    shards = connection.execute("SELECT shards FROM meta WHERE $1", [True]).fetchone()
-    return revision, shards[0], server
+    shards, newest, last = connection.execute(_SHARDS, [True]).fetchone()
+    if last is not None and last < newest:  # of two owners under one epoch, both pass the fence
+        raise StoreError(
+            f"epoch {newest} was given out in {address.shown}, and will be again: the tables were "
+            f"restored or copied without the sequence {address.schema}.epochs, which is at {last}",
+            remedy="stop every process; `perdure db check` says how to mend it",
+        )
+    return revision, shards, server

@@ -52,8 +52,10 @@ _OF_ALL = (
     f"AND instance <> ALL($2::text[]) AND {_IS_OURS.format(epoch='$4')} ORDER BY position LIMIT $3"
 )
 _REMOVE = (  # the setting ends with the statement's transaction
-    "WITH gone AS (DELETE FROM mail WHERE position = ANY($1::bigint[]) "
-    f"AND {_IS_OURS.format(epoch='$2')}) "
+    "WITH gone AS (DELETE FROM mail USING unnest($1::bigint[], $2::text[], $3::text[]) "
+    "AS given(position, instance, message_id) WHERE mail.position = given.position "
+    "AND mail.instance = given.instance AND mail.message_id = given.message_id "
+    f"AND {_IS_OURS.format(epoch='$4')}) "
     "SELECT set_config('synchronous_commit', 'off', true)"
 )
 _WAITING = (
@@ -89,9 +91,10 @@ class PostgresMail:
     async def waiting(self, shards: Sequence[int]) -> set[int]:
         return await self._database.read(_first, _WAITING, list(shards))
 
-    async def remove(self, positions: Sequence[int], epoch: int) -> None:
-        if positions:
-            await self._database.write(_remove, list(positions), epoch)
+    async def remove(self, rows: Sequence[MailRow], epoch: int) -> None:
+        if rows:
+            names = [(row.position, row.instance, row.message_id) for row in rows]
+            await self._database.write(_remove, list(map(list, zip(*names, strict=True))), epoch)
 
     async def present(self, positions: Sequence[int]) -> set[int]:
         return await self._database.read(_first, _PRESENT, list(positions))
@@ -156,8 +159,8 @@ def _row(
     return row
 
 
-def _remove(connection: PostgresConnection, positions: list[int], epoch: int) -> None:
-    connection.execute(_REMOVE, [positions, epoch])
+def _remove(connection: PostgresConnection, names: list[list[Any]], epoch: int) -> None:
+    connection.execute(_REMOVE, [*names, epoch])
 
 
 def _first(connection: PostgresConnection, sql: str, numbers: list[int]) -> set[int]:

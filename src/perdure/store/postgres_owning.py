@@ -15,6 +15,10 @@ from perdure.store.postgres_statements import BARRIER, TAKE
 __all__ = ["pass_barrier", "read_epoch", "read_size", "take_shards"]
 
 _EPOCH = "SELECT max(epoch) FROM shards WHERE shard = ANY($1::smallint[])"
+_DURABLE = (
+    "SELECT set_config('synchronous_commit', 'on', true)"
+    " WHERE current_setting('synchronous_commit') = $1"
+)
 _SIZE = (
     "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class"
     " WHERE relkind = 'r' AND $1 AND relnamespace ="
@@ -26,6 +30,7 @@ def take_shards(connection: ServerConnection, host: str) -> int:
     """Take the connection's shards from whoever owns them; returns the new epoch."""
     begin_writing(connection)
     try:
+        connection.execute(_DURABLE, ["off"])
         taken = connection.execute(TAKE, [connection.shards, host]).fetchall()
         if len(taken) != len(connection.shards):
             raise SchemaTooOld(

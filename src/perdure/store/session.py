@@ -242,10 +242,11 @@ class Session:
             if loop.time() >= beat_at_s:
                 await self._beat(connection)
                 beat_at_s = loop.time() + self._beat_s
-            elif self._bells:
-                await self._ring(connection)
-            elif self._requests:
-                await self._answer(connection, self._requests.popleft())
+            elif self._bells or self._requests:  # in turns: neither keeps the other waiting
+                if self._bells:
+                    await self._ring(connection)
+                if self._requests:
+                    await self._answer(connection, self._requests.popleft())
             else:
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(beat_at_s):
@@ -254,8 +255,14 @@ class Session:
     async def _ring(self, connection: Connection) -> None:
         bells, self._bells = self._bells, {}
         channels, payloads = zip(*bells, strict=True)
-        async with asyncio.timeout(self._limit_s):
-            await connection.execute(RING, channels, payloads)
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await connection.execute(RING, channels, payloads)
+        except Exception as error:
+            if connection.is_closed() or not getattr(error, "sqlstate", None):
+                raise
+            # The server's queue of them is full, for one: who is not rung for looks by himself.
+            logger.warning("ringing %d doorbells failed: %s", len(channels), error)
 
     async def _answer(self, connection: Connection, request: _Request) -> None:
         if request.done.done():

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -154,6 +154,13 @@ class Quarantine:
             return self.error_of(key)
         row = (await self._services.store.rows_of(key, 1)).quarantine
         return None if row is None else _error_of(row)
+
+    async def errors_of(self, keys: Sequence[str]) -> dict[str, InstanceQuarantined]:
+        """Why some of these are set aside; for a front also those that other runtimes own."""
+        stored = await self._stored()
+        rows = {key: aside.row for key in keys if (aside := self.asides.get(key)) is not None}
+        rows |= {key: stored[key] for key in keys if key in stored}
+        return {key: _error_of(row) for key, row in rows.items()}
 
     async def listed(self, saga: str | None) -> AsyncIterator[QuarantinedInstance]:
         """Those of a saga, or all, in the order of their keys."""

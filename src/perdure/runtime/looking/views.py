@@ -138,14 +138,14 @@ class Views:
         passive = [key for key, instance in resident.items() if instance is None]
         found = await self._services.store.load(passive) if passive else ()
         loaded = {rows.instance: rows for rows in found}
+        asides = await self._supervisor.quarantine.errors_of(list(resident))
         for head in heads:
             instance = resident[head.instance]
             try:
                 if instance is None:
                     rows = loaded[head.instance]
                     instance = (await fold_loaded(self._services, definition, rows)).instance
-                aside = self._supervisor.quarantine.error_of(head.instance)
-                yield self._view(definition, instance, aside)
+                yield self._view(definition, instance, asides.get(head.instance))
             except InstanceQuarantined as error:
                 yield unreadable_view(head, error.problem)
 
