@@ -121,23 +121,31 @@ async def crew(
 
 @dataclass
 class Nemesis:
-    """Does harm every few seconds, ``most`` times at most; counts it."""
+    """Does harm every few seconds, or operations; counts it."""
 
     crew: Crew
     every_s: float
     hows: list[str]
     seed: str
-    most: int = sys.maxsize
     done: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)
+        self._strikes: list[asyncio.Future[None]] = []
 
     async def run(self) -> None:
-        """Until it is enough, or cancelled. Nobody is left paused."""
-        while self.done.total() < self.most:
+        """Until cancelled. Nobody is left paused."""
+        while True:
             await asyncio.sleep(self._chance.uniform(0.5, 1.5) * self.every_s)
             await self.strike(self._chance.choice(self.hows))
+
+    def among(self, ops: Iterator[Op], every: int) -> Iterator[Op]:
+        """The operations; before some of them somebody is struck."""
+        for number, op in enumerate(ops, 1):
+            if every and number % every == 0:
+                how = self._chance.choice(self.hows)
+                self._strikes.append(asyncio.ensure_future(self.strike(how)))
+            yield op
 
     async def strike(self, how: str) -> None:
         """Now, if anybody is up."""
@@ -192,12 +200,11 @@ class Outcome:
         return {"counts": dict(self.counts), "checks": checks, "seconds": round(self.seconds, 1)}
 
 
-async def drive(url: str, sent: Sent, seed: str, told: Told, ledger: Path, clients: int) -> None:
+async def drive(url: str, life: Life, ops: Iterator[Op], told: Told, clients: int) -> None:
     """Send all, again and again what nobody knows of, until everything is answered."""
-    outside = Shared(str(ledger))
-    life = Life(url, "", seed)
+    outside = Shared(life.outside)
     async with crowd(url, takes_shards=False) as runtime:
-        await _sent(runtime, outside, life, sent.ops(life), clients)
+        await _sent(runtime, outside, life, ops, clients)
         told.read()
         for turn in itertools.count():
             again = [*told.unsettled, *(told.one_sided if not turn else ())]
@@ -224,7 +231,7 @@ async def healed(url: str, tables: Sequence[str] = WAITING) -> None:
 
 async def play(
     url: str, folder: Path, sent: Sent, *, processes: int, seed: str, every_s: float = 0.0,
-    hows: list[str] | None = None, points: str = "", clients: int = 4, most: int = sys.maxsize,
+    every: int = 0, hows: list[str] | None = None, points: str = "", clients: int = 4,
 ) -> tuple[Counter[str], Told, list[Finding]]:  # fmt: skip
     """The story, from the start of all processes to their end."""
     ledger = folder / "ledger"
@@ -232,9 +239,10 @@ async def play(
     Shared(str(ledger))
     told, findings = Told(ledger), []
     async with crew(url, processes, folder, points) as running:
-        nemesis = Nemesis(running, every_s, hows or ["kill"], seed, most)
+        nemesis = Nemesis(running, every_s, hows or ["kill"], seed)
         harming = asyncio.create_task(nemesis.run()) if every_s else None
-        await drive(url, sent, seed, told, ledger, clients)
+        life = Life(url, str(ledger), seed)
+        await drive(url, life, nemesis.among(sent.ops(life), every), told, clients)
         if harming is not None:
             harming.cancel()
             await asyncio.gather(harming, return_exceptions=True)

@@ -30,13 +30,13 @@ def test_nothing_is_lost_doubled_or_overtaken_when_processes_are_killed_and_stop
 ) -> None:
     told = story(
         aged, postgres_template, tmp_path, Sent(operations=100, messages=200, instances=20),
-        processes=2, seed="1", every_s=2.0, hows=["kill", "stop"], most=3, clients=2,
+        processes=2, seed="1", every=80, hows=["kill", "stop"], clients=2,
     )  # fmt: skip
     print(told.as_dict())
     assert told.findings == []
     counts = told.counts
     assert counts["acknowledged"] + counts["refused"] == counts["tried"] >= 300
-    assert counts["lives"] > 2
+    assert counts["kill"] + counts["stop"] > 0
 
 
 def test_the_declarations_have_their_figures_whoever_is_killed(
