@@ -41,16 +41,16 @@ def _takeover(bench: Bench, quick: bool, _: float) -> Result:
     return cluster.run_takeover(bench, cluster.QUICK_TAKEOVER if quick else cluster.TakeoverSizes())
 
 
-def _cost(bench: Bench, quick: bool, _: float) -> Result:
-    from benchmarks import cost
-
-    return cost.run(bench, cost.QUICK if quick else cost.Sizes())
-
-
 def _across(bench: Bench, quick: bool, _: float) -> Result:
     from benchmarks import across
 
     return across.run(bench, across.QUICK if quick else across.Sizes())
+
+
+def _cost(bench: Bench, quick: bool, _: float) -> Result:
+    from benchmarks import cost
+
+    return cost.run(bench, cost.QUICK if quick else cost.Sizes())
 
 
 def _processes(bench: Bench, quick: bool, processes: int) -> Result:
@@ -97,9 +97,9 @@ BENCHMARKS: dict[str, Callable[[Bench, bool, float], Result]] = {
 }
 
 ON_POSTGRES: dict[str, Callable[[Bench, bool, float], Result]] = {
+    "across": _across,
     "cost": _cost,
     "takeover": _takeover,
-    "across": _across,
 }
 """They need a server, so that "all" leaves them out."""
 
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _check(options: argparse.Namespace) -> None:
     """End with what is wrong, if the options do not go together."""
     if options.store is not None and options.name not in ("throughput", *ON_POSTGRES):
-        _parser().error(f"--store goes with throughput, {', '.join(ON_POSTGRES)} alone")
+        _parser().error("--store goes with throughput, across, cost and takeover alone")
     if options.store is None and (options.processes is not None or options.name in ON_POSTGRES):
         _parser().error("that needs --store, the URL of a PostgreSQL database")
     if options.processes is not None and options.name != "throughput":

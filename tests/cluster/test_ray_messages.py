@@ -33,6 +33,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 INSTANCES = 100
 MESSAGES = int(os.environ.get("PERDURE_RAY_MESSAGES", "3000"))
 EACH = MESSAGES // INSTANCES
+LIMIT_S = 40.0
+"""For what a third of the test waits for, on a machine that does much else."""
 TAKES_NONE = ClusterSettings(takes_shards=False)
 AGAIN = (errors.SendTimeout, errors.OutcomeUnknown, errors.MailboxFull)
 
@@ -80,7 +82,15 @@ class Sender:
             await self._moved.wait()
 
     async def _send_all(self, numbers: list[int]) -> None:
-        await asyncio.gather(*(self._send_each(ref, numbers) for ref in self.refs))
+        sending = [asyncio.create_task(self._send_each(ref, numbers)) for ref in self.refs]
+        _, left = await asyncio.wait(sending, timeout=LIMIT_S)
+        if left:
+            waiting = [
+                ref.key for ref, task in zip(self.refs, sending, strict=True) if task in left
+            ]
+            troubles, hosts = self.front.vitals().troubles, await self.front.hosts()
+            raise AssertionError(f"no answer to {waiting}: {troubles}, {hosts}")
+        await asyncio.gather(*sending)
 
     async def _send_each(self, ref: SagaRef, numbers: list[int]) -> None:
         for n in numbers:
@@ -102,15 +112,19 @@ class Sender:
 
 async def gone(server: RayServer, node: str) -> RayStatus:
     """Wait until all hosts run, and none of them there."""
+    until_s = time.monotonic() + LIMIT_S
     while True:
         found = await ray.status(address=server.address)
         if found.is_whole and node not in {host.node for host in found.hosts}:
             return found
+        assert time.monotonic() < until_s, found
 
 
 def ended(pid: int) -> None:
     """Wait until this process has ended."""
+    until_s = time.monotonic() + LIMIT_S
     while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < until_s, f"process {pid} goes on"
         time.sleep(0.02)
 
 

@@ -405,7 +405,7 @@ def test_url_of_memory():
         "sqlite:///:memory:",
         "sqlite+aiosqlite:///file:x?mode=memory&uri=true",
         "sqlite+aiosqlite:///a.db?timeout=1",
-        "postgresql://localhost/x",
+        "mysql://localhost/x",
         "a.db",
         "",
     ],
