@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
@@ -355,3 +356,28 @@ async def test_an_epoch_that_would_be_given_out_again_is_refused(postgres: str) 
     await run_sql(postgres, f"SELECT setval('perdure.epochs', {first})")
     assert await store.open() > first
     await store.close()
+
+
+@on_loop
+async def test_who_closes_while_a_write_hangs_owns_nothing_after(postgres: str) -> None:
+    """A runtime does not wait for ever to stop; its process may live on."""
+    store = PostgresStore(postgres)
+    epoch = await store.open()
+    session = store.session
+    assert session is not None
+    session._limit_s = 0.2
+    blocker = await asyncpg.connect(postgres.replace("+asyncpg", ""))
+    async with blocker.transaction():
+        await blocker.execute("SELECT FROM perdure.shards FOR UPDATE")
+        writing = asyncio.create_task(store.write([turn("Order/o-1", 1, epoch)]))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(writing), 0.2)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(store.close(), 0.2)
+        assert not session.is_connected, "it would beat, and be the owner, for ever"
+    await blocker.close()
+    with pytest.raises(StoreError):
+        await writing
+    again = PostgresStore(postgres)
+    assert await again.open() > epoch
+    await again.close()

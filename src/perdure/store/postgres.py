@@ -157,13 +157,15 @@ class PostgresStore(SqlReads):
         if not self._is_open:
             return
         self._is_open = False
+        session, self._session = self._session, None
         try:
             await self._last_write()
-            session, self._session = self._session, None
-            if session is not None:
-                await session.close()
-        finally:
-            await self.database.close()
+        finally:  # also if nobody waits for that any more: it must not seem to be owned for ever
+            try:
+                if session is not None:
+                    await session.close()
+            finally:
+                await self.database.close()
 
     async def write(self, entries: Sequence[Entry]) -> Sequence[StoreError | None]:
         """Write a group in one transaction; see ``Store.write``.

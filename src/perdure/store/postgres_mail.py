@@ -42,14 +42,17 @@ _COLUMNS = "position, instance, message_id, kind, body, reply_to, created_at_ms,
 _IS_OURS = (  # who was paused, and is not the owner any more, must not take what is the next one's
     "EXISTS (SELECT 1 FROM shards WHERE shards.shard = mail.shard AND shards.epoch = {epoch})"
 )
+_NOT_ASIDE = (  # <> ALL would compare each row to each of many; this looks them up by hash
+    "instance NOT IN (SELECT unnest($2::text[]))"
+)
 _OF_SHARD = (
     f"SELECT {_COLUMNS} FROM mail WHERE shard = $5 AND position <> ALL($1::bigint[]) "
-    f"AND instance <> ALL($2::text[]) AND {_IS_OURS.format(epoch='$4')} "
+    f"AND {_NOT_ASIDE} AND {_IS_OURS.format(epoch='$4')} "
     "ORDER BY shard, position LIMIT $3"
 )
 _OF_ALL = (
     f"SELECT {_COLUMNS} FROM mail WHERE position <> ALL($1::bigint[]) "
-    f"AND instance <> ALL($2::text[]) AND {_IS_OURS.format(epoch='$4')} ORDER BY position LIMIT $3"
+    f"AND {_NOT_ASIDE} AND {_IS_OURS.format(epoch='$4')} ORDER BY position LIMIT $3"
 )
 _REMOVE = (  # the setting ends with the statement's transaction
     "WITH gone AS (DELETE FROM mail USING unnest($1::bigint[], $2::text[], $3::text[]) "
