@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import pytest
 
@@ -16,12 +15,12 @@ from perdure import (
     SagaRef,
     Status,
     errors,
-    message,
     starts,
 )
 from perdure.core.correlation import instance_key
 from perdure.store.shards import shard_of
 from tests.cluster.pods import SHARDS, Pod, cluster, key_in
+from tests.cluster.ringing import Heard, Ringer, Ringing
 from tests.runtime.broken import Order, Shop, trip
 from tests.runtime.errands import Asked, Do, Errand, desk, queue_of
 from tests.runtime.frail import Born, Hit, Quarantined
@@ -157,29 +156,11 @@ async def test_a_dead_letter_is_redriven_where_it_lies() -> None:
         assert await a.runtime.dead_letters.redrive(letters[0].id) is False
 
 
-@message(name="cluster-test.rang")
-class Rang:
-    id: str
-
-
-@dataclass(frozen=True)
-class Heard:
-    status: str = "new"
-
-
-class Ringer(ProcessManager[Heard]):
-    name = "Ringer"
-
-    @starts(Opened, by="id")
-    def opened(self, state: Heard, event: Opened, do: Effects) -> None:
-        do.publish(Rang(event.id))
-
-
 class Deaf(ProcessManager[Heard]):
     name = "Deaf"
 
-    @starts(Rang, by="id")
-    def rang(self, state: Heard, event: Rang, do: Effects) -> None:
+    @starts(Ringing, by="id")
+    def rang(self, state: Heard, event: Ringing, do: Effects) -> None:
         raise ValueError("what?")
 
 

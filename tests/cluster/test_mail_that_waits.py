@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from perdure import Effects, MemoryStore, ProcessManager, errors, message, starts
+from perdure import Effects, MemoryStore, ProcessManager, errors, starts
 from perdure.store.mail import MailRow
 from perdure.store.shards import shard_of
 from tests.cluster.pods import SHARDS, Pod, cluster, key_in
+from tests.cluster.ringing import Heard, Ringer, Ringing
 from tests.runtime.support import quickly, rounds, state_of, until
 from tests.sagas import Added, Closed, Ignoring, Ledger, Opened, Replying, Starting
-
-
-@message(name="cluster-test.ringing")
-class Ringing:
-    id: str
-
-
-@dataclass(frozen=True)
-class Heard:
-    status: str = "new"
-
-
-class Ringer(ProcessManager[Heard]):
-    name = "Ringer"
-
-    @starts(Opened, by="id")
-    def opened(self, state: Heard, event: Opened, do: Effects) -> None:
-        do.publish(Ringing(event.id))
 
 
 class Hearer(ProcessManager[Heard]):
