@@ -108,3 +108,15 @@ def test_the_command_line_starts_without_alembic_and_asyncpg():
     )
     done = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_without_asyncpg_files_are_looked_at_and_a_cluster_says_what_is_missing():
+    asks = (
+        "import sys; sys.modules['asyncpg'] = None; from perdure.ops.cli import main\n"
+        "assert main(['version']) == 0; assert main(['ray', 'status']) == 2\n"
+        "from perdure.cluster import Cluster"
+    )
+    done = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True)
+    remedy = "PostgreSQL needs asyncpg; pip install 'perdure[postgres]'"
+    assert done.stderr.count(f"error: {remedy}\n") == 1, done.stderr
+    assert done.stderr.endswith(f"DefinitionError: {remedy}\n")
