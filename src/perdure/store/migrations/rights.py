@@ -1,6 +1,7 @@
 """What the user of a connection may not do with our tables, as the GRANTs that are missing.
 
-Asked of the server's catalog, which needs no rights; nothing is tried out. Next to read: ``running.py``.
+Asked of the server's catalog, which needs no rights; nothing is tried out.
+Next to read: ``running.py``.
 """
 
 from __future__ import annotations
