@@ -211,7 +211,7 @@ def test_an_aborted_transaction_is_refused(postgres: str, letters: Letterbox) ->
         with pytest.raises(NotJoinable, match=r"is aborted.*roll it back first"):
             letters.publish(Opened("x"), transaction=connection)
         connection.rollback()
-        letters.publish(Opened("x"), transaction=connection)
+        letters.send(Box, "x", Opened("x"), transaction=connection)
     assert len(execute(postgres, "SELECT FROM perdure.mail")) == 1
 
 

@@ -59,6 +59,13 @@ def test_programs_get_json(typed, empty_postgres, monkeypatch):
     typed("check")
 
 
+def test_a_url_as_hosted_databases_give_it_is_taken(typed, postgres):
+    typed("check", "--store", f"{postgres}?sslmode=disable")
+    assert "SSL" in typed("check", "--store", f"{postgres}?sslmode=require", exits=5)
+    told = typed("check", "--store", f"{postgres}?channel_binding=require", exits=2)
+    assert "'channel_binding'; known are schema, ssl, sslmode" in told
+
+
 def test_another_number_of_shards_is_wrong_usage(typed, postgres):
     told = typed("upgrade", "--shards", "17", "--store", postgres, exits=2)
     assert "has 16 shards, which cannot become 17" in told
