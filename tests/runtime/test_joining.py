@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
@@ -430,6 +432,31 @@ async def test_where_nothing_can_be_rolled_back_it_is_refused(postgres: str) -> 
     async with running(postgres) as runtime, engine.connect() as connection:
         with pytest.raises(NotJoinable, match="commits each statement by itself"):
             await runtime.send(runtime.ref(Box, "x"), Opened("x"), transaction=connection)
+
+
+@within
+async def test_an_aborted_transaction_is_refused_without_the_message(postgres: str) -> None:
+    async with running(postgres) as runtime, AsyncSession(engine_of(postgres)) as session:
+        ref, secret = runtime.ref(Box, "x"), Opened("-".join(("card", "4111")))
+        for is_known in (False, True):
+            with pytest.raises(DBAPIError):
+                await session.execute(text("SELECT 1 / 0"))
+            with pytest.raises(NotJoinable, match=r"is aborted.*roll it back first") as raised:
+                await runtime.send(ref, secret, transaction=session)
+            assert "card-4111" not in "".join(traceback.format_exception(raised.value)), is_known
+            await session.rollback()
+            await runtime.send(ref, Opened("x"), transaction=session)
+            await session.rollback()
+
+
+@within
+async def test_a_session_that_waits_for_its_rollback_is_refused(postgres: str) -> None:
+    async with running(postgres) as runtime, AsyncSession(engine_of(postgres)) as session:
+        session.add(Payment(order_id="a\0b", attempt=1))
+        with pytest.raises(DBAPIError):
+            await session.flush()
+        with pytest.raises(NotJoinable, match=r"is aborted.*roll it back first"):
+            await runtime.send(runtime.ref(Box, "x"), Opened("x"), transaction=session)
 
 
 @within

@@ -204,6 +204,17 @@ def test_a_connection_that_commits_by_itself_is_refused(postgres: str, letters: 
         letters.publish(Opened("x"), transaction=connection)
 
 
+def test_an_aborted_transaction_is_refused(postgres: str, letters: Letterbox) -> None:
+    with psycopg.connect(plainly(postgres)) as connection:
+        with pytest.raises(psycopg.Error):
+            connection.execute("SELECT 1 / 0")
+        with pytest.raises(NotJoinable, match=r"is aborted.*roll it back first"):
+            letters.publish(Opened("x"), transaction=connection)
+        connection.rollback()
+        letters.send(Box, "x", Opened("x"), transaction=connection)
+    assert len(execute(postgres, "SELECT FROM perdure.mail")) == 1
+
+
 def test_a_database_without_our_tables_is_refused_and_the_user_s_rows_go_on(
     empty_postgres: str, letters: Letterbox
 ) -> None:

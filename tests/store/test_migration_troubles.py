@@ -84,12 +84,14 @@ def test_who_may_not_look_into_the_schema_is_told(postgres):
 
 def test_the_rights_that_check_names_are_those_that_are_missing(empty_postgres, user):
     asyncio.run(upgrade(empty_postgres))
-    execute(
-        empty_postgres,
-        f"GRANT USAGE ON SCHEMA perdure TO {user}",
-        f"GRANT SELECT ON perdure.perdure_version, perdure.meta TO {user}",
-    )
     url = as_user(empty_postgres, user)
+    with pytest.raises(StoreError, match="lacks rights") as raised:
+        asyncio.run(check(url))
+    every = (raised.value.remedy or "").partition("as its owner: ")[2].split("; ")
+    assert every[0] == f'GRANT USAGE ON SCHEMA "perdure" TO {user}'
+    assert every[-1] == f'GRANT USAGE ON SEQUENCE "perdure".epochs TO {user}'
+    for table in ("perdure_version", "meta", "mail"):
+        assert any(f'"perdure".{table}' in each for each in every if "GRANT SELECT" in each)
     for _ in range(2):
         with pytest.raises(StoreError, match="lacks rights") as raised:
             asyncio.run(check(url))

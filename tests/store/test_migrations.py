@@ -193,9 +193,9 @@ def test_a_newer_revision_is_refused_and_left_alone(postgres):
 
 
 def test_no_tables_are_told_with_the_command_that_creates_them(empty_postgres):
-    with pytest.raises(SchemaTooOld, match=r"has no tables.*perdure db upgrade --store") as raised:
+    with pytest.raises(SchemaTooOld, match=r"has no tables.*run `perdure db upgrade`") as raised:
         asyncio.run(check(empty_postgres))
-    assert "schema=perdure" in str(raised.value)
+    assert "the schema 'perdure' of" in str(raised.value)
     assert "***" in str(raised.value)  # in place of the password
     assert tables_in(empty_postgres, "perdure") == set()
 

@@ -12,7 +12,16 @@ No transport, election or failure detector: rows, doorbells and epochs of Postgr
 ``store/ownership.py``. Start more processes with the same code, and they share the work.
 """
 
-from perdure.cluster.front import Cluster
 from perdure.cluster.settings import ClusterSettings
+from perdure.errors import DefinitionError
+
+try:
+    from perdure.cluster.front import Cluster
+except ModuleNotFoundError as error:
+    if error.name != "asyncpg":
+        raise
+    raise DefinitionError(
+        "PostgreSQL needs asyncpg", remedy="pip install 'perdure[postgres]'"
+    ) from error
 
 __all__ = ["Cluster", "ClusterSettings"]

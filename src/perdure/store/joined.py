@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from perdure.errors import NotJoinable
@@ -26,7 +27,9 @@ __all__ = [
     "Joined",
     "PlainTransaction",
     "Transaction",
+    "aborted",
     "in_transaction",
+    "is_aborted",
     "joined_to",
     "no_transaction",
 ]
@@ -42,6 +45,9 @@ PlainTransaction: TypeAlias = "Session | Connection | Any"
 """
 
 WANTED = "an AsyncSession, AsyncConnection, Session or Connection of SQLAlchemy"
+
+_ABORTED = "25P02"
+_STATES = ("sqlstate", "pgcode")
 
 _NAMED = re.compile(r"(?<![:\w]):([a-z_]+)")
 
@@ -130,13 +136,13 @@ class _Driven:
         return None
 
     def rows(self, statement: str, **values: Any) -> Sequence[Sequence[Any]]:
-        with self._connection.cursor() as cursor:
+        with _refusing_aborted(), self._connection.cursor() as cursor:
             cursor.execute(_NAMED.sub(r"%(\1)s", statement), values)
             found: Sequence[Sequence[Any]] = cursor.fetchall()
             return found
 
     def put(self, statement: str, values: Sequence[Mapping[str, Any]]) -> None:
-        with self._connection.cursor() as cursor:
+        with _refusing_aborted(), self._connection.cursor() as cursor:
             for each in values:
                 cursor.execute(_NAMED.sub(r"%(\1)s", statement), each)
 
@@ -165,6 +171,30 @@ def no_transaction() -> NotJoinable:
         "the connection commits each statement by itself: there is no transaction to join",
         remedy="begin one: without AUTOCOMMIT, or within transaction.atomic()",
     )
+
+
+def aborted() -> NotJoinable:
+    """The error for a transaction in which a statement has failed."""
+    return NotJoinable(
+        "the transaction is aborted: a statement in it has failed, and it can only be rolled back",
+        remedy="roll it back first, or to a savepoint from before; then send again",
+    )
+
+
+def is_aborted(error: object) -> bool:
+    """A driver's error says that its transaction is."""
+    causes = (error, getattr(error, "__cause__", None))  # Django's has psycopg's behind it
+    return _ABORTED in [getattr(each, name, "") for each in causes for name in _STATES]
+
+
+@contextmanager
+def _refusing_aborted() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if is_aborted(error):
+            raise aborted() from None
+        raise
 
 
 def _named(thing: object) -> str:

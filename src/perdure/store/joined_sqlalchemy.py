@@ -14,11 +14,12 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import ARRAY, BigInteger, LargeBinary, Text, TextClause, bindparam, event, text
 from sqlalchemy.engine import Connection, Dialect, Engine
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from perdure.errors import JobError, NotJoinable
-from perdure.store.joined import Joined, no_transaction
+from perdure.store.joined import Joined, aborted, is_aborted, no_transaction
 
 __all__ = ["joined_session", "opener_of", "uncommitted"]
 
@@ -33,8 +34,23 @@ def joined_session(transaction: object) -> Joined | None:
     if isinstance(transaction, Connection):
         return _Joined(transaction, None)
     if isinstance(transaction, Session):
-        return _Joined(transaction.connection(), transaction)
+        with _statement_of_ours():
+            return _Joined(transaction.connection(), transaction)
     return None
+
+
+@contextmanager
+def _statement_of_ours() -> Iterator[None]:
+    """Within it no error shows its parameters, which are a message."""
+    try:
+        yield
+    except PendingRollbackError:
+        raise aborted() from None
+    except DBAPIError as error:
+        error.hide_parameters = True
+        if is_aborted(error.orig):
+            raise aborted() from None
+        raise
 
 
 class _Joined:
@@ -57,10 +73,12 @@ class _Joined:
         return self._connection.engine
 
     def rows(self, statement: str, **values: Any) -> Sequence[Sequence[Any]]:
-        return self._connection.execute(_clause(statement, values), values).all()
+        with _statement_of_ours():
+            return self._connection.execute(_clause(statement, values), values).all()
 
     def put(self, statement: str, values: Sequence[Mapping[str, Any]]) -> None:
-        self._connection.execute(_clause(statement, values[0]), list(values))
+        with _statement_of_ours():
+            self._connection.execute(_clause(statement, values[0]), list(values))
 
     def flush(self) -> None:
         if self._session is not None:

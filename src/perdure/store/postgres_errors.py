@@ -113,7 +113,8 @@ def told(error: BaseException, address: Address) -> StoreError:
         if isinstance(cause, OSError):  # TimeoutError and every ConnectionError are
             return StoreUnavailable(
                 f"cannot reach {where}: {_first_line(cause)}",
-                remedy="check the host and the port, and that the server runs",
+                remedy="check the host and the port, and that the server runs; what is special in "
+                "a password is percent-encoded",
             )
     return StoreUnavailable(
         f"cannot use {where}: {_first_line(error)}", remedy="see the cause; and check the URL"

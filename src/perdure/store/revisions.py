@@ -34,11 +34,11 @@ def judge(found: str | None, address: Address) -> None:
     they are. Raises SchemaTooNew, SchemaTooOld.
     """
     where = f"the schema {address.schema!r} of {address.shown}"
-    upgrade = f"perdure db upgrade --store {with_schema(address)}"
+    upgrade = "set PERDURE_STORE to the URL of the tables' owner and run `perdure db upgrade`"
     if found is None:
         raise SchemaTooOld(
             f"{where} has no tables of perdure",
-            remedy=f"create them, once: {upgrade}; or name the schema that has them: ?schema=…",
+            remedy=f"to create them, once, {upgrade}; or name the schema that has them: ?schema=…",
         )
     if found > REVISION:
         raise SchemaTooNew(
@@ -48,10 +48,5 @@ def judge(found: str | None, address: Address) -> None:
     if found < REVISION:
         raise SchemaTooOld(
             f"{where} is at revision {found}, this perdure needs {REVISION}",
-            remedy=f"migrate it: {upgrade}",
+            remedy=f"to migrate it, {upgrade}",
         )
-
-
-def with_schema(address: Address) -> str:
-    """The URL as it was given, but for the password."""
-    return address.url.update_query_dict({"schema": address.schema}).render_as_string()

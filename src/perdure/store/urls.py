@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 from perdure.errors import DefinitionError
 from perdure.store.memory import MemoryStore
-from perdure.store.postgres_address import is_postgres
+from perdure.store.postgres_address import is_postgres, shown
 from perdure.store.protocol import Store
 
 __all__ = ["store_from_url", "store_of", "store_to_look_at", "url_of"]
@@ -34,7 +34,7 @@ def store_from_url(url: str) -> Store:
     if is_postgres(url):
         return _postgres_store(url, read_only=False)
     raise DefinitionError(
-        f"{url!r} names no store",
+        f"{shown(url)!r} names no store",
         remedy='supported are "sqlite+aiosqlite:///path/to/file.db", '
         '"postgresql+asyncpg://user@host/database" and "memory://"',
     )

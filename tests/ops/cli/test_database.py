@@ -33,7 +33,7 @@ def typed(capsys, monkeypatch):
 def test_the_tables_are_created_looked_at_and_checked(typed, empty_postgres):
     store = ("--store", empty_postgres)
     assert "no tables of perdure are there" in typed("current", *store)
-    assert "perdure db upgrade --store" in typed("check", *store, exits=5)
+    assert "run `perdure db upgrade`" in typed("check", *store, exits=5)
     said = typed("upgrade", "--shards", "4", *store)
     assert said == f"schema perdure: at revision {REVISION}, 4 shards; it is created\n"
     assert "was there already" in typed("upgrade", *store)
@@ -57,6 +57,13 @@ def test_programs_get_json(typed, empty_postgres, monkeypatch):
     execute(empty_postgres, f"DELETE FROM shop.{VERSION_TABLE}")
     assert json.loads(typed("stamp", "--json"))["revision"] == REVISION
     typed("check")
+
+
+def test_a_url_as_hosted_databases_give_it_is_taken(typed, postgres):
+    typed("check", "--store", f"{postgres}?sslmode=disable")
+    assert "SSL" in typed("check", "--store", f"{postgres}?sslmode=require", exits=5)
+    told = typed("check", "--store", f"{postgres}?channel_binding=require", exits=2)
+    assert "'channel_binding'; known are schema, ssl, sslmode" in told
 
 
 def test_another_number_of_shards_is_wrong_usage(typed, postgres):
@@ -108,3 +115,15 @@ def test_the_command_line_starts_without_alembic_and_asyncpg():
     )
     done = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_without_asyncpg_files_are_looked_at_and_a_cluster_says_what_is_missing():
+    asks = (
+        "import sys; sys.modules['asyncpg'] = None; from perdure.ops.cli import main\n"
+        "assert main(['version']) == 0; assert main(['ray', 'status']) == 2\n"
+        "from perdure.cluster import Cluster"
+    )
+    done = subprocess.run([sys.executable, "-c", asks], check=False, capture_output=True, text=True)
+    remedy = "PostgreSQL needs asyncpg; pip install 'perdure[postgres]'"
+    assert done.stderr.count(f"error: {remedy}\n") == 1, done.stderr
+    assert done.stderr.endswith(f"DefinitionError: {remedy}\n")

@@ -1,25 +1,28 @@
 """``perdure ray …``: hosts on a cluster of Ray, as operators bring them up, look, move, end them.
 
-Next to read: ``cluster/ray.py``, which does it.
+Next to read: ``cluster/ray.py``, which does it and needs asyncpg: imported where it is called.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perdure.cluster import ray
 from perdure.errors import DefinitionError
 from perdure.ops.cli.exits import Exit
 from perdure.ops.cli.options import JsonOption
 from perdure.ops.cli.output import Output
 from perdure.ops.wording import counted
 
+if TYPE_CHECKING:
+    from perdure.cluster.ray import RayStatus
+
 __all__ = ["down", "drain", "rebalance", "status", "up"]
 
+SCHEMA = "perdure"
 NODE_CHARS = 12
 """Of a node's id: enough to tell nodes apart, and to give to ``drain``."""
 
@@ -73,6 +76,8 @@ async def up(
     as_json: JsonOption = False,
 ) -> Exit:
     """Have Ray run your runtime on its nodes; again, and only what misses is made."""
+    from perdure.cluster import ray
+
     options = {} if runtime_env is None else {"runtime_env": _document(runtime_env)}
     found = await ray.up(
         app,
@@ -87,9 +92,11 @@ async def up(
 
 
 async def status(
-    schema: SchemaOption = ray.SCHEMA, address: AddressOption = "auto", as_json: JsonOption = False
+    schema: SchemaOption = SCHEMA, address: AddressOption = "auto", as_json: JsonOption = False
 ) -> Exit:
     """Show the hosts: where they are, how they stand, what they own. Exits with 1 if some miss."""
+    from perdure.cluster import ray
+
     return _show(await ray.status(schema=schema, address=address), as_json)
 
 
@@ -101,7 +108,7 @@ async def drain(
             help="A host's number; or a node, by its address or the beginning of its id.",
         ),
     ],
-    schema: SchemaOption = ray.SCHEMA,
+    schema: SchemaOption = SCHEMA,
     address: AddressOption = "auto",
     within_s: WithinOption = 60.0,
     as_json: JsonOption = False,
@@ -110,28 +117,34 @@ async def drain(
 
     What they have accepted is finished first.
     """
+    from perdure.cluster import ray
+
     found = await ray.drain(target, schema=schema, address=address, within_s=within_s)
     return _show(found, as_json)
 
 
 async def rebalance(
-    schema: SchemaOption = ray.SCHEMA,
+    schema: SchemaOption = SCHEMA,
     address: AddressOption = "auto",
     within_s: WithinOption = 60.0,
     as_json: JsonOption = False,
 ) -> Exit:
     """Move as few hosts as can be, so that each node holds as many; Ray does not by itself."""
+    from perdure.cluster import ray
+
     found = await ray.rebalance(schema=schema, address=address, within_s=within_s)
     return _show(found, as_json)
 
 
 async def down(
-    schema: SchemaOption = ray.SCHEMA,
+    schema: SchemaOption = SCHEMA,
     address: AddressOption = "auto",
     within_s: WithinOption = 60.0,
     as_json: JsonOption = False,
 ) -> None:
     """Drain all hosts and end them. What waits in the database waits there."""
+    from perdure.cluster import ray
+
     ended = await ray.down(schema=schema, address=address, within_s=within_s)
     Output(as_json).line(f"{counted(len(ended), 'host')} ended", {"ended": ended})
 
@@ -149,7 +162,7 @@ def _document(text: str) -> dict[str, Any]:
 _REMEDY = """give an object, such as '{"working_dir": "."}'"""
 
 
-def _show(found: ray.RayStatus, as_json: bool) -> Exit:
+def _show(found: RayStatus, as_json: bool) -> Exit:
     output = Output(as_json)
     addresses = {one.node: one.address for one in found.nodes}
     rows = [

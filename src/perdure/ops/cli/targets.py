@@ -25,7 +25,7 @@ from perdure.queue import WorkQueue
 from perdure.runtime.definitions import Saga
 from perdure.runtime.loading import load_runtime, url_named
 from perdure.runtime.runtime import Runtime
-from perdure.store.postgres_address import is_postgres
+from perdure.store.postgres_address import is_postgres, shown
 from perdure.store.sql import SqlStore
 from perdure.store.urls import store_from_url, url_of
 
@@ -151,7 +151,8 @@ def _path_of(store: object, named: str) -> str:
     if isinstance(store, SqlStore):
         return os.path.abspath(store.path)
     raise DefinitionError(
-        f"{named!r} is no store in a file", remedy="give one such as sqlite+aiosqlite:///orders.db"
+        f"{shown(named)!r} is no store in a file",
+        remedy="give one such as sqlite+aiosqlite:///orders.db",
     )
 
 

@@ -1,6 +1,7 @@
 """What the user of a connection may not do with our tables, as the GRANTs that are missing.
 
-Asked of the server's catalog; nothing is tried out. Next to read: ``running.py``.
+Asked of the server's catalog, which needs no rights; nothing is tried out.
+Next to read: ``running.py``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ _NO_EPOCHS = text(
     f"SELECT c.relname{_OURS} AND c.relname = '{epochs.name}'"
     " AND NOT has_sequence_privilege(c.oid, 'USAGE')"
 )
+_NO_USAGE = text(
+    "SELECT 1 FROM pg_catalog.pg_namespace n WHERE n.nspname = :schema"
+    " AND NOT has_schema_privilege(n.oid, 'USAGE')"
+)
 
 
 def needed_of(table: str) -> tuple[str, ...]:
@@ -38,6 +43,8 @@ def lacking(connection: Connection, address: Address) -> list[str]:
     user = connection.execute(text("SELECT quote_ident(current_user)")).scalar_one()
     schema = address.quoted_schema
     grants = []
+    if connection.execute(_NO_USAGE, {"schema": address.schema}).first():
+        grants.append(f"GRANT USAGE ON SCHEMA {schema} TO {user}")
     for right in _RIGHTS:
         values = {"schema": address.schema, "right": right}
         denied = set(connection.execute(_DENIED, values).scalars())

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import perdure.failpoints as failpoints
-from perdure.errors import DefinitionError, StoreError
+from perdure.errors import DefinitionError, StoreError, StoreNotWritable
 from perdure.failpoints import Point
 from perdure.store.migrations.rights import lacking
 from perdure.store.migrations.standing import Standing
@@ -97,6 +97,11 @@ def look(connection: Connection, address: Address) -> Standing:
 
 def examine(connection: Connection, address: Address) -> Standing:
     """Make sure that a runtime could use the tables."""
+    if _has(connection, address, VERSION_TABLE) and (missing := lacking(connection, address)):
+        raise StoreNotWritable(
+            f"the user of {address.shown} lacks rights in the schema {address.schema!r}",
+            remedy=f"as its owner: {'; '.join(missing)}",
+        )
     found = look(connection, address)
     judge(found.revision, address)
     where = f"the schema {address.schema!r} of {address.shown}"
@@ -104,11 +109,6 @@ def examine(connection: Connection, address: Address) -> Standing:
         raise StoreError(
             f"{where} is not what revision {found.revision} is: {'; '.join(differences)}",
             remedy="undo what was changed by hand, or restore the schema from a backup",
-        )
-    if missing := lacking(connection, address):
-        raise StoreError(
-            f"the user of {address.shown} lacks rights in the schema {address.schema!r}",
-            remedy=f"as its owner: {'; '.join(missing)}",
         )
     _check_shards(connection, address, found)
     return found
