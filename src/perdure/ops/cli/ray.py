@@ -5,7 +5,9 @@ Next to read: ``cluster/ray.py``, which does it.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -74,6 +76,10 @@ async def up(
 ) -> Exit:
     """Have Ray run your runtime on its nodes; again, and only what misses is made."""
     options = {} if runtime_env is None else {"runtime_env": _document(runtime_env)}
+    # As by Ctrl-C: what was made is ended again, which a process that just dies would leave.
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGTERM, signal.raise_signal, signal.SIGINT
+    )
     found = await ray.up(
         app,
         store,
