@@ -76,10 +76,7 @@ async def up(
 ) -> Exit:
     """Have Ray run your runtime on its nodes; again, and only what misses is made."""
     options = {} if runtime_env is None else {"runtime_env": _document(runtime_env)}
-    # As by Ctrl-C: what was made is ended again, which a process that just dies would leave.
-    asyncio.get_running_loop().add_signal_handler(
-        signal.SIGTERM, signal.raise_signal, signal.SIGINT
-    )
+    _end_on_sigterm()
     found = await ray.up(
         app,
         store,
@@ -140,6 +137,12 @@ async def down(
     """Drain all hosts and end them. What waits in the database waits there."""
     ended = await ray.down(schema=schema, address=address, within_s=within_s)
     Output(as_json).line(f"{counted(len(ended), 'host')} ended", {"ended": ended})
+
+
+def _end_on_sigterm() -> None:
+    """As by Ctrl-C: what was made is ended again, which a process that just dies would leave."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
 
 
 def _document(text: str) -> dict[str, Any]:
