@@ -1,6 +1,10 @@
 """What a service holds of a cluster is a runtime like any other."""
 
 import asyncio
+import logging
+import os
+import re
+import socket
 import threading
 from contextlib import asynccontextmanager
 from typing import Any
@@ -116,6 +120,32 @@ async def test_messages_go_on_while_shards_change_hands(url):
 
 
 @on
+async def test_a_process_says_once_what_it_is_and_is_named_by_its_machine_and_pid(url):
+    said = Said()
+    logging.getLogger("perdure").addHandler(said)
+    logging.getLogger("perdure").setLevel(logging.INFO)
+    try:
+        async with cluster(url, None) as runtime:
+            assert runtime.name == f"{socket.gethostname()}-{os.getpid()}"
+            [line] = [one for one in said.lines if "running over" in one]
+            assert f"as {runtime.name}, one process of a cluster: 16 of 16 shards" in line
+    finally:
+        logging.getLogger("perdure").removeHandler(said)
+        logging.getLogger("perdure").setLevel(logging.NOTSET)
+
+
+class Said(logging.Handler):
+    """What is told at INFO and above."""
+
+    def __init__(self):
+        super().__init__(logging.INFO)
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+@on
 async def test_a_process_that_takes_no_shards_sends_and_looks(url):
     idle = ClusterSettings(takes_shards=False)
     async with cluster(url, "pod"), cluster(url, "web", cluster=idle) as web:
@@ -129,7 +159,8 @@ async def test_a_process_that_takes_no_shards_sends_and_looks(url):
 async def test_a_runtime_alone_and_a_cluster_refuse_each_other(url):
     async with Runtime(url, [Ledger]) as alone:
         await open_ledger(alone, "x")
-        with pytest.raises(StoreLocked, match="alone"):
+        owner = re.escape(f"owned by {socket.gethostname()} (pid {os.getpid()}), alone")
+        with pytest.raises(StoreLocked, match=owner):
             await cluster(url, "a").start()
     async with cluster(url, "a") as a:
         with pytest.raises(StoreLocked, match=r"a \(pid"):

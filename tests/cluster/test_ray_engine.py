@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 import time
@@ -12,10 +13,14 @@ from typing import Any
 
 import pytest
 
-from perdure.cluster import ray
+from perdure import Runtime
+from perdure.cluster import ray, ray_hosted
+from perdure.cluster.ray_host import HostPlan
 from perdure.cluster.ray_versions import check_versions, versions
 from perdure.errors import DefinitionError
 from perdure.ops.cli import main
+from perdure.ops.cli.exits import Exit
+from tests.sagas import Ledger
 
 APP = "shop.service:runtime"
 CALLS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
@@ -90,6 +95,43 @@ def test_an_address_that_is_none_is_refused() -> None:
 def test_what_can_never_do_is_refused_before_ray_is_asked(arguments: dict[str, Any]) -> None:
     with pytest.raises(DefinitionError):
         asyncio.run(ray.up(**{"app": APP} | arguments))
+
+
+def test_more_hosts_than_shards_are_refused_before_ray_is_asked(postgres: str) -> None:
+    with pytest.raises(DefinitionError, match=r"17 hosts for 16 shards.*ask for 16 or fewer"):
+        asyncio.run(ray.up(APP, postgres, hosts=17, address="127.0.0.1:1"))
+
+
+def test_a_host_refuses_so_too_where_its_app_names_the_store(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def loaded(app: str, store: str | None) -> Runtime:
+        return Runtime(postgres, [Ledger])
+
+    monkeypatch.setattr(ray_hosted, "load_runtime", loaded)
+    plan = HostPlan(APP, None, "perdure", 16, 17, {}, {})
+    with pytest.raises(DefinitionError, match="17 hosts for 16 shards"):
+        asyncio.run(ray_hosted.hosted_of(plan))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_up_that_is_interrupted_can_end_what_it_has_made(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = []
+
+    async def up(*_: Any, **__: Any) -> None:
+        try:
+            signal.raise_signal(signal.Signals[name])
+            await asyncio.sleep(10)
+        finally:
+            await asyncio.sleep(0)
+            ended.append(name)
+
+    monkeypatch.setattr(ray, "up", up)
+    assert main(["ray", "up", APP]) == Exit.INTERRUPTED
+    assert ended == [name]
+    assert "interrupted" in capsys.readouterr().err
 
 
 @needs_ray

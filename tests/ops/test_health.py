@@ -133,6 +133,11 @@ TABLE = [
         "Failed 3 times in a row: rehydration: KeyError: 1",
     ),
     (
+        running(troubles=tuple(Trouble("mail", n, "it is away") for n in (1, 2, 4))),
+        CRITICAL,
+        "Failed 4 times in a row: mail (3 alike): it is away",
+    ),
+    (
         running(blocks=1, blocked_s=30.0),
         WARNING,
         "User code blocked the event loop 30 s ago, once so far",

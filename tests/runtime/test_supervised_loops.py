@@ -36,7 +36,7 @@ from perdure import (
 from perdure.core.commit import InboxReason, InboxRow
 from perdure.core.correlation import VerdictKind
 from perdure.core.work import QueueState
-from perdure.errors import PerdureError
+from perdure.errors import PerdureError, StoreUnavailable
 from perdure.runtime.instances.rehydration import Rehydration
 from perdure.runtime.instances.residency import Residency
 from perdure.runtime.instances.saga_actor import SagaActor
@@ -413,6 +413,60 @@ async def test_a_call_that_fails_is_made_again_and_told_with_its_traceback(caplo
     assert len(calls) == 4
     assert caplog.text.count("Traceback") == 3
     assert "the call failed, and is tried again in 0.4 s" in caplog.text
+
+
+@quickly
+async def test_pauses_grow_also_if_the_store_takes_long_to_say_that_it_is_away():
+    clock, done = SimulatedClock(), list[int]()
+
+    async def work() -> None:
+        done.append(1)
+        await clock.advance(timedelta(seconds=10))
+        raise StoreUnavailable("the server is away")
+
+    background = Background(clock, 0.1, "reading", work)
+    background.start()
+    for pause_s in (0.1, 0.2, 0.4):
+        await rounds(5)
+        tried = len(done)
+        await clock.advance(timedelta(seconds=pause_s / 2))
+        await rounds(5)
+        assert len(done) == tried
+        await clock.advance(timedelta(seconds=pause_s / 2 + 0.001))
+        await rounds(5)
+        assert len(done) == tried + 1
+    await background.stop()
+
+
+@quickly
+async def test_a_store_that_is_away_is_one_line_for_all_that_need_it_and_one_at_the_end(caplog):
+    clock, is_away = SimulatedClock(), True
+
+    async def work() -> None:
+        if is_away:
+            raise StoreUnavailable("the server is away")
+
+    shards = [Background(clock, 0.1, "reading mail", work) for _ in range(16)]
+    for shard in shards:
+        shard.start()
+
+    async def later(seconds: int) -> None:
+        for _ in range(seconds):
+            await clock.advance(timedelta(seconds=1))
+            await rounds(5)
+
+    await later(50)
+    begun = "reading mail fails, and is tried again until it works: the server is away"
+    assert [record.getMessage() for record in caplog.records] == [begun]
+    await later(30)
+    assert [record.getMessage() for record in caplog.records] == [begun, begun]
+    await shards[0].stop()
+    is_away = False
+    await later(10)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [begun, begun, "reading mail works again"]
+    assert "Traceback" not in caplog.text
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
 @quickly

@@ -1,6 +1,7 @@
 """Hosts, beats and claims, on a real server."""
 
 import asyncio
+import os
 from contextlib import asynccontextmanager
 
 import pytest
@@ -204,7 +205,7 @@ async def test_while_one_runtime_owns_all_nobody_takes_any(url):
             await OWNERS.take_all(c2, h2)
         async with joined(url, "pod") as (c3, h3):
             outlook = await OWNERS.outlook(c3, h3)
-            assert outlook.alone == "one"
+            assert outlook.alone == f"one (pid {os.getpid()})"
             assert await OWNERS.claim(c3, h3, 8) == {}
             with pytest.raises(StoreLocked, match="one"):
                 await OWNERS.take(c3, h3, [1])

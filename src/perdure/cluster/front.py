@@ -10,6 +10,8 @@ whoever looks. Next to read: ``process.py``, what it is made of; ``host.py``.
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -40,18 +42,22 @@ from perdure.store.session import Session
 
 __all__ = ["Cluster"]
 
+logger = logging.getLogger("perdure.cluster")
+
 
 class Cluster(Runtime):
     """A ``Runtime`` of many processes: what it takes, it takes for any instance of the store.
 
     ``store``: the URL of a PostgreSQL database. ``name``: this process, for people; the machine's
-    name by default. ``assigned``: these shards and no others, taken by force at the start, for an
-    engine that places processes itself. All else is as with ``Runtime``. Of the ``settings``,
-    ``residents_max``, ``worker_threads_max`` and the ``concurrency`` of a work queue hold for the
-    process; the others for the front and for each shard.
+    name and the pid by default. ``assigned``: these shards and no others, taken by force at the
+    start, for an engine that places processes itself. All else is as with ``Runtime``. Of the
+    ``settings``, ``residents_max``, ``worker_threads_max`` and the ``concurrency`` of a work queue
+    hold for the process; the others for the front and for each shard.
 
     ``start`` raises StoreLocked while a ``Runtime`` owns the store alone.
     """
+
+    _tells_at = logging.DEBUG  # it owns no shard, and has no epoch
 
     def __init__(
         self,
@@ -72,7 +78,7 @@ class Cluster(Runtime):
         tracing: Tracing | None = None,
     ) -> None:
         self.cluster = checked_settings(cluster)
-        self.name = name or socket.gethostname()
+        self.name = name or _own_name()
         self._assigned = None if assigned is None else tuple(assigned)
         self._database = Database(_url(store), connections=self.cluster.connections)
         if clock is not None and not isinstance(clock, SystemClock):
@@ -104,7 +110,7 @@ class Cluster(Runtime):
         database = Database(_url(store)) if not isinstance(store, PostgresStore) else store.database
         looking = PostgresStore(database, read_only=True)
         made = super().of(replace(blueprint, store=looking))
-        made.cluster, made.name, made._assigned = ClusterSettings(), socket.gethostname(), None
+        made.cluster, made.name, made._assigned = ClusterSettings(), _own_name(), None
         made._database, made._process = database, None
         return made
 
@@ -152,6 +158,13 @@ class Cluster(Runtime):
             await self._leave()
             raise
         await self._end_if_escalated()
+        logger.info(
+            "running over %s as %s, one process of a cluster: %d of %d shards are here",
+            self._database.shown,
+            self.name,
+            len(self.host.owned),
+            self._database.shards,
+        )
 
     async def _open(self) -> int:
         epoch = await super()._open()  # sees that the tables are there, and are ours
@@ -242,6 +255,11 @@ class Cluster(Runtime):
         """See ``Runtime.runnings``."""
         found = [] if self._process is None else self._process.host.runtimes
         return [runtime.running for runtime in found if runtime.running is not None]
+
+
+def _own_name() -> str:
+    """Two processes of one machine are told apart."""
+    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 def _url(store: object) -> str:

@@ -26,6 +26,7 @@ Needs the extra ``ray`` where hosts run and where these functions are called; ev
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,8 +39,9 @@ from perdure.cluster.ray_host import HostPlan
 from perdure.cluster.ray_hosts import HostStatus as HostStatus
 from perdure.cluster.ray_hosts import RayHosts
 from perdure.cluster.ray_moves import move, move_all, moving
+from perdure.cluster.ray_places import check_share
 from perdure.cluster.ray_versions import versions
-from perdure.errors import DefinitionError
+from perdure.errors import DefinitionError, StoreUnavailable
 from perdure.store.postgres_address import Address, is_postgres
 
 __all__ = [
@@ -53,6 +55,10 @@ __all__ = [
     "status",
     "up",
 ]
+
+logger = logging.getLogger("perdure.ray")
+
+_LEFT = "hosts %s are ended again; if that is cut short: perdure ray down --schema %s"
 
 SCHEMA = "perdure"
 ASK_AGAIN_S = 0.2
@@ -103,20 +109,25 @@ async def up(
 
     Hosts that miss are made, those that run are left. Raises ``RayError`` if hosts run there that
     were made otherwise, if a node has another Ray or Python, or if not all run ``within_s``: what
-    this call made is ended then. ``DefinitionError`` for arguments that can never do.
+    this call made is ended then. ``DefinitionError`` for arguments that can never do, such as
+    more hosts than there are shards.
     """
     _check(app, hosts, options)
     schema = schema or (SCHEMA if store is None else _schema_of(store))
+    if store is not None and is_postgres(store):
+        await _check_shards(store, hosts)
     async with connected(address) as ray:
         seen = RayHosts(ray, schema)
         _check_same(await seen.statuses(), app, hosts)
         missing = sorted(set(range(hosts)) - set(await seen.numbers()))
-        for host in missing:
-            plan = HostPlan(app, store, schema, host, hosts, versions(), dict(options or {}))
-            await seen.make(plan)
         try:
+            for host in missing:
+                plan = HostPlan(app, store, schema, host, hosts, versions(), dict(options or {}))
+                await seen.make(plan)
             found = await _until_running(seen, within_s)
         except BaseException:
+            if missing:
+                logger.warning(_LEFT, ", ".join(map(str, missing)), schema)
             await _end_all(seen, missing)
             raise
         return RayStatus(found, _nodes(ray))
@@ -183,6 +194,20 @@ async def _end_all(seen: RayHosts, numbers: Sequence[int]) -> None:
     for host in numbers:
         with suppress(RayError):  # somebody else has ended it
             await seen.end(host)
+
+
+async def _check_shards(store: str, hosts: int) -> None:
+    """Refuse what the hosts would refuse, before any is made, if the database is seen from here."""
+    from perdure.store.postgres_database import Database  # asyncpg is an extra
+
+    database = Database(store, read_only=True)
+    try:
+        await database.open()
+    except StoreUnavailable as error:
+        logger.warning("how many shards there are is left to the hosts to see: %s", error)
+        return
+    await database.close()
+    check_share(hosts, database.shards)
 
 
 def _schema_of(store: str) -> str:

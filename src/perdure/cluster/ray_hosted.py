@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Self
 
 from perdure.cluster.front import Cluster
-from perdure.cluster.ray_places import assigned
+from perdure.cluster.ray_places import assigned, check_share
 from perdure.errors import DefinitionError
 from perdure.runtime.loading import load_runtime
 from perdure.runtime.runtime import Runtime
@@ -62,6 +62,7 @@ async def hosted_of(plan: HostPlan) -> HostedCluster:
         )
     await store.database.open()  # how many shards there are is in the database
     try:
+        check_share(plan.hosts, store.database.shards)
         shards = sorted(assigned(plan.host, plan.hosts, store.database.shards))
     finally:
         await store.database.close()

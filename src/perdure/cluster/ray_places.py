@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
-__all__ = ["assigned", "surplus"]
+from perdure.errors import DefinitionError
+
+__all__ = ["assigned", "check_share", "surplus"]
 
 
 def assigned(host: int, hosts: int, shards: int) -> frozenset[int]:
@@ -18,6 +20,20 @@ def assigned(host: int, hosts: int, shards: int) -> frozenset[int]:
     [1, 5, 9, 13]
     """
     return frozenset(range(host, shards, hosts))
+
+
+def check_share(hosts: int, shards: int) -> None:
+    """Raise ``DefinitionError`` if some of so many hosts would own nothing, ever.
+
+    >>> check_share(40, 16)
+    Traceback (most recent call last):
+    perdure.errors.DefinitionError: 40 hosts for 16 shards: some would own none; ask for 16 or ...
+    """
+    if hosts > shards:
+        raise DefinitionError(
+            f"{hosts} hosts for {shards} shards: some would own none",
+            remedy=f"ask for {shards} or fewer; the number of shards is the database's, for good",
+        )
 
 
 def surplus(places: Mapping[int, str], nodes: Iterable[str]) -> list[int]:

@@ -49,6 +49,7 @@ class ShardRuntime(Runtime):
     """The runtime of one shard. ``on_leaving`` is called when it begins to stop, whyever."""
 
     on_leaving: Callable[[], None] = staticmethod(lambda: None)
+    _tells_at = logging.DEBUG  # the front says it for all
 
     def _begin_to_stop(self) -> None:
         if self._running is not None and self._stopping is None:

@@ -183,15 +183,25 @@ def _of_runtime(vitals: Vitals, thresholds: Thresholds) -> Iterator[Issue]:
     if vitals.write_error is not None:
         yield Issue(IssueKind.STORE, _CRITICAL, f"The last write failed: {vitals.write_error}")
     yield from _slow("A write has been under way for", vitals.writing_s, thresholds)
-    for trouble in vitals.troubles:
-        severity = _CRITICAL if trouble.failures >= thresholds.loop_failures else _WARNING
-        text = f"Failed {times(trouble.failures)} in a row: {trouble.what}: {trouble.error}"
-        yield Issue(IssueKind.LOOP, severity, text, value=trouble.failures)
+    yield from _failing(vitals, thresholds)
     yield from _blocked(vitals, thresholds)
     share = vitals.in_flight / vitals.in_flight_max if vitals.in_flight_max else 0.0
     if thresholds.saturation is not None and share >= thresholds.saturation > 0:
         text = f"{vitals.in_flight} of {vitals.in_flight_max} messages in flight ({percent(share)})"
         yield Issue(IssueKind.SATURATION, _WARNING, text, value=share)
+
+
+def _failing(vitals: Vitals, thresholds: Thresholds) -> Iterator[Issue]:
+    """One issue for all that fail at the same: a process has a runtime for each of its shards."""
+    same: dict[tuple[str, str], list[int]] = {}
+    for trouble in vitals.troubles:
+        same.setdefault((trouble.what, trouble.error), []).append(trouble.failures)
+    for (what, error), failures in same.items():
+        most = max(failures)
+        severity = _CRITICAL if most >= thresholds.loop_failures else _WARNING
+        shown = what if len(failures) == 1 else f"{what} ({len(failures)} alike)"
+        text = f"Failed {times(most)} in a row: {shown}: {error}"
+        yield Issue(IssueKind.LOOP, severity, text, value=most)
 
 
 def _unowned(cluster: ClusterFacts) -> Issue:

@@ -42,6 +42,7 @@ class Lifecycle:
     """The start and the stop of a ``Runtime``."""
 
     _companions: Sequence[Companion] = ()
+    _tells_at = logging.INFO
 
     def __init__(
         self,
@@ -155,7 +156,7 @@ class Lifecycle:
                 raise self._escalated from error
             raise
         self._blueprint.observing.started()
-        logger.info("running over %s, epoch %d", self.store.name, epoch)
+        logger.log(self._tells_at, "running over %s, epoch %d", self.store.name, epoch)
 
     async def _open(self) -> int:
         """Take the store; its epoch."""

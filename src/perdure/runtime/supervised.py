@@ -15,19 +15,21 @@ Next to read: ``instances/timers.py``, ``instances/rehydration.py``, which are b
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from perdure.runtime.clock import Clock, Wake
+from perdure.runtime.watching.outages import forget, log_end, log_failure
 from perdure.runtime.watching.vitals import Troubles
 
 __all__ = ["DOUBLINGS_MAX", "UNEXPECTED", "Background", "growing_s", "insist"]
 
-logger = logging.getLogger("perdure.supervised")
-
 DOUBLINGS_MAX = 6
 """A pause before a retry grows no further: others wait, too."""
+
+LONG_S = 60.0
+"""Work that fails after so long had gone on. After less it may only have waited for the store,
+which takes up to half a minute to say that it is away; the pauses must grow then, too."""
 
 UNEXPECTED = (Exception, asyncio.CancelledError)
 """Nobody cancels a plain call: one that raises ``CancelledError`` has passed on somebody else's."""
@@ -55,14 +57,16 @@ def insist(
         except UNEXPECTED as error:
             failures += 1
             delay_s = growing_s(pause_s, failures)
-            logger.exception("%s failed, and is tried again in %g s", what, delay_s)
+            log_failure(call, what, error, pause_s=delay_s, now_s=clock.monotonic_s())
             clock.call_later(delay_s, call)
             if troubles is not None:
                 troubles.failed(call, what, failures, error)
         else:
-            if failures and troubles is not None:
-                troubles.over(call)
-            failures = 0
+            if failures:
+                failures = 0
+                log_end(call, what)
+                if troubles is not None:
+                    troubles.over(call)
 
     return call
 
@@ -116,6 +120,7 @@ class Background:
         """Cancel it, for good."""
         self._is_stopped = True
         self._troubles.over(self)
+        forget(self, self._what)
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
@@ -143,6 +148,7 @@ class Background:
             if self._failures:
                 self._failures = 0
                 self._troubles.over(self)
+                log_end(self, self._what)
             self._changed()
 
     def _over(self, task: asyncio.Task[None]) -> None:
@@ -153,13 +159,12 @@ class Background:
                 self._failed(asyncio.CancelledError())
 
     def _failed(self, error: BaseException) -> None:
-        if self._clock.monotonic_s() - self._began_s > growing_s(self._pause_s, self._failures + 1):
-            self._failures = 0  # it had gone on for long
+        now_s = self._clock.monotonic_s()
+        if now_s - self._began_s > max(LONG_S, growing_s(self._pause_s, self._failures + 1)):
+            self._failures = 0
         self._failures += 1
         delay_s = growing_s(self._pause_s, self._failures)
-        logger.error(
-            "%s failed, and is taken up again in %g s", self._what, delay_s, exc_info=error
-        )
+        log_failure(self, self._what, error, pause_s=delay_s, now_s=now_s)
         self._pause = self._clock.call_later(delay_s, self._begin)
         self._troubles.failed(self, self._what, self._failures, error)
         self._changed()

@@ -87,9 +87,9 @@ class Outlook:
     """How the shards are spread, for a host of ``Kind.HOST`` that wants its share.
 
     ``hosts`` are live and not draining; ``rank`` is its own place among them by seniority, from 0
-    (-1: it drains). ``free`` shards have no live owner. ``alone`` names a live host that lets
-    nobody beside it. So many ``ghosts`` are gone, own nothing, and can be forgotten. After
-    ``soon_s`` an owner will be gone whose session has ended, if it does not come again.
+    (-1: it drains). ``free`` shards have no live owner. ``alone`` names a live host, and its
+    pid, that lets nobody beside it. So many ``ghosts`` are gone, own nothing, and can be forgotten.
+    After ``soon_s`` an owner will be gone whose session has ended, if it does not come again.
     """
 
     shards: int

@@ -119,7 +119,7 @@ SELECT
             AND NOT EXISTS (SELECT FROM live WHERE live.host = s.host)
     ),
     (
-        SELECT max(live.name) FROM live
+        SELECT max(format('%s (pid %s)', live.name, live.pid)) FROM live
         WHERE live.host LIKE 'alone:%' AND live.host <> $1
             AND EXISTS (SELECT FROM {shards} s WHERE s.host = live.host)
     ),

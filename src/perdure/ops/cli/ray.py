@@ -5,7 +5,9 @@ Next to read: ``cluster/ray.py``, which does it and needs asyncpg: imported wher
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,6 +81,7 @@ async def up(
     from perdure.cluster import ray
 
     options = {} if runtime_env is None else {"runtime_env": _document(runtime_env)}
+    _end_on_sigterm()
     found = await ray.up(
         app,
         store,
@@ -147,6 +150,12 @@ async def down(
 
     ended = await ray.down(schema=schema, address=address, within_s=within_s)
     Output(as_json).line(f"{counted(len(ended), 'host')} ended", {"ended": ended})
+
+
+def _end_on_sigterm() -> None:
+    """As by Ctrl-C: what was made is ended again, which a process that just dies would leave."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
 
 
 def _document(text: str) -> dict[str, Any]:

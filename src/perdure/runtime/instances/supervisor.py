@@ -260,7 +260,8 @@ class Supervisor(Actor):
 
     def overtaken(self, error: Fenced) -> None:
         """Another owner has the store: this runtime is over."""
-        logger.error("another runtime has taken the store, this one stops: %s", error)
+        what = "store" if self._elsewhere is None else "shard"
+        logger.error("another runtime has taken the %s, this one stops: %s", what, error.problem)
         self._on_stopped(None)
 
     def _give_up(self, actor: SagaActor, deliveries: list[Delivery], error: Exception) -> None:

@@ -21,10 +21,10 @@ __all__ = ["FIELDS", "about", "on_one_line"]
 FIELDS = ("saga", "correlation_id", "message_id", "attempt")
 
 _LOGGERS = (
-    "perdure", "perdure.control", "perdure.metrics", "perdure.observers", "perdure.repair",
-    "perdure.retention", "perdure.run", "perdure.saga", "perdure.store", "perdure.supervised",
-    "perdure.supervisor", "perdure.timers", "perdure.tracing", "perdure.transitions",
-    "perdure.workers",
+    "perdure", "perdure.cluster", "perdure.control", "perdure.metrics", "perdure.observers",
+    "perdure.ray", "perdure.repair", "perdure.retention", "perdure.run", "perdure.saga",
+    "perdure.store", "perdure.supervised", "perdure.supervisor", "perdure.timers",
+    "perdure.tracing", "perdure.transitions", "perdure.workers",
     "perdure.actors.actor", "perdure.actors.future", "perdure.actors.run_queue",
 )  # fmt: skip
 """All but ``perdure.watch``, whose records hold a stack over many lines, and nobody's data."""
