@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from perdure import Runtime, Settings
 from perdure.cluster import Cluster, ClusterSettings
 from perdure.errors import SendTimeout
 from perdure.ops.cli.exits import Exit
+from tests.cluster.support import session_of
 from tests.ops.cli.support import Command
 from tests.runtime.support import in_loop
 from tests.sagas import Ledger, Opened
@@ -110,3 +112,28 @@ def test_a_store_in_a_file_has_no_hosts(perdure: Command, tmp_path: Path) -> Non
     perdure.path = tmp_path / "a.db"
     perdure("hosts", exits=Exit.USAGE)
     assert "PostgreSQL" in perdure.err
+
+
+def test_sending_says_that_the_message_waits_in_the_mail(perdure: Command, postgres: str) -> None:
+    perdure.path = postgres  # type: ignore[assignment]
+    words = ("send", "Ledger/w", "runtime-test.opened", '{"id": "w"}')
+    more = ("--message-id", "m-1", "--timeout", "0.5", "--app", "tests.ops.cli.apps:ledgers")
+    took_s: list[float] = []
+
+    def send() -> None:
+        began_s = time.monotonic()
+        perdure(*words, *more, exits=Exit.FAILED)
+        took_s.append(time.monotonic() - began_s)
+
+    @in_loop(30)
+    async def run() -> None:
+        session = session_of(postgres)  # owns all, and takes nothing
+        await session.open()
+        await session.ask(session.owners.claim, 16)
+        await asyncio.to_thread(send)
+        await session.close()
+
+    run()
+    assert "it waits in the mail of shard" in perdure.err
+    assert "'m-1'" in perdure.err
+    assert took_s[0] < 15
