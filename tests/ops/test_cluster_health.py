@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -60,3 +61,18 @@ async def _facts_of_an_embedded_one() -> ClusterFacts | None:
 
 def test_a_runtime_that_is_alone_has_no_facts_of_a_cluster() -> None:
     assert asyncio.run(_facts_of_an_embedded_one()) is None
+
+
+def test_mail_that_is_not_taken_is_an_issue() -> None:
+    waiting = Facts(at_ms=0, store=StoreFacts(), mail=3, mail_s=11.0)
+    [issue] = judge(waiting, Thresholds()).issues
+    assert (issue.severity, issue.value) == (HealthStatus.WARNING, 11.0)
+    assert "3 messages in the mail" in issue.text
+    assert judge(waiting, Thresholds(mail_age=None)).issues == ()
+
+
+def test_who_only_looks_is_alarmed_if_mail_waits_and_there_is_no_owner() -> None:
+    nobody = ClusterFacts(name="", shards=2, hosts=0, here=(), unowned=(0, 1))
+    seen = Facts(at_ms=0, store=StoreFacts(), cluster=nobody)
+    assert judge(seen, Thresholds()).status is HealthStatus.WARNING
+    assert judge(replace(seen, mail=1), Thresholds()).status is HealthStatus.CRITICAL

@@ -23,7 +23,7 @@ from perdure.codec.mail import (
 )
 from perdure.core.commit import OutboxRow
 from perdure.core.outcome import Outcome
-from perdure.errors import PerdureError, RuntimeNotRunning, UnknownSaga
+from perdure.errors import OutcomeUnknown, PerdureError, RuntimeNotRunning, UnknownSaga
 from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.elsewhere import Errand
 from perdure.runtime.errands import run_errand
@@ -184,7 +184,22 @@ class MessageLetter(Letter):
             self.lane.done(self)
 
     def abandon(self) -> None:
-        self.fail(stopped(self.delivery))
+        if self.position:
+            self.fail(self._in_mail())
+        else:
+            self.fail(stopped(self.delivery))
+
+    def _in_mail(self) -> OutcomeUnknown:
+        delivery, shard = self.delivery, self.outlet.shard_of(self.key)
+        message_id = delivery.message.message_id
+        return OutcomeUnknown(
+            f"the runtime stopped before an answer to {delivery.message.type} came: it waits in "
+            f"the mail of shard {shard} under message id {message_id!r}",
+            saga=delivery.definition.name,
+            correlation_id=delivery.correlation_id,
+            remedy="it will be applied when an owner takes it; sent again under this id, it is "
+            "applied once",
+        )
 
 
 class _Awaited(Letter):

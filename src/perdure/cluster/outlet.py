@@ -28,6 +28,8 @@ LOOK_S = 0.05
 
 LOOK_DOUBLINGS = 4
 LOOKS_KNOWN = 10_000
+MAILED_S = 1.0
+"""So long a front that stops waits for answers to its mail, which is on disk by then."""
 
 
 class Passage(Protocol):
@@ -65,6 +67,7 @@ class Outlet:
         self._passage = passage
         self._shard = shard
         self._is_draining = False
+        self._leaving: asyncio.TimerHandle | None = None
         self._open: set[Letter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._looks: dict[str, int] = {}
@@ -175,8 +178,26 @@ class Outlet:
         if not self.owns_nothing:  # what its jobs send is in its outbox, for the next owner
             self._is_draining = True
             self.close()
+        elif self._leaving is None:
+            self._leave_later()
+
+    def _leave_later(self) -> None:
+        self._leaving = asyncio.get_running_loop().call_later(MAILED_S, self._leave)
+
+    def _leave(self) -> None:
+        """Leave to the owners what is in their mail; what is not there yet may be soon."""
+        for letter in sorted(self._open, key=lambda letter: letter.number):
+            if letter.position:
+                letter.abandon()
+        self._leave_later()
+
+    def shard_of(self, key: str) -> int:
+        """Whose mail it is in."""
+        return self._passage.shard_of(key)
 
     def close(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
         for letter in sorted(self._open, key=lambda letter: letter.number):
             letter.abandon()
         self._open.clear()

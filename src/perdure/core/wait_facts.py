@@ -17,7 +17,7 @@ from typing import Any
 
 from perdure.core.commit import DeadLetterRow, InboxRow, OutboxRow, QuarantineRow, Status
 
-__all__ = ["ChildFact", "Facts", "QueueFact", "Running", "WaitKind", "WaitingFor"]
+__all__ = ["ChildFact", "Facts", "MailFact", "QueueFact", "Running", "WaitKind", "WaitingFor"]
 
 
 class WaitKind(StrEnum):
@@ -37,6 +37,8 @@ class WaitKind(StrEnum):
     """Somebody has to see to it."""
     RETRY = "retry"
     """A message whose turn has failed is tried again."""
+    MAIL = "mail"
+    """Messages were accepted for it, and the owner of its shard has not taken them yet."""
     QUEUED = "queued"
     """Messages wait behind another one."""
     DEAD_LETTER = "dead letter"
@@ -123,6 +125,16 @@ class ChildFact:
 
 
 @dataclass(frozen=True, slots=True)
+class MailFact:
+    """So many messages are in the mail for the instance. ``owner`` of the shard, "" for none."""
+
+    shard: int
+    count: int
+    since_ms: int
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What is known of one instance, at ``now_ms``.
 
@@ -155,3 +167,4 @@ class Facts:
     is_schedule: bool = False
     is_paused: bool = False
     rows_max: int = 100
+    mail: MailFact | None = None

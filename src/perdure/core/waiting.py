@@ -35,11 +35,13 @@ def reasons(facts: Facts) -> list[WaitingFor]:
     There is no such instance, and no message waits for it.
     """
     if facts.status is None:
-        return [*_set_aside(facts), *_absent(facts), *_letters(facts)]
+        return [*_mailed(facts), *_set_aside(facts), *_absent(facts), *_letters(facts)]
     if facts.status.is_over:
-        return [*_set_aside(facts), _ended(facts), *_letters(facts), *commands(facts)]
+        return [*_mailed(facts), *_set_aside(facts), _ended(facts), *_letters(facts),
+                *commands(facts)]  # fmt: skip
     work = work_of(facts)
     found = [
+        *_mailed(facts),
         *_set_aside(facts),
         *_stuck(facts),
         *_retries(facts),
@@ -53,6 +55,23 @@ def reasons(facts: Facts) -> list[WaitingFor]:
     return [*found, *deadlines]
 
 
+def _mailed(facts: Facts) -> list[WaitingFor]:
+    """Whatever else is said of it is older than these messages."""
+    mail = facts.mail
+    if mail is None:
+        return []
+    owner = f"is owned by {harmless(mail.owner)}" if mail.owner else "has no live owner"
+    text = (
+        f"{plural(mail.count, 'message')} for it {_is(mail.count)} in the mail of shard "
+        f"{mail.shard}, since {when(mail.since_ms, facts.now_ms)}; shard {mail.shard} {owner}."
+    )
+    remedy = "start a process that takes shards; perdure hosts shows who is there"
+    if mail.owner:
+        remedy = "if it stays so, see its log: its code may not know the type"
+    since = datetime_of(mail.since_ms)
+    return [WaitingFor(WaitKind.MAIL, text, since=since, count=mail.count, remedy=remedy)]
+
+
 def _absent(facts: Facts) -> list[WaitingFor]:
     parked = [row for row in facts.inbox if row.reason is not InboxReason.HELD]
     count = max(len(parked), facts.waiting) if parked else 0
@@ -62,6 +81,8 @@ def _absent(facts: Facts) -> list[WaitingFor]:
         text = "There is no such instance, and no message waits for it."
         if facts.quarantine is not None:
             return []
+        if facts.mail is not None:
+            text = "There is no such instance yet."
         return [WaitingFor(WaitKind.ABSENT, text)]
     text = f"There is no such instance yet; {plural(count, 'message')} for it {_is(count)} kept."
     return [

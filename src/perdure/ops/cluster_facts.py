@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from perdure.runtime.runtime import Runtime
+from perdure.store.overview import overview_of, owner_of
+from perdure.store.protocol import Store
 
 if TYPE_CHECKING:
     from perdure.cluster.front import Cluster
 
-__all__ = ["ClusterFacts", "facts_of_cluster"]
+__all__ = ["ClusterFacts", "facts_of_cluster", "facts_of_shards"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,8 @@ class ClusterFacts:
     """A cluster of ``hosts`` live processes, this one of them.
 
     Of ``shards``, numbered from 0, those ``here`` are this process's; ``unowned`` have no live
-    owner: nothing happens to their instances until one takes them.
+    owner: nothing happens to their instances until one takes them. ``name`` is "" for who only
+    looks at the store.
     """
 
     name: str
@@ -58,6 +61,21 @@ async def facts_of_cluster(runtime: Runtime) -> ClusterFacts | None:
         hosts=len(live),
         here=tuple(sorted(cluster.host.owned)),
         unowned=tuple(shard for shard in range(shards) if shard not in owned),
+    )
+
+
+async def facts_of_shards(store: Store) -> ClusterFacts | None:
+    """How the shards are spread, for who is no part of it; None if one process owns the store."""
+    overview = overview_of(store)
+    if overview is None:
+        return None
+    hosts = await overview.hosts()
+    return ClusterFacts(
+        name="",
+        shards=overview.shards,
+        hosts=sum(not row.is_gone for row in hosts),
+        here=(),
+        unowned=tuple(n for n in range(overview.shards) if owner_of(n, hosts) is None),
     )
 
 

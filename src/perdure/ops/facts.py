@@ -71,7 +71,8 @@ class Facts:
 
     ``deadline_late_s`` and ``message_late_s``: since when the oldest deadline, or waiting message,
     is due that nothing has come of; quarantined instances do not count. If ``store.error``, the
-    processes and queues are not known. ``cluster`` is None for a runtime that is no cluster's.
+    processes and queues are not known. So much ``mail`` waits for the owners of shards to take it,
+    the oldest for ``mail_s``. ``cluster`` is None for a runtime that is no cluster's.
     """
 
     at_ms: int
@@ -80,6 +81,8 @@ class Facts:
     queues: tuple[QueueFacts, ...] = ()
     deadline_late_s: float = 0.0
     message_late_s: float = 0.0
+    mail: int = 0
+    mail_s: float = 0.0
     quarantined: int = 0
     dead_letters: int = 0
     vitals: Vitals | None = None

@@ -16,18 +16,20 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from perdure.core.commit import DeadlineRow, HeadRow, InboxRow, OutboxRow, Status
 from perdure.core.head_query import HeadQuery, Order
 from perdure.core.tally import TallyRow
 from perdure.errors import StoreError
-from perdure.ops.cluster_facts import facts_of_cluster
+from perdure.ops.cluster_facts import facts_of_cluster, facts_of_shards
 from perdure.ops.facts import COUNTED_MAX, Facts, QueueFacts, SagaFacts, StoreFacts
 from perdure.ops.thresholds import Thresholds
 from perdure.runtime.clock import Clock
 from perdure.runtime.runtime import Runtime
 from perdure.runtime.watching.vitals import Phase, Vitals
 from perdure.store.backlog import Backlog
+from perdure.store.overview import overview_of
 from perdure.store.protocol import Store
 
 __all__ = ["facts_of_runtime", "facts_of_store"]
@@ -50,9 +52,16 @@ async def facts_of_runtime(runtime: Runtime, thresholds: Thresholds) -> Facts:
     return facts
 
 
-async def facts_of_store(store: Store, thresholds: Thresholds, clock: Clock) -> Facts:
-    """What is known of an open store alone; it may be open read-only."""
-    return await _facts(store, thresholds, clock.now_ms(), None)
+async def facts_of_store(
+    store: Store, thresholds: Thresholds, clock: Clock, *, shards: bool = False
+) -> Facts:
+    """What is known of an open store alone; it may be open read-only. ``shards``: their owners."""
+    facts = await _facts(store, thresholds, clock.now_ms(), None)
+    if shards:
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(thresholds.critical_answer_time.total_seconds()):
+                return replace(facts, cluster=await facts_of_shards(store))
+    return facts
 
 
 async def _facts(store: Store, thresholds: Thresholds, at_ms: int, vitals: Vitals | None) -> Facts:
@@ -102,6 +111,7 @@ class _Reading:
             queues=await self._queues(backlog),
             deadline_late_s=await self._deadline_late_s(aside),
             message_late_s=await self._message_late_s(aside),
+            **await self._mail(),
             quarantined=len(aside),
             dead_letters=backlog.dead_letters,
         )
@@ -169,6 +179,13 @@ class _Reading:
             if row.instance not in aside and row.due_at_ms is not None:
                 return max(0.0, (self._at_ms - row.due_at_ms) / 1000)
         return None
+
+    async def _mail(self) -> dict[str, Any]:
+        overview = overview_of(self._store)
+        ahead = None if overview is None else await overview.mail_ahead()
+        if ahead is None:
+            return {}
+        return {"mail": ahead.count, "mail_s": max(0.0, (self._at_ms - ahead.since_ms) / 1000)}
 
     # Jobs
 

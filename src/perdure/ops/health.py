@@ -133,14 +133,21 @@ async def health(runtime: Runtime, thresholds: Thresholds | None = None) -> Heal
 
 
 async def health_of_store(
-    store: Store, thresholds: Thresholds | None = None, *, clock: Clock | None = None
+    store: Store,
+    thresholds: Thresholds | None = None,
+    *,
+    clock: Clock | None = None,
+    shards: bool = False,
 ) -> Health:
     """How the processes and jobs in a store are, without a runtime: it may be open read-only.
+
+    ``shards``: in PostgreSQL, it is an issue that some have no live owner.
 
     A job that a worker of some runtime is at counts as one that waits, since nobody here knows.
     """
     thresholds = thresholds or Thresholds()
-    return judge(await facts_of_store(store, thresholds, clock or SystemClock()), thresholds)
+    clock = clock or SystemClock()
+    return judge(await facts_of_store(store, thresholds, clock, shards=shards), thresholds)
 
 
 def judge(facts: Facts, thresholds: Thresholds) -> Health:
@@ -157,12 +164,15 @@ def _issues(facts: Facts, thresholds: Thresholds) -> Iterator[Issue]:
     if facts.vitals is not None:
         yield from _of_runtime(facts.vitals, thresholds)
     if facts.cluster is not None and facts.cluster.unowned:
-        yield _unowned(facts.cluster)
+        yield _unowned(facts.cluster, facts.mail)
     yield from _of_store(facts, thresholds)
     for saga in facts.sagas:
         yield from _of_saga(saga, thresholds.of(saga.saga), thresholds.sample_min)
     yield from _late("deadlines", "", facts.deadline_late_s, thresholds)
     yield from _late("waiting messages", "", facts.message_late_s, thresholds)
+    if facts.mail and _exceeds(facts.mail_s, _seconds(thresholds.mail_age)):
+        text = f"{counted(facts.mail, 'message')} in the mail, not taken for {span(facts.mail_s)}"
+        yield Issue(IssueKind.LAG, _WARNING, text, value=facts.mail_s)
     for queue in facts.queues:
         yield from _of_queue(queue, thresholds)
     if _reaches(facts.quarantined, thresholds.quarantined):
@@ -204,9 +214,10 @@ def _failing(vitals: Vitals, thresholds: Thresholds) -> Iterator[Issue]:
         yield Issue(IssueKind.LOOP, severity, text, value=most)
 
 
-def _unowned(cluster: ClusterFacts) -> Issue:
+def _unowned(cluster: ClusterFacts, mail: int) -> Issue:
     unowned, shards = cluster.unowned, counted(cluster.shards, "shard")
-    severity = _CRITICAL if len(unowned) == cluster.shards else _WARNING
+    stands = len(unowned) == cluster.shards and (cluster.name or mail)  # nobody may be wanted yet
+    severity = _CRITICAL if stands else _WARNING
     have, whose = ("has", "its") if len(unowned) == 1 else ("have", "their")
     which = ", ".join(str(shard) for shard in unowned[:UNOWNED_SHOWN])
     more = ", …" if len(unowned) > UNOWNED_SHOWN else ""

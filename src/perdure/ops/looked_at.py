@@ -11,7 +11,9 @@ from datetime import datetime
 from typing import Any
 
 __all__ = [
+    "ClusterSeen",
     "DeadLetterSeen",
+    "HostSeen",
     "InstanceSeen",
     "InstanceShown",
     "JobSeen",
@@ -41,7 +43,8 @@ class WaitingMessageSeen:
     """A message in the inbox.
 
     ``reason``: "missing" (parked: no instance yet), "delayed" (tried again at ``due_at``), "queued"
-    (behind another one), "held" (its instance is quarantined).
+    (behind another one), "held" (its instance is quarantined), "mail" (not yet
+    taken by the owner of its shard: ``error`` says who that is).
     """
 
     saga: str
@@ -125,6 +128,28 @@ class QueueSeen:
     is_paused: bool = False
     pause_reason: str = ""
     paused_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostSeen:
+    """A process that shares the store: when it has last been heard of, and its shards."""
+
+    name: str
+    pid: int
+    version: str
+    is_gone: bool
+    is_draining: bool
+    silent_s: float
+    shards: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSeen:
+    """The processes that share a store of so many shards; ``unowned`` have no live owner."""
+
+    shards: int
+    unowned: list[int]
+    hosts: list[HostSeen]
 
 
 @dataclass(frozen=True, slots=True)

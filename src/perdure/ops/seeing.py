@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from perdure.codec.mail import unpack_carried, unpack_job_letter
 from perdure.codec.outbox import unpack_job
 from perdure.core.commit import (
     DeadLetterRow,
@@ -19,7 +21,9 @@ from perdure.core.outcome import Stored
 from perdure.errors import CodecError
 from perdure.messages import datetime_of
 from perdure.ops.looked_at import (
+    ClusterSeen,
     DeadLetterSeen,
+    HostSeen,
     InstanceSeen,
     JobSeen,
     QuarantineSeen,
@@ -28,8 +32,20 @@ from perdure.ops.looked_at import (
 from perdure.ops.plain import to_plain
 from perdure.runtime.looking.history import content_of
 from perdure.runtime.looking.reading import Reading
+from perdure.store.mail import MailKind, MailRow
+from perdure.store.ownership import HostRow
 
-__all__ = ["dead_letter", "head", "job", "moment", "plain_content", "quarantine", "waiting"]
+__all__ = [
+    "cluster",
+    "dead_letter",
+    "head",
+    "job",
+    "mailed",
+    "moment",
+    "plain_content",
+    "quarantine",
+    "waiting",
+]
 
 
 def moment(at_ms: int | None) -> datetime | None:
@@ -73,6 +89,50 @@ def _waiting_content(reading: Reading, body: bytes) -> Any:
     except CodecError as error:
         return f"… (cannot be read: {error.problem})"
     return plain_content(reading, stored)
+
+
+def mailed(reading: Reading, row: MailRow, shard: int, owner: HostRow | None) -> WaitingMessageSeen:
+    by = "it has no live owner" if owner is None else f"{owner.name} (pid {owner.pid})"
+    kind, content = _mailed_content(reading, row)
+    saga, correlation_id = split_key(row.instance) if row.kind == MailKind.MESSAGE else ("", "")
+    return WaitingMessageSeen(
+        saga,
+        correlation_id,
+        row.message_id,
+        kind,
+        "mail",
+        datetime_of(row.created_at_ms),
+        0,
+        None,
+        f"to be taken by the owner of shard {shard}: {by}",
+        content,
+    )
+
+
+def _mailed_content(reading: Reading, row: MailRow) -> tuple[str, Any]:
+    """The type, and what is in it."""
+    try:
+        if row.kind == MailKind.MESSAGE:
+            body = unpack_carried(row.body).waiting
+            return reading.journal.type_of_waiting(body), _waiting_content(reading, body)
+        if row.kind == MailKind.JOB:
+            made, _ = unpack_job_letter(row.body)
+            return made.type, plain_content(reading, (made.type, made.version, made.body))
+    except CodecError as error:
+        return "", f"… (cannot be read: {error.problem})"
+    return row.message_id if row.kind == MailKind.ERRAND else "", None
+
+
+def cluster(shards: int, rows: Sequence[HostRow]) -> ClusterSeen:
+    owned = {shard for row in rows if not row.is_gone for shard in row.shards}
+    hosts = [
+        HostSeen(
+            row.name, row.pid, row.version, row.is_gone, row.is_draining, row.silent_s,
+            list(row.shards),
+        )
+        for row in rows
+    ]  # fmt: skip
+    return ClusterSeen(shards, [shard for shard in range(shards) if shard not in owned], hosts)
 
 
 def job(reading: Reading, row: OutboxRow) -> JobSeen:

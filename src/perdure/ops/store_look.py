@@ -14,6 +14,7 @@ from perdure.core.commit import DeadLetterRow, InboxRow, OutboxRow, QuarantineRo
 from perdure.core.correlation import split_key
 from perdure.ops import seeing
 from perdure.ops.looked_at import (
+    ClusterSeen,
     DeadLetterSeen,
     JobSeen,
     QuarantineSeen,
@@ -26,6 +27,7 @@ from perdure.runtime.looking.agenda import (
     checked_before,
 )
 from perdure.runtime.looking.reading import Reader
+from perdure.store.overview import overview_of, owner_of
 from perdure.store.protocol import Store
 
 __all__ = ["PAGE", "StoreLook"]
@@ -119,6 +121,28 @@ class StoreLook:
         """Messages that wait for an instance, a retry, or a release, in order of arrival."""
         async for row in _paged(lambda last: self._store.inbox(last, PAGE), after):
             yield seeing.waiting(self._reading, row)
+
+    async def mail(self) -> AsyncIterator[WaitingMessageSeen]:
+        """What was accepted in PostgreSQL, and no owner of its shard has taken yet.
+
+        In order of arrival; nothing for a store that one process owns.
+        """
+        overview = overview_of(self._store)
+        if overview is None:
+            return
+        hosts, after = await overview.hosts(), 0
+        while rows := await overview.mail(after, PAGE):
+            for row in rows:
+                shard = overview.shard_of(row.instance)
+                yield seeing.mailed(self._reading, row, shard, owner_of(shard, hosts))
+            after = rows[-1].position
+
+    async def hosts(self) -> ClusterSeen | None:
+        """Whose the shards are; None for a store that one process owns."""
+        overview = overview_of(self._store)
+        if overview is None:
+            return None
+        return seeing.cluster(overview.shards, await overview.hosts())
 
     async def dead_letters(
         self,

@@ -64,6 +64,7 @@ class Thresholds(SagaThresholds):
     ``max_retry_count``: a job with more attempts behind it is an issue. ``lag``: a deadline or a
     message that is due, or a job that may start, should not wait for longer; from ``critical_lag``
     on it is an alarm. (The jobs of a paused queue wait for its resumption, and have no lag.)
+    ``mail_age``: the owner of a shard should take what was mailed to it within this time.
     ``dead_letters`` and ``quarantined``: so many are worth a word. ``saturation`` (0 to 1) of the
     messages that may be in flight.
 
@@ -80,6 +81,7 @@ class Thresholds(SagaThresholds):
     max_retry_count: int | None = 5
     lag: timedelta | None = timedelta(minutes=1)
     critical_lag: timedelta | None = timedelta(minutes=15)
+    mail_age: timedelta | None = timedelta(seconds=10)
     dead_letters: int | None = 1
     quarantined: int | None = 1
     saturation: float | None = 0.8
@@ -114,6 +116,7 @@ _KINDS = {
     "stuck_process_age": "time",
     "max_process_age": "time",
     "lag": "time",
+    "mail_age": "time",
     "critical_lag": "time",
     "answer_time": "time",
     "critical_answer_time": "time",

@@ -30,6 +30,7 @@ from perdure.errors import (
 from perdure.store.ownership import HostId, Kind, Ownership
 from perdure.store.postgres_database import Database
 from perdure.store.postgres_errors import DRIVER_ERRORS, LostConnection, told
+from perdure.store.postgres_overview import PostgresOverview
 from perdure.store.postgres_owning import pass_barrier, read_epoch, read_size, take_shards
 from perdure.store.postgres_texts import Fill
 from perdure.store.session import SERVER_SETTINGS, Session
@@ -87,6 +88,11 @@ class PostgresStore(SqlReads):
     def session(self) -> Session | None:
         """The connection of the owner of all shards, while it is open."""
         return self._session
+
+    @property
+    def overview(self) -> PostgresOverview:
+        """Whose the shards are, and the mail, for who looks on."""
+        return PostgresOverview(self.database)
 
     @property
     def url(self) -> str:

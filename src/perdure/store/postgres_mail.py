@@ -19,7 +19,7 @@ from perdure.store.postgres_connection import PostgresConnection
 from perdure.store.postgres_database import Database
 from perdure.store.shards import shard_of
 
-__all__ = ["INSERT", "PostgresMail", "columns_of"]
+__all__ = ["COLUMNS", "INSERT", "PostgresMail", "columns_of", "row_of"]
 
 logger = logging.getLogger("perdure.store")
 
@@ -38,7 +38,7 @@ _INSERT_AT_ONCE = (
     "FROM unnest($9::text[]) AS bell) SELECT new.position, bells.rung, "
     "set_config('synchronous_commit', 'off', true) FROM new, bells"
 )
-_COLUMNS = "position, instance, message_id, kind, body, reply_to, created_at_ms, checksum"
+COLUMNS = "position, instance, message_id, kind, body, reply_to, created_at_ms, checksum"
 _IS_OURS = (  # who was paused, and is not the owner any more, must not take what is the next one's
     "EXISTS (SELECT 1 FROM shards WHERE shards.shard = mail.shard AND shards.epoch = {epoch})"
 )
@@ -46,12 +46,12 @@ _NOT_ASIDE = (  # <> ALL would compare each row to each of many; this looks them
     "instance NOT IN (SELECT unnest($2::text[]))"
 )
 _OF_SHARD = (
-    f"SELECT {_COLUMNS} FROM mail WHERE shard = $5 AND position <> ALL($1::bigint[]) "
+    f"SELECT {COLUMNS} FROM mail WHERE shard = $5 AND position <> ALL($1::bigint[]) "
     f"AND {_NOT_ASIDE} AND {_IS_OURS.format(epoch='$4')} "
     "ORDER BY shard, position LIMIT $3"
 )
 _OF_ALL = (
-    f"SELECT {_COLUMNS} FROM mail WHERE position <> ALL($1::bigint[]) "
+    f"SELECT {COLUMNS} FROM mail WHERE position <> ALL($1::bigint[]) "
     f"AND {_NOT_ASIDE} AND {_IS_OURS.format(epoch='$4')} ORDER BY position LIMIT $3"
 )
 _REMOVE = (  # the setting ends with the statement's transaction
@@ -144,10 +144,10 @@ def _page(
         found = connection.execute(_OF_ALL, [under_way, aside, limit, epoch])
     else:
         found = connection.execute(_OF_SHARD, [under_way, aside, limit, epoch, shard])
-    return [_row(*columns) for columns in found]
+    return [row_of(*columns) for columns in found]
 
 
-def _row(
+def row_of(
     position: int,
     instance: str,
     message_id: str,
@@ -157,6 +157,7 @@ def _row(
     created_at_ms: int,
     sum_: int,
 ) -> MailRow:
+    """From ``COLUMNS``."""
     row = MailRow(instance, message_id, kind, body, reply_to, created_at_ms, position)
     row.is_damaged = _checksum(row) != sum_
     return row

@@ -9,6 +9,7 @@ import typer
 from perdure.ops.cli import database, listing, looking, queueing, ray, repairing, sending
 from perdure.ops.cli.about import completion, grafana, version
 from perdure.ops.cli.bench import bench
+from perdure.ops.cli.hosts import hosts
 from perdure.ops.cli.options import add
 from perdure.ops.cli.running import run as run_runtime
 from perdure.ops.cli.verdict import health
@@ -90,6 +91,7 @@ add(on_ray, "rebalance", ray.rebalance)
 add(on_ray, "down", ray.down)
 app.add_typer(on_ray, name="ray")
 
+add(app, "hosts", hosts)
 add(app, "health", health)
 add(app, "run", run_runtime)
 add(app, "bench", bench)

@@ -171,14 +171,17 @@ async def inbox(
     as_json: JsonOption = False,
     full: FullOption = False,
 ) -> None:
-    """List messages that wait: for an instance, for a retry, behind another one, or held."""
+    """List messages that wait: for an instance, for a retry, behind another one, held, in mail."""
     output = Output(as_json, full=full)
     async with looking(store, app) as look:
         found = await _first(look.inbox(after=after), limit)
+        if len(found) < limit:
+            found += await _first(look.mail(), limit - len(found))
     columns = {
         "instance": "instance",
         "type": "type",
         "reason": "reason",
+        "since": "since",
         "attempts": "attempts",
         "due_at": "next at",
         "error": "error",

@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from perdure.errors import DefinitionError, StoreError
+from perdure.core.correlation import instance_key
+from perdure.errors import DefinitionError, SendTimeout, StoreError
 from perdure.ops.cli.clustered import looking_in
 from perdure.ops.control import Control, NoAnswer, no_end, perform
 from perdure.queue import WorkQueue
 from perdure.runtime.definitions import Saga
 from perdure.runtime.loading import load_runtime, url_named
 from perdure.runtime.runtime import Runtime
+from perdure.store.overview import overview_of
 from perdure.store.postgres_address import is_postgres, shown
 from perdure.store.sql import SqlStore
 from perdure.store.urls import store_from_url, url_of
@@ -139,7 +141,26 @@ class _Here:
             async with asyncio.timeout(within_s):
                 return await perform(self._runtime, do, arguments)
         except TimeoutError:
-            raise no_end(do, within_s) from None
+            mailed = await self._in_mail(arguments) if do == "send" else None
+            raise mailed or no_end(do, within_s) from None
+
+    async def _in_mail(self, arguments: Mapping[str, Any]) -> SendTimeout | None:
+        """The error, if what was sent waits for the owner of its shard."""
+        saga, correlation_id = arguments.get("saga"), arguments.get("id")
+        overview = overview_of(self._runtime.store)
+        if overview is None or not saga or not correlation_id:
+            return None
+        key = instance_key(saga, correlation_id)
+        with suppress(StoreError):
+            if await overview.mail_for(key) is not None:
+                named = f" under message id {one!r}" if (one := arguments.get("message_id")) else ""
+                return SendTimeout(
+                    f"no answer yet: it waits in the mail of shard {overview.shard_of(key)}{named}",
+                    saga=saga,
+                    correlation_id=correlation_id,
+                    remedy="it will be applied when an owner takes it: perdure instances why",
+                )
+        return None
 
 
 def path_named(store: str) -> str:

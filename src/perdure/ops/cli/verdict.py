@@ -33,8 +33,8 @@ async def health(
 ) -> Exit:
     """Say whether it is well, and exit with 0 if so, 6 for a warning, 7 if it is critical.
 
-    It is critical, too, that no runtime holds the file, unless only the store is asked about, or
-    is in PostgreSQL: then ``perdure cluster`` tells of its hosts.
+    It is critical, too, that no runtime holds the file, unless only the store is asked about. In
+    PostgreSQL it is a warning that shards have no live owner, critical if mail waits and none has.
     """
     target = await Target.of(store, None)
     if store_only:
@@ -53,8 +53,8 @@ async def health(
 
 async def _of_runtime(target: Target, within_s: float) -> dict[str, Any]:
     problem = "No runtime holds the store"
-    if target.is_server:  # its hosts are judged by whoever watches them
-        return (await _of_store(target)).as_json()
+    if target.is_server:
+        return (await _of_store(target, shards=True)).as_json()
     try:
         control = await Control.over(target.path)
         if control is not None:
@@ -68,10 +68,10 @@ async def _of_runtime(target: Target, within_s: float) -> dict[str, Any]:
     return replace(found, status=HealthStatus.CRITICAL, issues=(issue, *found.issues)).as_json()
 
 
-async def _of_store(target: Target) -> Health:
+async def _of_store(target: Target, *, shards: bool = False) -> Health:
     store = store_to_look_at(target.url)
     await store.open()
     try:
-        return await health_of_store(store)
+        return await health_of_store(store, shards=shards)
     finally:
         await store.close()

@@ -13,11 +13,12 @@ from perdure.core import step_events, workflow_events
 from perdure.core.commit import OutboxRow, Status
 from perdure.core.correlation import split_key
 from perdure.core.instance import Instance
-from perdure.core.wait_facts import ChildFact, Facts, QueueFact
+from perdure.core.wait_facts import ChildFact, Facts, MailFact, QueueFact
 from perdure.errors import CodecError, InstanceQuarantined
 from perdure.messages import type_info_of
 from perdure.runs import ScheduleState
 from perdure.runtime.looking.reading import Reading
+from perdure.store.overview import overview_of, owner_of
 from perdure.store.protocol import InstanceRows
 
 __all__ = ["Sight", "gather", "paused_queues"]
@@ -82,6 +83,7 @@ async def gather(reading: Reading, sight: Sight, key: str, now_ms: int) -> Facts
         schedule is not None,
         schedule is not None and schedule.is_paused,
         ROWS_MAX,
+        await _mail(reading, key),
     )
 
 
@@ -92,6 +94,18 @@ async def paused_queues(reading: Reading, names: Collection[str]) -> dict[str, Q
         for row in await reading.store.queues()
         if row.name in names
     }
+
+
+async def _mail(reading: Reading, key: str) -> MailFact | None:
+    """What waits for the instance to be taken by the owner of its shard."""
+    overview = overview_of(reading.store)
+    ahead = None if overview is None else await overview.mail_for(key)
+    if overview is None or ahead is None:
+        return None
+    shard = overview.shard_of(key)
+    owner = owner_of(shard, await overview.hosts())
+    named = "" if owner is None else f"{owner.name} (pid {owner.pid})"
+    return MailFact(shard, ahead.count, ahead.since_ms, named)
 
 
 def _stands(rows: InstanceRows, instance: Instance | None) -> tuple[Status | None, str, int]:
