@@ -184,7 +184,7 @@ class MessageLetter(Letter):
             self.lane.done(self)
 
     def abandon(self) -> None:
-        if self.position:
+        if self.position and self.outlet.owns_nothing:  # else whoever sent it sends it again
             self.fail(self._in_mail())
         else:
             self.fail(stopped(self.delivery))
