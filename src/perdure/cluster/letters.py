@@ -7,6 +7,7 @@ Each is answered here, once, whichever way it goes. Next to read: ``lanes.py``, 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
@@ -35,17 +36,16 @@ if TYPE_CHECKING:
     from perdure.cluster.lanes import Lane
     from perdure.cluster.outlet import Outlet
 
-__all__ = ["JobLetter", "Letter", "MessageLetter"]
+__all__ = ["ErrandLetter", "JobLetter", "Letter", "MessageLetter"]
 
 
-class Letter:
+class Letter(ABC):
     """One thing on its way. ``key`` decides who owns it, ``number`` the order among its like.
 
     ``token`` names it in answers, 0 as long as it is not posted. ``position`` is that of its row,
     0 as long as nobody knows. ``posts``: so often it was posted; ``failures``: so often in a row
-    the store failed at that; ``looks``: so often its row was
-    looked after, and there; ``misses``: so often in a row it was not, and no answer either.
-    ``is_sent``: it is on its way, and no other
+    the store failed at that; ``looks``: so often its row was looked after, and there; ``misses``:
+    so often in a row it was not, and no answer either. ``is_sent``: it is on its way, and no other
     way may be taken; ``is_over``: it is answered.
     """
 
@@ -69,28 +69,28 @@ class Letter:
         """Nobody waits for an answer: it is done with once its row is there."""
         return False
 
+    @abstractmethod
     def row(self, reply_to: str, now_ms: int) -> MailRow:
         """It as mail."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hand(self, running: Running) -> None:
         """Bring it to a runtime in this process, which says what became of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answered(self, answer: Answer) -> None:
         """The answer to its row of mail has come."""
-        raise NotImplementedError
 
-    def posted(self) -> None:
+    def posted(self) -> None:  # noqa: B027 - an answer that somebody waits for comes later
         """It was told, and its row is there; its lane is kept until it cannot be overtaken."""
 
+    @abstractmethod
     def fail(self, error: BaseException) -> None:
         """It cannot be brought."""
-        raise NotImplementedError
 
+    @abstractmethod
     def abandon(self) -> None:
         """The runtime that sent it stops."""
-        raise NotImplementedError
 
     def later(self, error: BaseException) -> None:
         """The runtime in this process is not its owner any more."""

@@ -7,6 +7,7 @@ Next to read: ``sql.py``, SQLite's store, and ``postgres.py``, PostgreSQL's.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -65,7 +66,7 @@ Result = TypeVar("Result")
 _NO_LIMIT = 2**62
 
 
-class SqlReads:
+class SqlReads(ABC):
     """The reads of a ``Store``. Who derives from it says where they run, and what it is called."""
 
     def __init__(self, shown: str) -> None:
@@ -73,9 +74,9 @@ class SqlReads:
         """Which store it is, for people."""
         self._damage_named: set[str] = set()
 
+    @abstractmethod
     async def _read(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Run ``function(connection, *arguments)``."""
-        raise NotImplementedError
 
     async def load(self, instances: Sequence[str]) -> Sequence[LoadedInstance]:
         """Read several instances at once; see ``Store.load``."""
