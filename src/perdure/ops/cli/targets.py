@@ -21,12 +21,13 @@ from typing import Any, Protocol
 from perdure.core.correlation import instance_key
 from perdure.errors import DefinitionError, SendTimeout, StoreError
 from perdure.ops.cli.clustered import looking_in
+from perdure.ops.cli.waiting import Waiting
 from perdure.ops.control import Control, NoAnswer, no_end, perform
 from perdure.queue import WorkQueue
 from perdure.runtime.definitions import Saga
 from perdure.runtime.loading import load_runtime, url_named
 from perdure.runtime.runtime import Runtime
-from perdure.store.overview import overview_of
+from perdure.store.overview import Overview, overview_of
 from perdure.store.postgres_address import is_postgres, shown
 from perdure.store.sql import SqlStore
 from perdure.store.urls import store_from_url, url_of
@@ -131,36 +132,52 @@ class Target:
 
 
 class _Here:
-    """A runtime in this process, asked as one elsewhere is."""
+    """A runtime in this process, asked as one elsewhere is; who it waits for is said on stderr."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._overview = overview_of(runtime.store)
+        self._waiting = Waiting(self._overview)
 
     async def ask(self, do: str, *, within_s: float = 60.0, **arguments: Any) -> Any:
+        saga, correlation_id = arguments.get("saga"), arguments.get("id")
+        key = instance_key(saga, correlation_id) if saga and correlation_id else None
         try:
-            async with asyncio.timeout(within_s):
+            async with self._waiting.told(key), asyncio.timeout(within_s):
                 return await perform(self._runtime, do, arguments)
         except TimeoutError:
-            mailed = await self._in_mail(arguments) if do == "send" else None
-            raise mailed or no_end(do, within_s) from None
+            if self._overview is None:
+                raise no_end(do, within_s) from None
+            in_mail = None
+            if do == "send" and key is not None:
+                in_mail = await _in_mail(self._overview, key, within_s, arguments)
+            raise in_mail or _perhaps_in_mail(do, within_s) from None
 
-    async def _in_mail(self, arguments: Mapping[str, Any]) -> SendTimeout | None:
-        """The error, if what was sent waits for the owner of its shard."""
-        saga, correlation_id = arguments.get("saga"), arguments.get("id")
-        overview = overview_of(self._runtime.store)
-        if overview is None or not saga or not correlation_id:
-            return None
-        key = instance_key(saga, correlation_id)
-        with suppress(StoreError):
-            if await overview.mail_for(key) is not None:
-                named = f" under message id {one!r}" if (one := arguments.get("message_id")) else ""
-                return SendTimeout(
-                    f"no answer yet: it waits in the mail of shard {overview.shard_of(key)}{named}",
-                    saga=saga,
-                    correlation_id=correlation_id,
-                    remedy="it will be applied when an owner takes it: perdure instances why",
-                )
-        return None
+
+async def _in_mail(
+    overview: Overview, key: str, within_s: float, arguments: Mapping[str, Any]
+) -> SendTimeout | None:
+    """The error, if what was sent waits for the owner of its shard."""
+    with suppress(StoreError):
+        if await overview.mail_for(key) is not None:
+            named = f" under message id {one!r}" if (one := arguments.get("message_id")) else ""
+            return SendTimeout(
+                f"no answer within {within_s:g} s: it is in the mail of shard "
+                f"{overview.shard_of(key)}{named}",
+                saga=arguments["saga"],
+                correlation_id=arguments["id"],
+                remedy="it will be applied when an owner takes it; look with perdure inbox, or "
+                f"perdure instances why {key}",
+            )
+    return None
+
+
+def _perhaps_in_mail(do: str, within_s: float) -> SendTimeout:
+    return SendTimeout(
+        f"no end of {do!r} within {within_s:g} s",
+        remedy="it may be done still, as soon as the owner of the shard takes it from the mail: "
+        "look with perdure hosts and perdure inbox before you repeat it",
+    )
 
 
 def path_named(store: str) -> str:
