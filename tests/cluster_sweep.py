@@ -2,15 +2,17 @@
 
     python -m tests.cluster_sweep --processes 3 --every 3 --operations 2000
     python -m tests.cluster_sweep --every 3 --messages 3000 --instances 100
-    python -m tests.cluster_sweep --points K1,K5,K6,K7 --operations 3000
+    python -m tests.cluster_sweep --points K1,K5,K6,K7 --hits 3 --operations 300
+    python -m tests.cluster_sweep --points all --operations 300
     python -m tests.cluster_sweep --every 5 --how stop --how pause
 
 ``perdure run --processes N`` runs the workload (``survival/crowd.py``) over PostgreSQL; a process
 without shards sends to it, at times twice, and keeps the ledger. Every few seconds one of the
-processes is killed with -9, or stopped in order, or paused for longer than its lease and woken;
-or each dies at a point of its own. At last nothing is killed any more, everything has to come to
+processes is killed with -9, or stopped in order, or paused for longer than its lease and woken; or
+they kill themselves at points of ``failpoints.py``, at each as often as is said, and as long as
+that takes, more operations are sent. At last nothing is killed any more, everything has to come to
 its end, and the tables, the ledger and the states are held against each other, as in
-``kill_sweep.py``. Ends with 1 if anything was found.
+``kill_sweep.py``. Ends with 1 if anything was found, or a point was not reached.
 """
 
 from __future__ import annotations
@@ -35,13 +37,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from perdure.failpoints import Point
 from perdure.runtime.runtime import Runtime
-from tests.kill_sweep import served
-from tests.servers.databases import AnyServer, ForeignServer
+from tests.kill_sweep import NOT_IN_POSTGRES, served
+from tests.servers.databases import AnyServer, ForeignServer, execute
+from tests.survival.books import ENTRIES, TABLE, entered
 from tests.survival.checks import CHECKS, Finding, Tables, Told, ended, kept, live, sound
-from tests.survival.crowd import LEDGER, POINTS, crowd
+from tests.survival.crowd import DEATHS, LEDGER, crowd
+from tests.survival.deaths import Deaths
 from tests.survival.ledger import Shared
-from tests.survival.life import Clients, Life, operations_of
+from tests.survival.life import KINDS, Clients, Life, operations_of
 from tests.survival.places import WAITING, PostgresPlace, waiting_in
 from tests.survival.sagas import Op
 from tests.survival.story import read_states
@@ -54,6 +59,11 @@ PAUSED_S = 5.0
 MAIL = "mail"
 HEAL_S = 60.0
 UP_S = 120.0
+DEALT_S = 600.0
+"""So long more is sent for those who have not come to their points."""
+
+POINTS = [point for point in Point if point not in NOT_IN_POSTGRES]
+"""Where the processes of a cluster come by."""
 
 
 class Crew:
@@ -101,12 +111,13 @@ class Crew:
 
 @asynccontextmanager
 async def crew(
-    url: str, processes: int, folder: Path, points: str = "", app: str = "tests.survival.crowd:app"
+    url: str, processes: int, folder: Path, app: str = "tests.survival.crowd:app"
 ) -> AsyncIterator[Crew]:
     """Run the workload; stopped at the end, if it was not before."""
-    environment = {**os.environ, LEDGER: str(folder / "ledger"), POINTS: points}
+    environment = {**os.environ, LEDGER: str(folder / "ledger"), DEATHS: str(folder / "deaths")}
+    (folder / "deaths").mkdir(exist_ok=True)
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    command = [sys.executable, "-m", "perdure.ops.cli", "run", app, "--store", url]
+    command = [sys.executable, "-m", "tests.survival.parent", "run", app, "--store", url]
     command += ["--processes", str(processes), "--restarts", "1000"]
     process = await asyncio.create_subprocess_exec(
         *command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -177,12 +188,15 @@ class Sent:
     messages: int = 0
     instances: int = 100
 
-    def ops(self, life: Life) -> Iterator[Op]:
-        """All of them."""
-        yield from itertools.islice(operations_of(life), self.operations)
+    def ops(self, life: Life, deaths: Deaths) -> Iterator[Op]:
+        """All of them, and more as long as somebody is to die."""
+        until_s, endless = time.monotonic() + DEALT_S, operations_of(life)
+        yield from itertools.islice(endless, self.operations)
         for number in range(self.messages):
             target = f"n-{number % self.instances}"
             yield Op(f"{life.seed}.m{number}", "append", target, number)
+        while deaths.left and time.monotonic() < until_s:
+            yield next(endless)
 
 
 @dataclass
@@ -192,12 +206,17 @@ class Outcome:
     counts: Counter[str]
     findings: list[Finding]
     seconds: float
+    deaths: Counter[str]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; with the counters at which nothing was found."""
         found = Counter(counter for counter, _ in self.findings)
         checks = {name: found[name] for name in CHECKS}
-        return {"counts": dict(self.counts), "checks": checks, "seconds": round(self.seconds, 1)}
+        deaths = dict(sorted(self.deaths.items(), key=lambda death: int(death[0][1:])))
+        seconds = round(self.seconds, 1)
+        return {
+            "counts": dict(self.counts), "deaths": deaths, "checks": checks, "seconds": seconds,
+        }  # fmt: skip
 
 
 async def drive(url: str, life: Life, ops: Iterator[Op], told: Told, clients: int) -> None:
@@ -231,33 +250,34 @@ async def healed(url: str, tables: Sequence[str] = WAITING) -> None:
 
 async def play(
     url: str, folder: Path, sent: Sent, *, processes: int, seed: str, every_s: float = 0.0,
-    every: int = 0, hows: list[str] | None = None, points: str = "", clients: int = 4,
+    every: int = 0, hows: list[str] | None = None, points: Sequence[str] = (), hits: int = 1,
+    clients: int = 4,
 ) -> tuple[Counter[str], Told, list[Finding]]:  # fmt: skip
     """The story, from the start of all processes to their end."""
     ledger = folder / "ledger"
     os.environ[LEDGER] = str(ledger)
     Shared(str(ledger))
     told, findings = Told(ledger), []
-    async with crew(url, processes, folder, points) as running:
+    deaths = Deaths(folder / "deaths")
+    async with crew(url, processes, folder) as running:
+        deaths.deal(points, hits)
         nemesis = Nemesis(running, every_s, hows or ["kill"], seed)
         harming = asyncio.create_task(nemesis.run()) if every_s else None
-        life = Life(url, str(ledger), seed)
-        await drive(url, life, nemesis.among(sent.ops(life), every), told, clients)
+        life = Life(url, str(ledger), seed, kinds=(*KINDS, "book", "book"))
+        await drive(url, life, nemesis.among(sent.ops(life, deaths), every), told, clients)
+        findings += [("not_reached", f"nobody has died at {point}") for point in deaths.left]
+        deaths.withdraw()
         if harming is not None:
             harming.cancel()
             await asyncio.gather(harming, return_exceptions=True)
-        if not points:
-            try:
-                await healed(url)
-            except TimeoutError:
-                findings.append(("not_live", f"something waits still after {HEAL_S:g} s"))
+        try:
+            await healed(url)
+        except TimeoutError:
+            findings.append(("not_live", f"something waits still after {HEAL_S:g} s"))
         code = await running.stop()
-        if code and not points:
+        if code:
             findings.append(("not_live", f"perdure run has ended with {code}"))
         counts = Counter(nemesis.done) + Counter(lives=running.lives)
-    if points:  # nothing dies any more
-        async with crew(url, processes, folder):
-            await healed(url)
     return counts, told, findings
 
 
@@ -277,6 +297,7 @@ def judged(place: PostgresPlace, told: Told) -> tuple[Counter[str], list[Finding
         if states.get(instance) != folded.get(instance)
     ]
     findings += ended(told, tables, states)
+    findings += entered([job for (job,) in execute(place.url, ENTRIES)], tables)
     counts = Counter(
         tried=len(told.ops), copies=told.tries.total(), acknowledged=len(told.acks),
         refused=sum(1 for id in told.refused if id not in told.acks),
@@ -290,12 +311,13 @@ def story(server: AnyServer, template: str, folder: Path, sent: Sent, **how: Any
     begun = time.monotonic()
     place = PostgresPlace(server, template, folder / "copy.db")
     place.open()
+    execute(place.url, TABLE)
     try:
         counts, told, findings = asyncio.run(play(place.url, folder, sent, **how))
         more, found = judged(place, told)
     finally:
         place.close()
-    return Outcome(counts + more, [*findings, *found], time.monotonic() - begun)
+    return Outcome(counts + more, [*findings, *found], time.monotonic() - begun, told.deaths)
 
 
 def arguments() -> argparse.Namespace:
@@ -304,7 +326,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--every", type=float, default=0.0, help="seconds between two kills")
     parser.add_argument("--how", action="append", choices=HOWS, help="kill, if not said")
-    parser.add_argument("--points", default="", help="such as K1,K5: each process dies at one")
+    parser.add_argument("--points", default="", help="to die at, such as K1,K5; or all")
+    parser.add_argument("--hits", type=int, default=1, help="deaths at each point")
     parser.add_argument("--operations", type=int, default=0, help="of all kinds")
     parser.add_argument("--messages", type=int, default=0, help="in order, to some instances")
     parser.add_argument("--instances", type=int, default=100)
@@ -316,13 +339,15 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     given = arguments()
+    points = POINTS if given.points == "all" else [one for one in given.points.split(",") if one]
     sent = Sent(given.operations, given.messages, given.instances)
     with tempfile.TemporaryDirectory() as temporary, served(given.store) as (url, template):
         folder = given.keep or Path(temporary)
         folder.mkdir(exist_ok=True)
         outcome = story(
             ForeignServer(url), template, folder, sent, processes=given.processes, seed=given.seed,
-            every_s=given.every, hows=given.how, points=given.points, clients=given.clients,
+            every_s=given.every, hows=given.how, points=points, hits=given.hits,
+            clients=given.clients,
         )  # fmt: skip
     print(json.dumps({"seed": given.seed, "processes": given.processes, **outcome.as_dict()}))
     print(*(f"{counter}: {what}" for counter, what in outcome.findings[:50]), sep="\n")

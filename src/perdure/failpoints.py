@@ -4,9 +4,9 @@
 
 They lie on both sides of everything durable: what happens between two of them is either all
 there after a crash or not at all. Off (no listener) a point costs one comparison. The kill sweep
-arms them in a process of its own, the simulation in its own loop; nothing else does.
-Imports nothing. After DBOS's debug triggers and FreeBSD's ``fail(9)``; the numbers K1 to K20 are
-those of ``docs/guarantees.md``.
+arms them in a process of its own, the cluster sweep in several, the simulation in its own loop;
+nothing else does. Imports nothing. After DBOS's debug triggers and FreeBSD's ``fail(9)``; the
+numbers K1 to K27 are those of ``docs/guarantees.md``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import TypeVar
 
-__all__ = ["REPLAYED_PER_POINT", "Point", "listener", "reach", "replayed"]
+__all__ = ["ALONE", "REPLAYED_PER_POINT", "TOGETHER", "Point", "listener", "reach", "replayed"]
 
 T = TypeVar("T")
 
@@ -58,13 +58,35 @@ class Point(StrEnum):
     PASSIVATING = "K16"
     """An idle instance is about to leave memory."""
     OWNING = "K17"
-    """The owner's epoch is raised: before the commit, and after it."""
+    """The owner's epoch is raised: before the commit, and after it. A host of several processes
+    claims by one statement: before that, and after it."""
     STOPPING = "K18"
     """Before each step of a stop."""
     CREATING = "K19"
     """Before each statement that creates the schema."""
     CHECKPOINT = "K20"
     """Before and after the write-ahead log is folded into the file."""
+    MAIL_PUT = "K21"
+    """Letters are about to become rows of mail; and they have, which memory does not know."""
+    MAIL_TAKEN = "K22"
+    """A row of mail was read; nothing was brought to its instance yet."""
+    MAIL_ANSWERED = "K23"
+    """What became of a row is durable; its sender does not know."""
+    MAIL_GOES = "K24"
+    """Rows of which is known what became of them are about to be deleted; and they are."""
+    TAKEN_OVER = "K25"
+    """The runtime of a claimed shard has started; nothing was brought to it yet."""
+    RELEASING = "K26"
+    """A shard whose runtime has stopped, or all that a process has, is given up; and was."""
+    PERFORMED = "K27"
+    """A worker's own transaction has its rows and its result: before its commit, and after it."""
+
+
+TOGETHER = tuple(Point(f"K{number}") for number in range(21, 28))
+"""What there is over PostgreSQL alone: mail, shards that come and go, workers' own transactions."""
+
+ALONE = tuple(point for point in Point if point not in TOGETHER)
+"""Those of one process over any store."""
 
 
 listener: Callable[[Point], None] | None = None

@@ -69,6 +69,8 @@ class Told:
         self.refused: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
         self.effects: list[Effect] = []
+        self.deaths: Counter[str] = Counter()
+        """How often a process has died at a point that was dealt to it."""
         self.stops: list[float] = []
         """How long each graceful stop took, in seconds."""
 
@@ -98,6 +100,8 @@ class Told:
                 self.refused[rest[0]] += 1
             case "unknown":
                 self.unknown[rest[0]] += 1
+            case "died":
+                self.deaths[rest[0]] += 1
             case "stopped":
                 self.stops.append(rest[0])
             case "effect":
@@ -238,6 +242,7 @@ def live(told: Told, tables: Tables) -> Iterator[Finding]:
             "SecondAudit",
             "Counter",
             "Alarm",
+            "Books",
         )
         if not is_long and status not in ("completed", "failed"):
             yield "not_live", f"{instance} is {status}"

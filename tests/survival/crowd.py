@@ -1,32 +1,34 @@
 """The workload in one of several processes: what ``perdure run tests.survival.crowd:app`` runs.
 
-Where it is told to be killed at a point, it is at a random one of its hits. Who sends is elsewhere:
-``tests/cluster_sweep.py``. Next to read: ``sagas.py``, the workload; ``ledger.py``.
+It dies where a death is dealt (``deaths.py``). Who sends is elsewhere: ``tests/cluster_sweep.py``.
+Next to read: ``sagas.py`` and ``books.py``, the workload; ``ledger.py``.
 """
 
 from __future__ import annotations
 
 import os
-import random
+from pathlib import Path
 from typing import Any
 
 import perdure.failpoints as failpoints
 from perdure import Settings
 from perdure.cluster import Cluster, ClusterSettings
+from tests.survival.books import Books, bookkeeping, session_of
+from tests.survival.deaths import Deaths, Mortal
 from tests.survival.ledger import Shared
-from tests.survival.life import HOSTILE, Killer
+from tests.survival.life import HOSTILE
 from tests.survival.sagas import members
 
 LEDGER = "SURVIVAL_LEDGER"
-POINTS = "SURVIVAL_POINTS"
-HITS_MAX = 400
+DEATHS = "SURVIVAL_DEATHS"
+PATIENCE_S = 300.0
+"""A sender waits for room while nobody owns its instance, and is not refused."""
 
 
 def app(store: str) -> Cluster:
-    """A process that takes part. It may have a point to die at, told by its environment."""
-    if points := os.environ.get(POINTS):
-        chance = random.SystemRandom()
-        failpoints.listener = Killer(chance.choice(points.split(",")), chance.randint(1, HITS_MAX))
+    """A process that takes part. It is mortal if its environment says where deaths are."""
+    if folder := os.environ.get(DEATHS):
+        failpoints.listener = Mortal(Deaths(Path(folder)), Shared(os.environ[LEDGER]))
     return crowd(store, takes_shards=True)
 
 
@@ -34,9 +36,9 @@ def crowd(store: str, *, takes_shards: bool, **more: Any) -> Cluster:
     """One of the workload, with or without instances of its own."""
     return Cluster(
         store,
-        members(),
-        Settings(**HOSTILE),
+        [*members(), Books, bookkeeping()],
+        Settings(**HOSTILE, accept_timeout_s=PATIENCE_S),
         cluster=ClusterSettings(lease_s=3, takes_shards=takes_shards),
-        resources={"outside": Shared(os.environ[LEDGER])},
+        resources={"outside": Shared(os.environ[LEDGER]), "session": session_of(store)},
         **more,
     )

@@ -12,6 +12,7 @@ moment later is still here: the system has it.
     ["refused", id, error]                  certainly not applied
     ["unknown", id, error]                  perhaps
     ["effect", key, what, life]             a worker has done this; life: which of several
+    ["died", point]                         a process is killed there, a moment later
     ["stopped", seconds]                    a graceful stop, and how long it took
 
 Next to read: ``life.py``, who writes; ``checks.py``, who reads.

@@ -124,7 +124,7 @@ def operations_of(life: Life) -> Iterator[Op]:
     for number in itertools.count():
         id, kind = f"{life.seed}.{number}", chance.choice(life.kinds)
         match kind:
-            case "append" | "count" | "set" | "unset":
+            case "append" | "count" | "set" | "unset" | "book":
                 after_ms = chance.choice((0, 1, 3, 10, 30))
                 yield Op(id, kind, str(chance.randrange(2)), after_ms)
             case "spoil":

@@ -320,6 +320,15 @@ class Join(ProcessManager[Items]):
         return Items((*state.items, "right"))
 
 
+# One for workers that write rows of their own, see ``books.py``.
+
+
+@message(name="survival.Book")
+class Book:
+    book: str
+    op: str
+
+
 # An ordered saga that fails at step ``number``, or at none.
 
 
@@ -423,8 +432,10 @@ CONTENT: dict[str, Callable[[Op], Any]] = {
     "right": lambda op: Right(op.target),
     "trip": lambda op: Trip(op.target, op.number),
     "flow": lambda op: Flow(op.target),
+    "book": lambda op: Book(op.target, op.id),
 }
 SAGA_OF = {
     "append": "Lists", "count": "Counter", "spoil": "Counter", "set": "Alarm", "unset": "Alarm",
     "order": "Shop", "left": "Join", "right": "Join", "trip": "Trips", "flow": "Flows",
+    "book": "Books",
 }  # fmt: skip

@@ -20,11 +20,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 
+import perdure.failpoints as failpoints
 from perdure.cluster.claiming import next_step
 from perdure.cluster.settings import ClusterSettings
 from perdure.cluster.shard import Shard, ShardWatcher
 from perdure.cluster.strangers import Strangers
 from perdure.errors import Escalated, Fenced, StoreLocked, StoreUnavailable
+from perdure.failpoints import Point
 from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.running import Running
 from perdure.runtime.runtime import Runtime
@@ -258,6 +260,7 @@ class Host:
 
     def came(self, shard: Shard, running: Running) -> None:
         """See ``Keeper``."""
+        failpoints.reach(Point.TAKEN_OVER)
         self._failures = 0
         self.troubles.over(self)
         self._owned[shard.number] = shard.runtime

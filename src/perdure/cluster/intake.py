@@ -23,11 +23,13 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
+import perdure.failpoints as failpoints
 from perdure.cluster.mailed import Mailed, bring
 from perdure.cluster.posting import split_address
 from perdure.codec.mail import Answer, pack_reply, payloads
 from perdure.core.described import in_short
 from perdure.errors import StoreError
+from perdure.failpoints import Point
 from perdure.runtime.clock import Wake
 from perdure.runtime.running import Running
 from perdure.runtime.supervised import Background, growing_s
@@ -185,6 +187,7 @@ class Intake:
     def _take(self, row: MailRow) -> None:
         if self._is_closed:
             return
+        failpoints.reach(Point.MAIL_TAKEN)
         self._under_way[row.position] = row.instance
         self._of_instance[row.instance] += 1
         try:
@@ -215,6 +218,7 @@ class Intake:
 
     def answered(self, mailed: Mailed, answer: Answer) -> None:
         """It was taken or refused, durably: tell its sender, and let it go."""
+        failpoints.reach(Point.MAIL_ANSWERED)
         row = mailed.row
         self._losses.pop(row.instance, None)
         if row.reply_to:
@@ -290,7 +294,9 @@ class Intake:
         """Let the rows go of which is known what became of them."""
         while self._done:
             done = self._done[:PAGE]
+            failpoints.reach(Point.MAIL_GOES)
             await self._mail.remove(done, self._epoch)
+            failpoints.reach(Point.MAIL_GOES)
             del self._done[: len(done)]
             for row in done:  # only now: a page that is read later does not see it
                 self._leave(row)

@@ -16,10 +16,12 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
+import perdure.failpoints as failpoints
 from perdure.cluster.letters import Letter
 from perdure.codec.mail import Answer, unpack_replies
 from perdure.core.correlation import split_key
 from perdure.errors import DecodeError, EncodeError, OutcomeUnknown, StoreError
+from perdure.failpoints import Point
 from perdure.runtime.clock import Clock, Wake
 from perdure.runtime.supervised import Background, growing_s
 from perdure.settings import Settings
@@ -118,8 +120,10 @@ class Posting:
             bells = None
             if not any(one.is_told for one in group):  # who is asked for is put again if it is lost
                 bells = self._bells([row.instance for row in rows])
+            failpoints.reach(Point.MAIL_PUT)
             try:
                 positions = await self._mail.put(rows, bells)
+                failpoints.reach(Point.MAIL_PUT)
             except StoreError as error:
                 self._failed(group, error)
             except BaseException:

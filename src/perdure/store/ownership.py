@@ -25,7 +25,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import perdure.failpoints as failpoints
 from perdure.errors import StoreLocked
+from perdure.failpoints import Point
 from perdure.store.ownership_statements import statements
 
 if TYPE_CHECKING:
@@ -165,7 +167,9 @@ class Ownership:
         One statement: of several claimers each gets others. One whose owner is just writing is
         left out, and free at the next try. Returns the epoch of each shard taken.
         """
+        failpoints.reach(Point.OWNING)
         rows = await connection.fetch(self._sql.claim, host.text, *self._limits, at_most)
+        failpoints.reach(Point.OWNING)
         return {row["shard"]: row["epoch"] for row in rows}
 
     async def take(
@@ -176,7 +180,9 @@ class Ownership:
         Waits for a write of the owner that is under way, which then counts.
         Raises StoreLocked while a runtime owns all shards.
         """
+        failpoints.reach(Point.OWNING)
         rows = await connection.fetch(self._sql.take, host.text, *self._limits, list(shards))
+        failpoints.reach(Point.OWNING)
         taken = {row["shard"]: row["epoch"] for row in rows}
         if len(taken) < len(set(shards)):
             raise _locked(await self._others(connection, host))
@@ -194,15 +200,19 @@ class Ownership:
             if owners:
                 raise _locked(owners)
             epoch: int = await connection.fetchval(self._sql.take_all, host.text)
+            failpoints.reach(Point.OWNING)
+        failpoints.reach(Point.OWNING)
         return epoch
 
     async def release(
         self, connection: Connection, host: HostId, epochs: Mapping[int, int]
     ) -> list[int]:
         """Give these shards up, each if it is still the host's under this epoch; returns those."""
+        failpoints.reach(Point.RELEASING)
         rows = await connection.fetch(
             self._sql.release, host.text, list(epochs.keys()), list(epochs.values())
         )
+        failpoints.reach(Point.RELEASING)
         return [row["shard"] for row in rows]
 
     async def shards(self, connection: Connection, host: HostId) -> int:
@@ -216,7 +226,9 @@ class Ownership:
 
     async def leave(self, connection: Connection, host: HostId) -> None:
         """The host ends: whatever it still owns is free at once."""
+        failpoints.reach(Point.RELEASING)
         await connection.execute(self._sql.leave, host.text)
+        failpoints.reach(Point.RELEASING)
 
     async def forget(self, connection: Connection, host: HostId) -> None:
         """Forget the hosts that are gone and own nothing any more."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import perdure.failpoints as failpoints
 from perdure.core.commit import OutboxRow
 from perdure.errors import JobError
+from perdure.failpoints import Point
 from perdure.job import Job
 from perdure.store.joined import in_transaction, joined_to
 from perdure.store.own_transaction import OwnTransaction
@@ -55,7 +57,9 @@ class InTransaction:
                         result = await self._function(command, **arguments)
                     encoded = work.encoded(row, result, self._job)
                     if await in_transaction(transaction, work.end, row, encoded):
+                        failpoints.reach(Point.PERFORMED)
                         await transaction.commit()
+                        failpoints.reach(Point.PERFORMED)
                         work.done(row)
                         return result
         except Exception as error:
@@ -79,7 +83,9 @@ class InTransaction:
                         result = self._function(command, **arguments)
                     encoded = work.encoded(row, result, self._job)
                     if work.end(joined_to(transaction), row, encoded):
+                        failpoints.reach(Point.PERFORMED)
                         transaction.commit()
+                        failpoints.reach(Point.PERFORMED)
                         work.done(row)
                         return result
         except Exception as error:
