@@ -65,6 +65,21 @@ def cut(session: Session) -> None:
         session._connection.terminate()
 
 
+def hang(session: Session) -> Connection:
+    """Keep its connection, and beat no more, as a process that stands still."""
+    connection, session._connection = session._connection, None
+    assert connection is not None
+    assert session._task is not None
+    session._task.cancel()
+    return connection
+
+
+def wake(session: Session, connection: Connection) -> None:
+    """It goes on where it stood."""
+    session._connection = connection
+    session._task = asyncio.get_running_loop().create_task(session._serve())
+
+
 def session_of(
     url: str, name: str = "a", kind: Kind = Kind.HOST, owners: Ownership | None = None, **more: Any
 ) -> Session:

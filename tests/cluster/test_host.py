@@ -7,7 +7,7 @@ import pytest
 from perdure.errors import StoreLocked
 from perdure.store.ownership import Kind
 from tests.cluster.hosting import SOON, Shards, epochs_of, spread, told_by
-from tests.cluster.support import connected, cut, judged, session_of
+from tests.cluster.support import connected, cut, hang, judged, session_of, wake
 from tests.runtime.support import in_loop
 
 
@@ -124,6 +124,62 @@ async def test_what_is_assigned_is_taken_by_force_and_nothing_else(url):
             assert sorted(again.owned) == [1, 2]
             await asyncio.sleep(4 * SOON.poll_s)
             assert sorted(again.owned) == [1, 2], "the first one does not take them back"
+
+
+@on
+async def test_shards_of_a_silent_host_are_run_by_the_others_until_it_comes_again(url):
+    """As Ray has it: whoever is told its shards, and hangs on a node that is well."""
+    shards = Shards()
+    over = asyncio.Event()
+    mine = {"a": [0, 1, 2, 3], "b": [4, 5], "c": [6, 7]}
+    session, a = shards.new_host(url, "a", assigned=mine["a"], on_over=lambda _: over.set())
+    await session.open()
+    await a.start()
+    async with (
+        shards.host(url, "b", assigned=mine["b"]) as b,
+        shards.host(url, "c", assigned=mine["c"]) as c,
+    ):
+        before = epochs_of(a)
+        for number in mine["a"]:
+            shards.stores[number]._is_open = False  # another process opens it
+        hanging = hang(session)
+        await spread([b, c], [4, 4])
+        for host, name in ((b, "b"), (c, "c")):
+            assert set(host.owned) >= set(mine[name])
+        after = epochs_of(b) | epochs_of(c)
+        assert all(after[number] > epoch for number, epoch in before.items())
+        wake(session, hanging)
+        await over.wait()
+        await a.stop()
+        for number in mine["a"]:
+            shards.stores[number]._is_open = False
+        async with shards.host(url, "a again", assigned=mine["a"]) as again:
+            assert sorted(again.owned) == mine["a"]
+            await spread([b, c], [2, 2])
+            rows = await again.session.ask(lambda one, _: again.session.owners.hosts(one))
+            assert sorted(row.name for row in rows if row.shards) == ["a again", "b", "c"]
+            assert not any(row.is_draining for row in rows if row.shards)
+    await session.close()
+
+
+@on
+async def test_shards_of_a_host_that_was_killed_are_left_to_who_made_it_for_a_lease(url):
+    shards = Shards()
+    session, a = shards.new_host(url, "a", assigned=[0, 1])
+    await session.open()
+    await a.start()
+    connection = await connected(url)
+    await judged(connection, session.owners.lease_s)
+    await connection.close()
+    async with shards.host(url, "b", assigned=[2, 3]) as b:
+        for number in (0, 1):
+            shards.stores[number]._is_open = False
+        loop = asyncio.get_running_loop()
+        cut(session)
+        began_s = loop.time()
+        await spread([b], [4])
+        assert loop.time() - began_s > SOON.lease_s - 2 * SOON.beat_s
+        await a.stop()
 
 
 @on

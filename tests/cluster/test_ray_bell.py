@@ -39,7 +39,7 @@ class Hosts:
     """Two hosts whose calls end when the test says so."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[int, int, asyncio.Future[None]]] = []
+        self.calls: list[tuple[int, int, asyncio.Future[bool]]] = []
         self.present = [0, 1]
 
     async def numbers(self) -> list[int]:
@@ -49,8 +49,8 @@ class Hosts:
         hosts = self
 
         class Nudge:
-            def remote(self, shard: int) -> asyncio.Future[None]:
-                future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            def remote(self, shard: int) -> asyncio.Future[bool]:
+                future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
                 hosts.calls.append((host, shard, future))
                 return future
 
@@ -87,10 +87,10 @@ async def test_one_call_is_under_way_and_what_was_rung_meanwhile_is_one_more() -
     await rounds()
     ray_bell.notify(CHANNELS[4])
     assert hosts.rung() == [(0, 4)]
-    hosts.calls[0][2].set_result(None)
+    hosts.calls[0][2].set_result(True)
     await rounds()
     assert hosts.rung() == [(0, 4), (0, 4)]
-    hosts.calls[1][2].set_result(None)
+    hosts.calls[1][2].set_result(True)
     await rounds()
     assert len(hosts.calls) == 2
     ray_bell.notify(CHANNELS[4])
@@ -110,6 +110,17 @@ async def test_what_ray_does_not_take_is_rung_by_postgresql() -> None:
     ray_bell.notify(CHANNELS[5])
     await rounds()
     assert other.rung[1:] == [(CHANNELS[5], "")]
+
+
+@quickly
+async def test_a_shard_that_another_host_has_taken_over_is_rung_by_postgresql() -> None:
+    ray_bell, other, hosts = bell()
+    ray_bell.notify(CHANNELS[4])
+    await rounds()
+    hosts.calls[0][2].set_result(False)
+    await rounds()
+    assert other.rung == [(CHANNELS[4], "")]
+    assert len(hosts.calls) == 1
 
 
 @quickly

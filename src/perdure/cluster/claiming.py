@@ -5,12 +5,12 @@ Next to read: ``host.py``, which asks; ``store/ownership.py``, ``Outlook.share``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from perdure.store.ownership import Outlook
 
-__all__ = ["Step", "next_step"]
+__all__ = ["Step", "in_words", "next_step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +38,9 @@ def next_step(outlook: Outlook, here: int, residents: Mapping[int, int]) -> Step
         by_weight = sorted(residents, key=lambda shard: (residents[shard], shard))
         return Step(leave=tuple(by_weight[:surplus]))
     return Step(claim=max(0, min(outlook.free, outlook.share - here)))
+
+
+def in_words(claimed: Iterable[int], outlook: Outlook) -> str:
+    """What was claimed, for the log."""
+    numbers = ", ".join(str(number) for number in sorted(claimed))
+    return f"shards {numbers} of {outlook.shards}, shared by {outlook.hosts} processes"

@@ -21,9 +21,11 @@ from contextlib import suppress
 from types import MappingProxyType
 
 import perdure.failpoints as failpoints
-from perdure.cluster.claiming import next_step
+from perdure.cluster.claiming import in_words, next_step
+from perdure.cluster.orphans import Orphans
 from perdure.cluster.settings import ClusterSettings
 from perdure.cluster.shard import Shard, ShardWatcher
+from perdure.cluster.sharing import share_room
 from perdure.cluster.strangers import Strangers
 from perdure.errors import Escalated, Fenced, StoreLocked, StoreUnavailable
 from perdure.failpoints import Point
@@ -31,7 +33,7 @@ from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.running import Running
 from perdure.runtime.runtime import Runtime
 from perdure.runtime.watching.vitals import Troubles
-from perdure.store.ownership import Beat, Outlook
+from perdure.store.ownership import Beat
 from perdure.store.session import Session, channel_of
 
 __all__ = ["SHARDS_CHANNEL", "Host"]
@@ -53,9 +55,10 @@ class Host:
     """The shards of this process.
 
     ``blueprint_of(shard, epoch)`` says what the runtime of a shard is made of, its store included.
-    ``assigned``: takes these by force at the start, and never others; ``takes_shards=False`` of the
-    settings: takes none. ``on_over`` is called when the whole process has to end: a saga escalates,
-    or an assigned shard was taken away, since whoever assigns has made another host of it.
+    ``assigned``: takes these by force at the start, and others only while their host is silent for
+    a lease; ``takes_shards=False`` of the settings: takes none. ``on_over`` is called when the
+    whole process has to end: a saga escalates, or an assigned shard was taken away, since another
+    host of it was made, or this one has stood still.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Host:
         self._settings = settings
         self._watcher = watcher
         self._assigned = assigned
+        self._orphans = Orphans(session)
         self._on_over = on_over
         self._here: dict[int, Shard] = {}
         self._owned: dict[int, Runtime] = {}
@@ -108,10 +112,21 @@ class Host:
         """
         self.session.on_beat = self._on_beat
         if self._assigned is not None:
-            self._begin(await self.session.ask(self.session.owners.take, self._assigned))
+            await self._take(self._assigned)
         elif self._settings.takes_shards:
             await self._join()
         await self._up()
+
+    async def _take(self, assigned: Sequence[int]) -> None:
+        self._begin(await self.session.ask(self.session.owners.take, assigned))
+        if not self._is_draining:
+            await self.session.drain(False)
+        if not self._is_draining:
+            self._next_look_s = self._settings.lease_s  # those who are silent may just come, too
+            self._seek_on()
+
+    def _seek_on(self) -> None:
+        self._seeking = asyncio.get_running_loop().create_task(self._keep_seeking())
 
     async def _join(self) -> None:
         await self.session.listen(self._channel, lambda payload: self._wake.set())
@@ -122,7 +137,7 @@ class Host:
         if self._is_draining:  # stopped before it was up
             return
         self.session.notify(self._channel)
-        self._seeking = asyncio.get_running_loop().create_task(self._keep_seeking())
+        self._seek_on()
 
     async def _nobody_alone(self) -> None:
         """Refuse to join one who is alone; if it was killed, that shows after a moment."""
@@ -189,6 +204,16 @@ class Host:
         await self._release_strays()
         if await self._stands_back():
             return
+        is_told = self._assigned is not None
+        claimed = await (self._orphans.claim() if is_told else self._towards_share())
+        if claimed and self._is_draining:  # meanwhile: nobody would see to them
+            await session.ask(owners.release, claimed)
+            return
+        self._begin(claimed)
+
+    async def _towards_share(self) -> dict[int, int]:
+        """Give up what is above this host's share, or claim what is below it."""
+        session, owners = self.session, self.session.owners
         outlook = await session.ask(owners.outlook)
         if outlook.ghosts:
             await session.ask(owners.forget)
@@ -197,14 +222,12 @@ class Host:
         step = next_step(outlook, len(self._here), self._residents())
         for number in step.leave:
             self._here[number].leave()
-        if step.claim:
-            claimed = await session.ask(owners.claim, step.claim)
-            if self._is_draining:  # meanwhile: nobody would see to them
-                await session.ask(owners.release, claimed)
-                return
-            if claimed:
-                logger.info("took over %s", _listed(claimed, outlook))
-            self._begin(claimed)
+        if not step.claim:
+            return {}
+        claimed = await session.ask(owners.claim, step.claim)
+        if claimed:
+            logger.info("took over %s", in_words(claimed, outlook))
+        return claimed
 
     def _residents(self) -> dict[int, int]:
         return {
@@ -247,15 +270,6 @@ class Host:
             )
         self._is_skewed = is_skewed
 
-    def _share_room(self) -> None:
-        """``residents_max`` is the process's: each runtime has its part."""
-        for runtime in self._owned.values():
-            if runtime.running is not None:
-                supervisor = runtime.running.supervisor
-                limit = supervisor.services.settings.residents_max
-                supervisor.residency.limit(max(1, limit // len(self._owned)))
-                supervisor.on_quiet()
-
     # What the shards tell
 
     def came(self, shard: Shard, running: Running) -> None:
@@ -264,7 +278,7 @@ class Host:
         self._failures = 0
         self.troubles.over(self)
         self._owned[shard.number] = shard.runtime
-        self._share_room()
+        share_room(self._owned)
         self._watcher.shard_came(shard.number, running)
 
     async def looked_over(self, shard: Shard, running: Running) -> None:
@@ -275,7 +289,7 @@ class Host:
         """See ``Keeper``."""
         if self._owned.get(shard.number) is shard.runtime:
             del self._owned[shard.number]
-            self._share_room()
+            share_room(self._owned)
             self._watcher.shard_leaves(shard.number)
 
     async def left(self, shard: Shard) -> None:
@@ -299,7 +313,7 @@ class Host:
             self._on_over(escalated)
         elif self._is_draining:
             return
-        elif self._assigned is not None:
+        elif self._assigned is not None and shard.number in self._assigned:
             logger.error("shard %d, which was assigned, is not ours any more", shard.number)
             self._on_over(None)
         elif shard.error is not None and not _is_race(shard.error):
@@ -326,8 +340,3 @@ class Host:
 def _is_race(error: Exception) -> bool:
     """Another host took the shard before it was up here."""
     return isinstance(error, (Fenced, StoreLocked))
-
-
-def _listed(claimed: Mapping[int, int], outlook: Outlook) -> str:
-    numbers = ", ".join(str(number) for number in sorted(claimed))
-    return f"shards {numbers} of {outlook.shards}, shared by {outlook.hosts} processes"

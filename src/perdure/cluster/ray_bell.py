@@ -92,7 +92,8 @@ class RayBell:
             while self._again[shard]:
                 self._again[shard] = False
                 try:
-                    await asyncio.wait_for(self._nudge(shard), RING_S)
+                    if not await asyncio.wait_for(self._nudge(shard), RING_S):
+                        self._other.notify(channel)  # another host has taken it over
                 except Exception as error:  # whatever it is, PostgreSQL rings
                     logger.info("shard %d is rung at by PostgreSQL, not by Ray: %s", shard, error)
                     self._handles.clear()
@@ -100,10 +101,11 @@ class RayBell:
         finally:
             del self._again[shard]
 
-    async def _nudge(self, shard: int) -> None:
+    async def _nudge(self, shard: int) -> bool:
         if not self._handles:
             for host in await self._hosts.numbers():
                 self._handles[host] = await self._hosts.handle(host)
         if not self._handles:
             raise RayError("there are no hosts", remedy="perdure ray up")
-        await self._handles[shard % len(self._handles)].nudge.remote(shard)
+        is_there: bool = await self._handles[shard % len(self._handles)].nudge.remote(shard)
+        return is_there

@@ -78,9 +78,13 @@ class RayHost:
         """What it was made of, for whoever makes it anew on another node."""
         return asdict(self._plan)
 
-    async def nudge(self, shard: int) -> None:
-        """There may be mail for this shard: a doorbell, which may be lost or ring twice."""
+    async def nudge(self, shard: int) -> bool:
+        """There may be mail for this shard: a doorbell, which may be lost or ring twice.
+
+        False if the shard is not here.
+        """
         self._life.look(shard)
+        return shard in self._life.facts()["shards"]
 
     async def drain(self) -> None:
         """Finish what was accepted, and give the shards up. Runs nothing any more afterwards."""

@@ -3,9 +3,10 @@
     shared = SharedThreads(SystemThreads(), settings.worker_threads_max)
     blueprint = replace(front, threads=shared, observing=Echo(front.observing))
 
-Threads of workers are one pool, and traces have one budget. The event loop is watched once, by
-the front: it sees whose code stands on the loop, whichever runtime called it. Observers hear what
-all of them do, and of one start and one stop. Next to read: ``front.py``.
+Threads of workers are one pool, traces have one budget, memory is parted among the shards. The
+event loop is watched once, by the front: it sees whose code stands on the loop, whichever runtime
+called it. Observers hear what all of them do, and of one start and one stop. Next to read:
+``front.py``.
 """
 
 from __future__ import annotations
@@ -15,11 +16,22 @@ from typing import Any
 
 from perdure.observer import Observer
 from perdure.runtime.clock import Clock
+from perdure.runtime.runtime import Runtime
 from perdure.runtime.threads import Call, Calls, Threads
 from perdure.runtime.watching.observing import Hook, Observing, Recorders
 from perdure.runtime.watching.tracing import Spans, Tracing
 
-__all__ = ["Echo", "SharedThreads", "SharedTracing"]
+__all__ = ["Echo", "SharedThreads", "SharedTracing", "share_room"]
+
+
+def share_room(owned: Mapping[int, Runtime]) -> None:
+    """``residents_max`` is the process's: the runtime of each shard has its part."""
+    for runtime in owned.values():
+        if runtime.running is not None:
+            supervisor = runtime.running.supervisor
+            limit = supervisor.services.settings.residents_max
+            supervisor.residency.limit(max(1, limit // len(owned)))
+            supervisor.on_quiet()
 
 
 class SharedThreads:
