@@ -26,6 +26,7 @@ from perdure.cluster.orphans import Orphans
 from perdure.cluster.settings import ClusterSettings
 from perdure.cluster.shard import Shard, ShardWatcher
 from perdure.cluster.sharing import share_room
+from perdure.cluster.skew import Skew
 from perdure.cluster.strangers import Strangers
 from perdure.errors import Escalated, Fenced, StoreLocked, StoreUnavailable
 from perdure.failpoints import Point
@@ -76,6 +77,7 @@ class Host:
         """What keeps this host from its share."""
         self.strangers = Strangers()
         """The sagas that it should know."""
+        self.skew = Skew(settings.skew_s)
         self._blueprint_of = blueprint_of
         self._settings = settings
         self._watcher = watcher
@@ -88,7 +90,7 @@ class Host:
         self._wake = asyncio.Event()
         self._seeking: asyncio.Task[None] | None = None
         self._failures = 0
-        self._is_aside = self._is_draining = self._is_skewed = False
+        self._is_aside = self._is_draining = False
         self._aside_until_s = 0.0
         self._next_look_s = settings.poll_s
 
@@ -255,20 +257,10 @@ class Host:
                 shard.leave()
 
     def _on_beat(self, beat: Beat) -> None:
-        self._look_at_clock()
+        self.skew.seen(self.session.skew_s)
         for shard in list(self._here.values()):
             if shard.is_up and beat.owned.get(shard.number) != shard.epoch:
                 shard.lost()
-
-    def _look_at_clock(self) -> None:
-        is_skewed = abs(self.session.skew_s) > self._settings.skew_s
-        if is_skewed and not self._is_skewed:
-            logger.warning(
-                "this machine's clock is %+.1f s from the database's: deadlines fire by it, so set "
-                "it by NTP",
-                self.session.skew_s,
-            )
-        self._is_skewed = is_skewed
 
     # What the shards tell
 

@@ -67,7 +67,6 @@ class Process:
     ) -> None:
         self._database = database
         self._blueprint = blueprint
-        self._settings = settings
         _check_shards(assigned, database)
         kind = _kind(settings, assigned)
         self.session = _session(database, blueprint, settings, host_id(name, kind))
@@ -121,12 +120,11 @@ class Process:
         found = [
             *self.host.troubles.present(),
             *self.host.strangers.trouble(),
+            *self.host.skew.trouble(),
             *self._ownerless.troubles.present(),
         ]
         if not self.session.is_connected:
             found.append(Trouble("the session with the database", 1, "it was lost, and is made"))
-        if abs(self.session.skew_s) > self._settings.skew_s:
-            found.append(Trouble("this machine's clock", 1, _skewed(self.session.skew_s)))
         return tuple(found)
 
     def _blueprint_of(self, shard: int, epoch: int) -> Blueprint:
@@ -174,8 +172,3 @@ def _check_shards(assigned: Sequence[int] | None, database: Database) -> None:
             f"there is no shard {unknown[0]!r} in {database.shown}",
             remedy=f"it has {database.shards}: assign numbers from 0 to {database.shards - 1}",
         )
-
-
-def _skewed(skew_s: float) -> str:
-    way = "ahead of" if skew_s > 0 else "behind"
-    return f"it is {abs(skew_s):.1f} s {way} the database's: deadlines fire by it"
