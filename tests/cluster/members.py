@@ -43,6 +43,12 @@ class Member:
         while text not in self.said:
             await self._change(text)
 
+    async def mentions(self, *words: str) -> str:
+        """Wait until it has said a line with all of these; the line."""
+        while not (found := [line for line in self.said if all(word in line for word in words)]):
+            await self._change(" … ".join(words))
+        return found[0]
+
     async def owns(self, count: int) -> list[int]:
         """Wait until it owns so many shards."""
         while len(self.owned) != count:
@@ -58,8 +64,12 @@ class Member:
 
     def send(self, name: str, first: int, count: int) -> None:
         """Have it send these numbers to a ledger."""
+        self.tell(f"send {name} {first} {count}")
+
+    def tell(self, line: str) -> None:
+        """Give it a line of input."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"send {name} {first} {count}\n".encode())
+        self.process.stdin.write(f"{line}\n".encode())
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.process.pid, number)
@@ -72,10 +82,12 @@ class Member:
 
 
 @asynccontextmanager
-async def member(url: str, name: str, settings: ClusterSettings) -> AsyncIterator[Member]:
+async def member(
+    url: str, name: str, settings: ClusterSettings, program: str = "tests.cluster.member"
+) -> AsyncIterator[Member]:
     """A process that has joined; it is gone afterwards."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.cluster.member", url, name, json.dumps(asdict(settings)),
+        sys.executable, "-m", program, url, name, json.dumps(asdict(settings)),
         cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     made = Member(process)

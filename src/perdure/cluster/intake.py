@@ -195,7 +195,8 @@ class Intake:
         except Exception as error:  # also what is no error of ours: the rows behind it go on
             self._leave(row)
             logger.error(
-                "mail %d for %s cannot be read here, and waits, with what comes behind it: %s",
+                "mail %d for %s cannot be read here, and waits, with what comes behind it; if this "
+                "is older code beside newer, end it and the newer takes over: %s",
                 row.position, row.instance, in_short(error),
                 extra=about(row.instance, row.message_id),
             )  # fmt: skip

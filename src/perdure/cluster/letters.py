@@ -138,13 +138,25 @@ class MessageLetter(Letter):
         else:
             try:
                 self.given(answer, self.outlet.value(answer.value))
-            except (PerdureError, ValueError) as error:  # of newer code: it is applied all the same
-                self.fail(error)
+            except (PerdureError, ValueError) as error:
+                self.unread(answer, error)
 
     def given(self, answer: Taken, reply: Any) -> None:
         """It was taken elsewhere, and this is the reply."""
         is_repeated = answer.duplicate and self.posts == 1  # else the first one was ours, too
         self._answer(Outcome(answer.outcome), answer.sequence_nr, reply, is_repeated)
+
+    def unread(self, answer: Taken, error: Exception) -> None:
+        """It was applied elsewhere, and this code cannot read the reply: it is of newer code."""
+        delivery = self.delivery
+        if delivery.settlement is not None:  # whoever tells of a job does not look at the reply
+            self.given(answer, None)
+            return
+        if isinstance(error, PerdureError):
+            done = f"{delivery.message.type} was taken in turn {answer.sequence_nr}"
+            error.problem = f"{done}, and the reply cannot be read here: {error.problem}"
+            error.about(delivery.definition.name, delivery.correlation_id)
+        self.fail(error)
 
     def posted(self) -> None:
         if not self.is_over:

@@ -22,6 +22,7 @@ from perdure.core.commit import OutboxRow
 from perdure.core.correlation import VerdictKind, split_key
 from perdure.core.described import described
 from perdure.core.outcome import Outcome
+from perdure.core.saga import Definition
 from perdure.errors import (
     CodecError,
     DecodeError,
@@ -29,8 +30,11 @@ from perdure.errors import (
     PerdureError,
     SendError,
     StoreUnavailable,
+    UnknownMessageType,
     UnknownSaga,
 )
+from perdure.messages import ExternalEvent, Message
+from perdure.queue import RESERVED
 from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.elsewhere import Errand
 from perdure.runtime.errands import run_errand
@@ -45,11 +49,14 @@ AGAIN: tuple[type[Exception], ...] = (*GONE, StoreUnavailable, OutcomeUnknown)
 """The row stays: it is where the message is kept until the store works again."""
 
 
+WAITS = "it waits for a process that does: end those with the older code"
+
+
 def bring(intake: Intake, row: MailRow) -> None:
     """Bring a row to the runtime of its owner; the intake hears the end.
 
-    Raises ``DecodeError`` or another ``CodecError``, and ``UnknownSaga``, for what cannot be read
-    here.
+    Raises ``DecodeError`` or another ``CodecError`` for what cannot be read here, ``UnknownSaga``
+    and ``UnknownMessageType`` for what can, and is of other code than this.
     """
     if row.is_damaged:
         raise DecodeError("the row fails its checksum")
@@ -95,18 +102,29 @@ def _bring_message(mailed: Mailed) -> None:
     row, running = mailed.row, mailed.intake.running
     carried = unpack_carried(row.body)
     waiting = running.services.journal.decode_waiting(row.message_id, carried.waiting)
-    name = split_key(row.instance)[0]
+    name, correlation_id = split_key(row.instance)
     definition = running.supervisor.definitions.get(name)
     if definition is None:
-        raise UnknownSaga(
-            f"this runtime does not run {name!r}",
-            remedy="it waits for one that does: give the same sagas to all processes of a cluster",
+        raise UnknownSaga(f"this process does not run {name!r}", remedy=WAITS)
+    if not _takes(definition, waiting.message):  # the code of its sender does
+        raise UnknownMessageType(
+            f"the saga has no handler for {waiting.message.type} here",
+            saga=name,
+            correlation_id=correlation_id,
+            remedy=WAITS,
         )
     kind = VerdictKind(waiting.kind)
     delivery = Delivery(definition, row.instance, waiting.message, kind, waiting.strict)
     delivery.asks_again = carried.asks_again
     wishes = Wishes(not row.reply_to, carried.settles, AGAIN, insists=True)
     hand(running, delivery, mailed, wishes)
+
+
+def _takes(definition: Definition, message: Message) -> bool:
+    """Whether a handler is declared for it, as its sender has found in its own code."""
+    content = message.content
+    interest = content.type if type(content) is ExternalEvent else type(content)
+    return interest in definition.interests or message.type.startswith(RESERVED)
 
 
 async def _put_job(mailed: Mailed, job: OutboxRow, is_named: bool) -> None:

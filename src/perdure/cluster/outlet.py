@@ -15,7 +15,7 @@ from perdure.codec.codec import Codec
 from perdure.codec.journal import JournalCodec
 from perdure.codec.mail import Taken
 from perdure.core.commit import OutboxRow
-from perdure.errors import PerdureError, StoreUnavailable
+from perdure.errors import PerdureError, StoreError, StoreUnavailable
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.elsewhere import Errand
 from perdure.runtime.instances.told import stopped
@@ -128,8 +128,10 @@ class Outlet:
             rows = await self._passage.store.journal(letter.key, number - 1, 1) if number else []
             packed = self.journal.read_turn(rows[0].body).reply if rows else None
             value = self.value(packed)
-        except PerdureError as error:
+        except StoreError as error:
             letter.fail(error)
+        except PerdureError as error:
+            letter.unread(answer, error)
         except (Exception, asyncio.CancelledError) as error:
             letter.fail(StoreUnavailable(f"the reply could not be read: {error}"))
             raise

@@ -18,7 +18,11 @@ from cattrs.gen import make_dict_structure_fn_from_attrs, make_dict_unstructure_
 from perdure.codec.forms import Form, FormOf, refuse
 from perdure.codec.scalars import Refused
 
-__all__ = ["class_form", "is_record"]
+__all__ = ["OtherFields", "class_form", "is_record"]
+
+
+class OtherFields(Exception):
+    """A stored map has other fields than its class, whose form is exact."""
 
 
 def is_record(cls: Any) -> bool:
@@ -47,8 +51,13 @@ class _Blank:
 _BLANK = attrs.fields(_Blank).field
 
 
-def class_form(annotation: Any, tag: str, form_of: FormOf, form: Form) -> Form:
-    """Fill in ``form``, which fields of the same class may refer to already; returns it."""
+def class_form(
+    annotation: Any, tag: str, form_of: FormOf, form: Form, *, is_exact: bool = False
+) -> Form:
+    """Fill in ``form``, which fields of the same class may refer to already; returns it.
+
+    ``is_exact``: what is read must have all fields and no others, else ``OtherFields`` is raised.
+    """
     cls = get_origin(annotation) or annotation
     fields = _fields(cls, _hints(annotation), form_of)
     # The forms hold the arguments of a generic class already; cattrs wants a name for each.
@@ -67,7 +76,8 @@ def class_form(annotation: Any, tag: str, form_of: FormOf, form: Form) -> Form:
     )
     late = [(field.name, field.type) for field in fields if not field.init]
     form.tag, form.kinds = tag, frozenset({cls})
-    form.out, form.into = _checked(cls, tag, write, _setting(read, late) if late else read)
+    form.out, into = _checked(cls, tag, write, _setting(read, late) if late else read)
+    form.into = _exactly(tag, frozenset(one.name for one in fields), into) if is_exact else into
     form.parts_out, form.parts_in = _parts(fields)
     return form
 
@@ -86,6 +96,16 @@ def _checked(
         raise refuse(f"a map for {tag}", wire)
 
     return out, into
+
+
+def _exactly(tag: str, names: frozenset[str], into: Callable[..., Any]) -> Callable[..., Any]:
+    def exactly(wire: Any, _: object = None) -> Any:
+        if wire.__class__ is dict and wire.keys() != names:
+            others = ", ".join(sorted(map(repr, wire.keys() ^ names)))
+            raise OtherFields(f"{tag} is written with other fields than this code has: {others}")
+        return into(wire)
+
+    return exactly
 
 
 def _setting(read: Callable[..., Any], late: list[tuple[str, Any]]) -> Callable[..., Any]:

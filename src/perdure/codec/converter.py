@@ -49,13 +49,19 @@ class Converter:
 
     ``tag_of`` gives a class's stable name for unions; ``any_message`` is the form of the
     annotation of that name. With ``from_outside``, scalars may be written as text (and a timedelta
-    as seconds), as in JSON.
+    as seconds), as in JSON. With ``is_exact``, classes must be read with the very fields they have.
     """
 
     def __init__(
-        self, tag_of: Callable[[type], str], any_message: Form, *, from_outside: bool = False
+        self,
+        tag_of: Callable[[type], str],
+        any_message: Form,
+        *,
+        from_outside: bool = False,
+        is_exact: bool = False,
     ) -> None:
         self._tag_of = tag_of
+        self._is_exact = is_exact
         self._any_message = any_message
         self._from_outside = from_outside
         self._forms: dict[Any, Form] = {}
@@ -86,7 +92,8 @@ class Converter:
         form = Form("", out, into, frozenset({cls}))
         self._forms[annotation] = form
         try:
-            return class_form(annotation, self._tag_of(cls), self.form, form)
+            tag = self._tag_of(cls)
+            return class_form(annotation, tag, self.form, form, is_exact=self._is_exact)
         except BaseException:
             del self._forms[annotation]
             raise

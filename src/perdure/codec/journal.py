@@ -196,7 +196,12 @@ class JournalCodec:
     def decode_snapshot(
         self, key: str, sequence_nr: int, body: bytes, processed: ProcessedMessages
     ) -> Instance:
-        """The instance of a snapshot; its known message ids are added to ``processed``."""
+        """The instance of a snapshot; its known message ids are added to ``processed``.
+
+        Raises ``DecodeError``; ``UnknownVersion`` also for a state with other fields than this code
+        has: what code of another release left out of it, or this one does not know, the journal
+        still tells.
+        """
         read = self.read_snapshot(body)
         try:
             return self._instance(key, sequence_nr, read, processed)
@@ -207,7 +212,7 @@ class JournalCodec:
         self, key: str, sequence_nr: int, read: SnapshotBody, processed: ProcessedMessages
     ) -> Instance:
         deadlines = {name: Armed(due_at_ms, number) for name, due_at_ms, number in read.armed}
-        decoded = None if read.state is None else self.codec.decode(*read.state)
+        decoded = None if read.state is None else self.codec.decode_exactly(*read.state)
         for message_id, number in read.known:
             processed.add(message_id, number)
         return Instance(

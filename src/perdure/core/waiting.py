@@ -26,6 +26,7 @@ LETTERS_MAX = 10
 DEADLINES_MAX = 20
 
 _RELEASE = "see to the cause, then release it"
+_TAKE_OVER = "let code take over that knows it; or see to the cause, then release it"
 
 
 def reasons(facts: Facts) -> list[WaitingFor]:
@@ -128,7 +129,7 @@ def _set_aside(facts: Facts) -> list[WaitingFor]:
             since=datetime_of(row.since_ms),
             error=row.error,
             count=held,
-            remedy=_RELEASE,
+            remedy=_TAKE_OVER if row.reason == "undecodable" else _RELEASE,
         )
     ]
 

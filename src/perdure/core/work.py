@@ -172,6 +172,11 @@ class QueueState:
             self._awaited[position] = row
             heapq.heappush(self._awaited_heap, position)
 
+    def leave(self, row: OutboxRow) -> None:
+        """It stays in the store, for another owner; of a sequential queue, all behind it do."""
+        self.postponed(row)
+        self._awaited[row.position] = row
+
     def drop(self, position: int) -> OutboxRow | None:
         """Cancelled: never start it, whether it waits here or in the store; the row if it was here.
 

@@ -108,9 +108,10 @@ class Quarantine:
 
     def begin(self, row: QuarantineRow, *, is_written: bool) -> None:
         """The instance is set aside from now on."""
+        or_else = "" if row.reason != "undecodable" else "code that knows it takes over, or "
         logger.error(
-            "%s is quarantined (%s): %s; its messages are kept until runtime.release(ref)",
-            row.instance, row.reason, row.error,
+            "%s is quarantined (%s): %s; its messages are kept until %sruntime.release(ref)",
+            row.instance, row.reason, row.error, or_else,
             extra=about(row.instance),
         )  # fmt: skip
         aside = self.asides[row.instance] = Aside(self._supervisor, row, is_written)

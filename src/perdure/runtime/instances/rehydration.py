@@ -20,7 +20,16 @@ from perdure.core.indexed import fields_known
 from perdure.core.instance import Instance, ProcessedMessages
 from perdure.core.replay import replay
 from perdure.core.saga import Definition
-from perdure.errors import CodecError, CorruptRecord, InstanceQuarantined, PerdureError, StoreError
+from perdure.errors import (
+    CodecError,
+    CorruptRecord,
+    DecodeError,
+    InstanceQuarantined,
+    PerdureError,
+    StoreError,
+    UnknownType,
+    UnknownVersion,
+)
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.instances.saga_actor import SagaActor
 from perdure.runtime.looking.reading import Reading
@@ -101,7 +110,9 @@ def _from_snapshot(
             return Folded(instance, processed, snapshot.sequence_nr, traced), loaded.turns
         except CodecError as error:
             key = loaded.instance
-            logger.warning("snapshot of %s is passed over: %s", key, error, extra=about(key))
+            # Of another release it is as it should be: the journal is folded once.
+            level = logging.INFO if isinstance(error, UnknownVersion) else logging.WARNING
+            logger.log(level, "snapshot of %s is passed over: %s", key, error, extra=about(key))
             processed = ProcessedMessages(window)
     _, correlation_id = split_key(loaded.instance)
     instance = Instance(loaded.instance, correlation_id, definition.initial_state())
@@ -125,6 +136,20 @@ def fold(
     instance = replay(definition, instance, noted(entries, folded.traced))
     keep_wanted(folded.traced, instance)
     return instance
+
+
+def _check_inbox(services: Services, definition: Definition, loaded: LoadedInstance) -> None:
+    """Set the instance aside if other code has left it a message that this one does not know.
+
+    In a cluster that code may be next door; without one, such a message is a dead letter.
+    """
+    for row in loaded.inbox:
+        try:
+            services.journal.decode_waiting(row.message_id, row.body)
+        except (UnknownType, UnknownVersion) as error:
+            raise quarantined(definition, loaded.instance, error) from error
+        except DecodeError:
+            continue  # of no code
 
 
 def quarantined(definition: Definition, key: str, error: Exception) -> InstanceQuarantined:
@@ -253,6 +278,8 @@ class Rehydration:
 
     async def _begin(self, actor: SagaActor, loaded: LoadedInstance) -> None:
         folded = await fold_loaded(self.services, actor.definition, loaded)
+        if self.services.elsewhere is not None:
+            _check_inbox(self.services, actor.definition, loaded)
         if folded.traced is not None:
             snapshot_nr = folded.snapshot_nr
             actor.trail = await trail_of(self.services, folded.instance, folded.traced, snapshot_nr)

@@ -177,8 +177,10 @@ class SagaActor(Actor):
         last.followers.append(delivery)
 
     def _is_awaited(self, name: str, armed: Armed) -> bool:
-        """The deadline has fired, and its message awaits a retry."""
+        """The deadline has fired, and its message awaits a retry; or it awaits other code."""
         waiting = self.waiting
+        if self.supervisor.wakeups.is_strange(self.definition, self.key, name):
+            return True
         return waiting is not None and waiting.get(deadline_id(name, armed.sequence_nr)) is not None
 
     def _is_known(self, delivery: Delivery) -> bool:

@@ -20,6 +20,7 @@ from perdure.core.saga import Definition
 from perdure.core.turn import deadline_id
 from perdure.errors import (
     DecodeError,
+    DefinitionError,
     HandlerFailed,
     InstanceNotFound,
     InstanceQuarantined,
@@ -153,13 +154,35 @@ class Wakeups:
 
     def _fire_deadline(self, row: DeadlineRow, done: Callable[[bool], None]) -> None:
         definition = self._definition(row.instance)
-        if definition is None:
+        if definition is None or self.is_strange(definition, row.instance, row.name):
             done(False)
             return
         failpoints.reach(Point.DEADLINE_FIRES)
         delivery = self.deadline(definition, row)
         delivery.on_answer = _then(done)
         self._admit(delivery)
+
+    def is_strange(self, definition: Definition, key: str, name: str) -> bool:
+        """In a cluster: a deadline that other code than this has armed, and that code is to reach.
+
+        A turn of this code would have been refused that sets one without a handler.
+        """
+        known = definition.deadlines
+        if self._services.elsewhere is None or known is None or name.startswith(TIMEOUT):
+            return False
+        if name in known:
+            return False
+        kind = f"deadline {name!r} of saga {definition.name!r}"
+        if kind not in self._unknown:
+            self._unknown.add(kind)
+            problem = DefinitionError(
+                f"it is due, and this code has no handler for it; first seen of {key}",
+                remedy="if this is older code beside newer, end it and the newer takes over; if it "
+                "was given up, cancel it: runtime.repair(…).cancel_deadline",
+            )
+            logger.error("%s is kept: %s", kind, problem)
+            self._services.troubles.failed((self, kind), f"reaching {kind}", 1, problem)
+        return True
 
     def _fire_waiting(self, row: InboxRow, done: Callable[[bool], None]) -> None:
         definition = self._definition(row.instance)

@@ -16,9 +16,19 @@ from perdure.core.correlation import split_key
 from perdure.core.described import in_short
 from perdure.core.family import CALLED, PARENT, ChildEnded, ToInstance
 from perdure.core.outcome import Outcome
-from perdure.errors import CodecError, PerdureError, RuntimeNotRunning
+from perdure.errors import (
+    CodecError,
+    PerdureError,
+    RuntimeNotRunning,
+    UnknownMessageType,
+    UnknownSaga,
+    UnknownType,
+    UnknownVersion,
+    UnregisteredType,
+)
 from perdure.messages import Message
 from perdure.runtime.delivery import Delivery, Receipt, refusal
+from perdure.runtime.ids import POSITIONS_PER_EPOCH
 from perdure.runtime.jobs.settling import Settling
 from perdure.runtime.jobs.telling import NOW_OR_LATER
 from perdure.runtime.routing import Routing
@@ -44,6 +54,7 @@ class DirectedMail:
         self._routing = routing
         self._settling = settling
         self._release = release
+        self._own_from = services.epoch * POSITIONS_PER_EPOCH
 
     def start(self, row: OutboxRow, content: ToInstance) -> None:
         """Deliver the row's message."""
@@ -54,6 +65,9 @@ class DirectedMail:
             else:
                 delivery = self._routing.delivery_of_ours(content.key, message)
         except PerdureError as error:
+            is_of_other_code = row.position <= self._own_from and isinstance(error, _STRANGE)
+            if is_of_other_code and self._settling.leave(row, error):
+                return
             if content.starts:
                 self.unstarted(row, content, error)
             else:
@@ -152,9 +166,14 @@ class _Begun:
             self._mail.again(self._row, self._content, self._delivery)
         elif isinstance(error, RuntimeNotRunning):
             self._mail.abandoned(self._row)
+        elif isinstance(error, (UnknownType, UnknownVersion)):
+            self._mail.begun(self._row)  # what it has replied is of newer code, and nobody looks
         else:
             self._mail.unstarted(self._row, self._content, error)
 
+
+_STRANGE = (UnknownSaga, UnknownMessageType, UnregisteredType)
+"""Of a row that an earlier owner has written: its code knew the child, or the message in it."""
 
 _ON_ITS_WAY = (Outcome.APPLIED, Outcome.DELAYED, Outcome.QUEUED, Outcome.HELD)
 

@@ -282,6 +282,13 @@ class Dispatcher:
         self.runners[row.target].state.done(row.position)
         self._tell_quiet()
 
+    def left(self, row: OutboxRow) -> None:
+        """The job stays in the store as it is, for an owner whose code knows it."""
+        runner = self.runners[row.target]
+        runner.state.leave(row)
+        runner.pump()
+        self._tell_quiet()
+
     def _hand_back(self, row: OutboxRow) -> None:
         """Somebody has repaired the job, or has only looked: it goes on as its row says."""
         runner = self.runners.get(row.target)

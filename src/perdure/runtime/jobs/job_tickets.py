@@ -49,6 +49,9 @@ class Jobs(Protocol):
     def abandoned(self, row: OutboxRow) -> None:
         """The job stays in the store as it is, and is not done by this runtime any more."""
 
+    def left(self, row: OutboxRow) -> None:
+        """The job stays in the store as it is, for an owner whose code knows it."""
+
     def pause(
         self, position: int, what: str, function: Callable[[], None], failures: int = 1
     ) -> None:

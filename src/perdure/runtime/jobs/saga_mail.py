@@ -23,8 +23,11 @@ from perdure.errors import (
     JobError,
     PerdureError,
     RuntimeNotRunning,
+    UnknownMessageType,
+    UnknownType,
+    UnknownVersion,
 )
-from perdure.messages import Message
+from perdure.messages import ExternalEvent, Message
 from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.jobs.directed_mail import DirectedMail
 from perdure.runtime.jobs.settling import Settling
@@ -37,6 +40,8 @@ from perdure.runtime.watching.logs import about
 __all__ = ["SagaMail"]
 
 logger = logging.getLogger("perdure.workers")
+
+UNKNOWN = (UnknownType, UnknownVersion)
 
 ASK_AGAIN_S = 1.0
 """The first pause before a command that waits at its instance is asked for; the last is 64 s."""
@@ -70,16 +75,18 @@ class SagaMail:
                 self._directed.start(row, content)
                 return
             message = self._message(row, content)
+            if row.kind is OutboxKind.COMMAND:
+                self._check_taken(row, content)
             deliveries = self._routing.deliveries(message)
             if row.kind is OutboxKind.EVENT and not row.given_id:
                 # It comes from a turn: whoever publishes knows already, and would do it for ever.
                 deliveries = [one for one in deliveries if one.key != row.instance]
             if row.kind is OutboxKind.COMMAND and len(deliveries) != 1:
-                raise JobError(
-                    f"{row.type} is for {len(deliveries)} instances, and no worker takes it",
-                    remedy="let it correlate with one instance, or declare a worker",
-                )
+                raise _not_one(row, deliveries)
         except PerdureError as error:
+            is_of_other_code = isinstance(error, (*UNKNOWN, UnknownMessageType))
+            if is_of_other_code and self._settling.leave(row, error):
+                return
             reason = "undecodable" if isinstance(error, CodecError) else "unroutable"
             self._release(row.position)
             self._settling.given_up(row, row.attempts, reason, error)
@@ -91,6 +98,14 @@ class SagaMail:
             self._settling.telling.deliver(row, deliveries[0], self._settlement(row))
         else:
             Round(self, row, deliveries).begin()
+
+    def _check_taken(self, row: OutboxRow, command: Any) -> None:
+        kind = command.type if type(command) is ExternalEvent else type(command)
+        if not self._routing.is_interesting(kind):
+            raise UnknownMessageType(
+                f"no saga of the runtime takes {row.type}, and no worker",
+                remedy="declare a handler or a worker for it",
+            )
 
     def _message(self, row: OutboxRow, content: Any) -> Message:
         context = unpack_context(row.context)
@@ -147,6 +162,8 @@ class SagaMail:
         if isinstance(error, RuntimeNotRunning):
             self.abandoned(row)
             return
+        if isinstance(error, UNKNOWN) and self._settling.leave(row, error):
+            return  # it was taken, and the answer is of newer code
         self._release(row.position)
         self._settling.given_up(row, 1, "non-retryable", error)
 
@@ -166,6 +183,13 @@ class SagaMail:
     def later(self, row: OutboxRow, function: Callable[[], None]) -> None:
         """Call after a pause."""
         self._settling.jobs.pause(row.position, f"delivering {row.type}", function)
+
+
+def _not_one(row: OutboxRow, deliveries: Sequence[Delivery]) -> JobError:
+    return JobError(
+        f"{row.type} is for {len(deliveries)} instances, and no worker takes it",
+        remedy="let it correlate with one instance, or declare a worker",
+    )
 
 
 def _ended_by(row: OutboxRow, receipt: Receipt) -> PerdureError:

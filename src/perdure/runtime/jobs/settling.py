@@ -54,6 +54,29 @@ class Settling:
         self.telling = Telling(services, routing, self.rows, self)
         self._services = services
         self._routing = routing
+        self._strange: set[tuple[str, str]] = set()
+
+    def leave(self, row: OutboxRow, error: BaseException) -> bool:
+        """Leave a job to an owner whose code knows it; False if there is no other than this.
+
+        For what other code than this has queued: in a cluster, while one release follows another,
+        it is known next door. Nothing is written, and no instance is told.
+        """
+        if self._services.elsewhere is None:
+            return False
+        kind = (row.target, row.type)
+        if kind not in self._strange:
+            self._strange.add(kind)
+            logger.error(
+                "job %s of queue %r, and all like it, are kept for a process that knows them; if "
+                "this is older code beside newer, end it and the newer takes over: %s",
+                row.id, row.target, in_short(error),
+                extra=about(row.instance, row.id, row.attempts),
+            )  # fmt: skip
+            what = f"jobs with {row.type}, which this code does not know"
+            self._services.troubles.failed((self, kind), what, 1, error)
+        self.jobs.left(row)
+        return True
 
     # The three ends
 

@@ -27,6 +27,8 @@ from perdure.errors import (
     JobError,
     LeaseLost,
     NonRetryable,
+    UnknownType,
+    UnknownVersion,
 )
 from perdure.failpoints import Point
 from perdure.job import Job
@@ -95,6 +97,8 @@ class Workers:
     def start(self, row: OutboxRow) -> None:
         """Have the job performed."""
         retry, repeats = self._policy.retry, self._policy.repeat_unknown
+        if self._leave(row):
+            return
         if row.attempts or row.error:
             self._doubts.keep(row)
         if self._may_have_begun(row):
@@ -114,6 +118,25 @@ class Workers:
             )
         else:
             self._giving_up.hopeless(row, "exhausted")
+
+    def _leave(self, row: OutboxRow) -> bool:
+        """Leave what another release has queued; before an attempt of it is counted."""
+        if self._services.elsewhere is None or row.content is not None:
+            return False
+        try:
+            command = self._services.codec.decode(row.type, row.version, row.body)
+        except (UnknownType, UnknownVersion) as error:
+            return self._settling.leave(row, error)
+        except CodecError:
+            return False
+        is_known = self._worker(row.kind, type(command)) is not None
+        return not is_known and self._settling.leave(row, self._nobody(row))
+
+    def _nobody(self, row: OutboxRow) -> JobError:
+        return JobError(
+            f"work queue {self._queue.name!r} has no worker for {row.type}",
+            remedy="declare one, then redrive this dead letter",
+        )
 
     def _left_ms(self, row: OutboxRow) -> int:
         return row.expires_at_ms - self._services.clock.now_ms()
@@ -198,11 +221,7 @@ class Workers:
             return
         worker = self._worker(row.kind, type(command))
         if worker is None:
-            nobody = JobError(
-                f"work queue {self._queue.name!r} has no worker for {row.type}",
-                remedy="declare one, then redrive this dead letter",
-            )
-            self._giving_up.now(row, number - 1, "unroutable", nobody)
+            self._giving_up.now(row, number - 1, "unroutable", self._nobody(row))
             return
         attempt = Attempt(
             row,
