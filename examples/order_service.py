@@ -1,5 +1,8 @@
 """Orders over HTTP: a FastAPI service with a runtime in it, over a SQLite file or PostgreSQL.
 
+    pip install 'perdure[service,prometheus]' fastapi uvicorn
+    pip install 'perdure[cli,postgres]'               # for PostgreSQL
+
     python examples/order_service.py --port 8000
     PERDURE_STORE=sqlite+aiosqlite:////var/lib/shop/orders.db python examples/order_service.py
 
@@ -37,9 +40,15 @@ from datetime import timedelta
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, uuid5
 
-import uvicorn
-from fastapi import Depends, FastAPI, Header, HTTPException, Query, Response
-from pydantic import BaseModel, Field
+try:
+    import uvicorn
+    from fastapi import Depends, FastAPI, Header, HTTPException, Query, Response
+    from pydantic import BaseModel, Field
+
+    from perdure.ops.prometheus import Metrics
+    from perdure.ops.starlette import add_endpoints, answer_errors, lifespan, runtime_of
+except ImportError as error:
+    sys.exit(f"{error}; pip install 'perdure[service,prometheus]' fastapi uvicorn")
 
 from perdure import (
     CommandFailed,
@@ -62,9 +71,8 @@ from perdure import (
     on_deadline,
     starts,
 )
+from perdure.errors import PerdureError
 from perdure.ops.asgi import endpoints
-from perdure.ops.prometheus import Metrics
-from perdure.ops.starlette import add_endpoints, answer_errors, lifespan, runtime_of
 
 # Messages: events say what has happened, commands what somebody shall do
 
@@ -235,14 +243,17 @@ STORE = os.environ.get("PERDURE_STORE", "sqlite+aiosqlite:///orders.db")
 
 def runtime_over(store: str) -> Runtime:
     """Of one process, which has the file; or, over PostgreSQL, one of many."""
-    if store.startswith("postgresql"):
-        from perdure.cluster import Cluster  # needs the extra: pip install 'perdure[postgres]'
+    if store.startswith("postgres"):
+        from perdure.cluster import Cluster
 
         return Cluster(store, [Order, fulfilment])
     return Runtime(store, [Order, fulfilment])
 
 
-runtime = runtime_over(STORE)
+try:
+    runtime = runtime_over(STORE)
+except PerdureError as error:  # a URL that is wrong, or no driver
+    sys.exit(f"PERDURE_STORE: {error}")
 app = FastAPI(title="Orders", lifespan=lifespan(runtime))
 answer_errors(app)
 add_endpoints(app, endpoints(runtime, metrics=Metrics(runtime)))

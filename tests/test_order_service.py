@@ -298,3 +298,34 @@ def test_what_was_acknowledged_survives_a_sigterm_and_a_kill_under_load(tmp_path
     with serving(store) as third:
         assert all_there(third, acknowledged | more)
         assert third.place("a-0-0").json()["id"] in acknowledged
+
+
+def refused(
+    url: str, program: str = f"runpy.run_path({str(SERVICE)!r}, run_name='__main__')"
+) -> str:
+    """What a service says that does not start."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import runpy, sys; sys.argv[1:] = ['--port', '0']; {program}"],
+        env={**os.environ, "PERDURE_STORE": url},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=SOON_S,
+    )
+    assert done.returncode
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_forgotten_migration_is_told_in_words(empty_postgres: str) -> None:
+    assert "run `perdure db upgrade`" in refused(empty_postgres)
+
+
+def test_a_store_that_is_none_is_told_in_words() -> None:
+    assert refused("orders.db").startswith("PERDURE_STORE: 'orders.db' names no store")
+
+
+@pytest.mark.parametrize("package", ["uvicorn", "fastapi", "prometheus_client"])
+def test_what_is_not_installed_is_told_in_words(package: str) -> None:
+    gone = f"sys.modules[{package!r}] = None; runpy.run_path({str(SERVICE)!r})"
+    assert "pip install 'perdure[service,prometheus]' fastapi uvicorn" in refused("", gone)

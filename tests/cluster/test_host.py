@@ -35,6 +35,24 @@ async def test_the_first_host_runs_all_shards_when_it_has_started(url):
         assert mine == ["came", "leaves", "gone"]
 
 
+def test_who_is_told_to_end_while_shards_start_ends_in_order(database, caplog):
+    @on
+    async def run(url):
+        session, host = Shards().new_host(url, "a")
+        await session.open()
+        starting = asyncio.create_task(host.start())
+        while not host._here:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await host.stop()
+        await session.close()
+        assert starting.cancelled()
+
+    run(database)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 @on
 async def test_hosts_that_come_get_their_share_and_leave_it_to_the_others(url):
     shards = Shards()

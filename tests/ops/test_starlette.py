@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 
 import httpx
@@ -151,6 +151,46 @@ async def test_an_application_whose_store_is_taken_does_not_start(tmp_path: Any)
     async with started(app):
         with pytest.raises(StoreLocked):
             await other.router.lifespan_context(other).__aenter__()
+
+
+async def failure_of(app: Starlette) -> dict[str, Any]:
+    """What a server is told that starts an application which does not start."""
+    told: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    with suppress(StoreLocked, ZeroDivisionError):  # a server hears what it is told, and goes on
+        await app({"type": "lifespan", "state": {}}, receive, send)
+    [failure] = told
+    assert isinstance(failure, dict)
+    return failure
+
+
+@quickly
+async def test_the_server_is_told_in_words_why_the_application_does_not_start(tmp_path: Any):
+    url = f"sqlite+aiosqlite:///{tmp_path}/orders.db"
+    app = Starlette(lifespan=lifespan(Runtime(url, [Ledger])))
+    answer_errors(app)
+    async with Runtime(url, [Ledger]) as runtime:
+        assert runtime.phase == "running"
+        failure = await failure_of(app)
+    assert failure["type"] == "lifespan.startup.failed"
+    assert "Traceback" not in failure["message"]
+    assert "stop that runtime first" in failure["message"]
+
+
+@quickly
+async def test_what_is_no_error_of_perdure_is_told_with_its_traceback():
+    def no_runtime(app: Any) -> Runtime:
+        raise ZeroDivisionError
+
+    app = Starlette(lifespan=lifespan(no_runtime))
+    answer_errors(app)
+    assert "Traceback" in (await failure_of(app))["message"]
 
 
 @quickly

@@ -155,8 +155,8 @@ class Host:
 
     async def _up(self) -> None:
         shards = list(self._here.values())
-        for shard in shards:
-            await shard.up
+        if shards:  # wait, since who is cancelled while awaiting a future cancels that
+            await asyncio.wait([shard.up for shard in shards])
         for shard in shards:
             if shard.error is not None and not _is_race(shard.error):
                 raise shard.error

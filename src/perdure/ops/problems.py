@@ -9,10 +9,13 @@ to the log. The body is a problem in JSON (RFC 9457). Next to read: ``starlette.
 from __future__ import annotations
 
 import logging
+import sys
+from functools import partial
 from typing import Any
 
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from perdure.errors import (
@@ -95,8 +98,31 @@ def answer_errors(app: Any) -> None:
     and 422 for what cannot be a message or a query. 503 with ``Retry-After`` if there is no room,
     the store fails or the runtime stops; 504 for a send that timed out: after these, the same
     message may be sent again under its message id, and is applied once. Anything else is a 500.
+
+    If one of them keeps the application from starting, the server is told it in its own words, with
+    what to do, and without the traceback. To be called before the application starts.
     """
     app.add_exception_handler(PerdureError, _answer)
+    app.add_middleware(_FailsInWords)
+
+
+class _FailsInWords:
+    """Tells the server why a start, or an end, has failed."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            send = partial(_tell, send)
+        await self._app(scope, receive, send)
+
+
+async def _tell(send: Send, message: Message) -> None:
+    error = sys.exception()  # Starlette sends while it handles it
+    if message["type"].endswith(".failed") and isinstance(error, PerdureError):
+        message = {**message, "message": str(error)}
+    await send(message)
 
 
 async def _answer(connection: HTTPConnection, error: Exception) -> Response | None:

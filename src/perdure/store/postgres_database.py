@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -27,6 +28,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 from perdure.errors import StoreError, StoreUnavailable
 from perdure.store.forks import REMEDY, here
 from perdure.store.postgres_address import Address
+from perdure.store.postgres_connecting import connect
 from perdure.store.postgres_connection import PostgresConnection
 from perdure.store.postgres_errors import (
     DRIVER_ERRORS,
@@ -146,7 +148,7 @@ class Database:
             max_overflow=0,
             pool_timeout=CONNECT_S,
             pool_reset_on_return=None,
-            connect_args=self._connect_args(self._settings),
+            async_creator=partial(self._connect, self._settings),
         )
         try:
             revision, self.shards, self.server = await self._run(_look, self.address)
@@ -155,14 +157,15 @@ class Database:
             await self._dispose()
             raise
 
-    def _connect_args(self, settings: Mapping[str, str]) -> dict[str, Any]:
-        return {
-            "timeout": CONNECT_S,
-            "command_timeout": ANSWER_S,
-            "statement_cache_size": STATEMENTS_CACHED,
-            "max_cached_statement_lifetime": 0,
-            "server_settings": dict(settings),
-        }
+    async def _connect(self, settings: Mapping[str, str]) -> asyncpg.Connection[Any]:
+        return await connect(
+            self.address,
+            timeout=CONNECT_S,
+            command_timeout=ANSWER_S,
+            statement_cache_size=STATEMENTS_CACHED,
+            max_cached_statement_lifetime=0,
+            server_settings=dict(settings),
+        )
 
     async def close(self) -> None:
         """Close the connections, if nobody else uses them."""
@@ -261,11 +264,9 @@ class Database:
         For whoever listens, or holds one for long: closing it is theirs.
         Raises StoreUnavailable and its like.
         """
-        arguments = self.address.url.get_dialect()().create_connect_args(self.address.url)
-        own = self._connect_args({**self._settings, **(settings or {})})
         self._refuse_child()
         try:
-            return await asyncpg.connect(*arguments[0], **{**arguments[1], **own})
+            return await self._connect({**self._settings, **(settings or {})})
         except DRIVER_ERRORS as error:
             raise self._failure(error) from error
 

@@ -26,6 +26,7 @@ from perdure.store.migrations.rights import lacking
 from perdure.store.migrations.standing import Standing
 from perdure.store.migrations.troubles import told
 from perdure.store.postgres_address import Address
+from perdure.store.postgres_connecting import connect
 from perdure.store.postgres_schema import REVISION, VERSION_TABLE, metadata
 from perdure.store.revisions import judge, read_revision_sql
 from perdure.store.shards import SHARDS
@@ -42,10 +43,9 @@ async def connected(address: Address, work: Callable[[Connection], T]) -> T:
     engine = create_async_engine(
         address.url,
         poolclass=NullPool,
-        connect_args={
-            "timeout": CONNECT_S,
-            "server_settings": {"application_name": "perdure db"},
-        },
+        async_creator=lambda: connect(
+            address, timeout=CONNECT_S, server_settings={"application_name": "perdure db"}
+        ),
     )
     try:
         async with engine.begin() as connection:
