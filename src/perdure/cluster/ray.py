@@ -75,16 +75,28 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class RayStatus:
-    """The hosts of a schema, and the nodes of the cluster that live."""
+    """The hosts of a schema, and the nodes of the cluster that live.
+
+    ``schemas``: those that have hosts in this cluster, as far as it was asked for.
+    """
 
     hosts: Sequence[HostStatus]
     nodes: Sequence[NodeStatus] = field(default_factory=list)
+    schemas: Sequence[str] = ()
 
     @property
     def is_whole(self) -> bool:
         """Whether every host that should be there runs."""
-        wanted = max((one.hosts for one in self.hosts), default=0)
-        return 0 < wanted == sum(one.state == "running" for one in self.hosts)
+        return 0 < self._wanted == sum(one.state == "running" for one in self.hosts)
+
+    @property
+    def missing(self) -> list[int]:
+        """The hosts that should be there, and that Ray does not know."""
+        return sorted(set(range(self._wanted)) - {one.host for one in self.hosts})
+
+    @property
+    def _wanted(self) -> int:
+        return max((one.hosts for one in self.hosts), default=0)
 
 
 async def up(
@@ -136,7 +148,8 @@ async def up(
 async def status(*, schema: str = SCHEMA, address: str = "auto") -> RayStatus:
     """How the hosts stand, and which nodes live."""
     async with connected(address) as ray:
-        return RayStatus(await RayHosts(ray, schema).statuses(), _nodes(ray))
+        seen = RayHosts(ray, schema)
+        return RayStatus(await seen.statuses(), _nodes(ray), await seen.schemas())
 
 
 async def drain(

@@ -11,13 +11,18 @@ import asyncio
 import importlib
 import logging
 import os
-from collections.abc import AsyncIterator
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from perdure.errors import PerdureError
 
-__all__ = ["NAMESPACE", "RayError", "connected", "engine"]
+__all__ = ["NAMESPACE", "RayError", "connected", "engine", "to_its_end"]
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 NAMESPACE = "perdure"
 """Ray's namespace of our named actors, whatever the driver's own is."""
@@ -42,6 +47,18 @@ def engine() -> Any:
         ) from error
 
 
+async def to_its_end(
+    function: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs
+) -> Result:
+    """Call it in a thread; who is cancelled meanwhile waits for it: Ray cannot be told to stop."""
+    call = asyncio.ensure_future(asyncio.to_thread(function, *arguments, **named))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait([call])
+        raise
+
+
 @asynccontextmanager
 async def connected(address: str) -> AsyncIterator[Any]:
     """Ray, this process connected to a cluster as a driver; left as it was found.
@@ -55,7 +72,7 @@ async def connected(address: str) -> AsyncIterator[Any]:
         return
     await _reach(address)
     try:
-        await asyncio.to_thread(
+        await to_its_end(
             ray.init,
             address=address,
             namespace=NAMESPACE,
@@ -68,10 +85,19 @@ async def connected(address: str) -> AsyncIterator[Any]:
             remedy="start one (ray start --head), or give its address, with the same versions of "
             "Ray and Python here as there",
         ) from error
+    _take_sigterm_back()
     try:
         yield ray
     finally:
-        await asyncio.to_thread(ray.shutdown)
+        await to_its_end(ray.shutdown)
+
+
+def _take_sigterm_back() -> None:
+    """Ray's own handler prints stacks and aborts, whatever this process does at SIGTERM."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+        signal.siginterrupt(signal.SIGTERM, False)
 
 
 async def _reach(address: str) -> None:
@@ -83,10 +109,12 @@ async def _reach(address: str) -> None:
         async with asyncio.timeout(REACH_S):
             _, writer = await asyncio.open_connection(host, int(port))
     except (OSError, TimeoutError) as error:
+        why = "nobody listens there" if isinstance(error, ConnectionRefusedError) else error
         raise RayError(
-            f"the head of Ray at {host}:{port} cannot be reached: {error or 'no answer'}",
-            remedy="see whether it runs (ray status). What the hosts have committed is in "
-            "PostgreSQL; a new cluster of Ray and `perdure ray up` go on from there",
+            f"the head of Ray at {host}:{port} cannot be reached: {why or 'no answer'}",
+            remedy="give the address of one that runs (--address, RAY_ADDRESS), or start one: ray "
+            "start --head. What hosts have committed is in PostgreSQL, and `perdure ray up` on a "
+            "new cluster goes on from there",
         ) from error
     writer.close()
     with suppress(OSError):
@@ -102,5 +130,11 @@ def _resolved(address: str) -> str:
     services = importlib.import_module("ray._private.services")
     try:
         return services.canonicalize_bootstrap_address("auto") or ""
+    except ConnectionError as error:
+        raise RayError(
+            "no cluster of Ray runs on this machine",
+            remedy="give the address of one (--address 10.0.0.5:6379, or RAY_ADDRESS), or start "
+            "one here: ray start --head",
+        ) from error
     except (AttributeError, OSError):  # not Ray's public words: without them it takes longer
         return ""

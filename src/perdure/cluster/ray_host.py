@@ -21,7 +21,7 @@ from perdure.cluster.ray_hosted import hosted_of
 from perdure.cluster.ray_life import Hosted, HostLife
 from perdure.cluster.ray_versions import check_versions, versions
 
-__all__ = ["HostPlan", "RayHost", "name_of"]
+__all__ = ["HostPlan", "RayHost", "name_of", "schema_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,16 @@ def name_of(schema: str, host: int) -> str:
     'perdure-perdure-host-3'
     """
     return f"perdure-{schema}-host-{host}"
+
+
+def schema_of(name: str) -> str | None:
+    """Whose host an actor of this name is; None if it is no host.
+
+    >>> schema_of("perdure-shop-host-3")
+    'shop'
+    """
+    start, _, number = name.removeprefix("perdure-").rpartition("-host-")
+    return start if start and number.isdecimal() else None
 
 
 class RayHost:

@@ -15,8 +15,8 @@ import asyncio
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from perdure.cluster.ray_engine import NAMESPACE, RayError
-from perdure.cluster.ray_host import HostPlan, RayHost, name_of
+from perdure.cluster.ray_engine import NAMESPACE, RayError, to_its_end
+from perdure.cluster.ray_host import HostPlan, RayHost, name_of, schema_of
 
 __all__ = ["CPUS", "HostStatus", "RayHosts"]
 
@@ -27,6 +27,9 @@ CPUs, as heads often are, gets none. Not 1: after the loss of a node the others 
 ANSWER_S = 3.0
 PLAN_S = 10.0
 NAME_S = 10.0
+
+SILENT = "no answer for {:g} s: Ray is about to start it, or it hangs"
+GONE = "its process is gone: Ray starts it again, on a node that takes hosts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,19 @@ class RayHosts:
 
     async def numbers(self) -> list[int]:
         """The hosts that Ray knows, wherever they stand."""
-        listed = await asyncio.to_thread(self._ray.util.list_named_actors, all_namespaces=True)
         prefix = name_of(self._schema, 0)[:-1]
-        ours = [one["name"] for one in listed if one["namespace"] == NAMESPACE]
-        ends = [name.removeprefix(prefix) for name in ours if name.startswith(prefix)]
+        found = await self._names()
+        ends = [name.removeprefix(prefix) for name in found if name.startswith(prefix)]
         return sorted(int(end) for end in ends if end.isdecimal())
+
+    async def schemas(self) -> list[str]:
+        """Whose hosts Ray knows, those of other schemas included."""
+        found = [schema_of(name) for name in await self._names()]
+        return sorted({schema for schema in found if schema is not None})
+
+    async def _names(self) -> list[str]:
+        listed = await asyncio.to_thread(self._ray.util.list_named_actors, all_namespaces=True)
+        return [one["name"] for one in listed if one["namespace"] == NAMESPACE]
 
     async def statuses(self, answer_s: float = ANSWER_S) -> list[HostStatus]:
         """How each stands; one that does not answer for ``answer_s`` is absent."""
@@ -76,7 +87,9 @@ class RayHosts:
             handle = await self.handle(host)
             facts = await asyncio.wait_for(handle.status.remote(), answer_s)
         except TimeoutError:
-            return HostStatus(host, "absent", error=f"no answer for {answer_s:g} s")
+            return HostStatus(host, "absent", error=SILENT.format(answer_s))
+        except self._ray.exceptions.ActorUnavailableError:
+            return HostStatus(host, "absent", error=GONE)
         except (self._ray.exceptions.RayError, RayError) as error:
             return HostStatus(host, "absent", error=_first_line(error))
         known = {name: facts[name] for name in HostStatus.__slots__ if name in facts}
@@ -115,7 +128,7 @@ class RayHosts:
         until_s = asyncio.get_running_loop().time() + NAME_S
         while True:
             try:
-                await asyncio.to_thread(made.remote, asdict(plan))
+                await to_its_end(made.remote, asdict(plan))
                 return
             except ValueError:  # the name is that of one that has just been ended
                 if asyncio.get_running_loop().time() > until_s:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,7 +101,7 @@ async def status(
     """Show the hosts: where they are, how they stand, what they own. Exits with 1 if some miss."""
     from perdure.cluster import ray
 
-    return _show(await ray.status(schema=schema, address=address), as_json)
+    return _show(await ray.status(schema=schema, address=address), as_json, schema)
 
 
 async def drain(
@@ -171,7 +172,7 @@ def _document(text: str) -> dict[str, Any]:
 _REMEDY = """give an object, such as '{"working_dir": "."}'"""
 
 
-def _show(found: RayStatus, as_json: bool) -> Exit:
+def _show(found: RayStatus, as_json: bool, schema: str = SCHEMA) -> Exit:
     output = Output(as_json)
     addresses = {one.node: one.address for one in found.nodes}
     rows = [
@@ -182,12 +183,35 @@ def _show(found: RayStatus, as_json: bool) -> Exit:
     ]
     headings = ("host", "state", "node", "address", "pid", "version", "shards", "error")
     output.rows(rows, dict(zip(headings, headings, strict=True)))
-    held = {one.node: 0 for one in found.nodes if one.takes_hosts}
-    for host in found.hosts:
-        held[host.node] = held.get(host.node, 0) + 1
-    empty = [node[:NODE_CHARS] for node, hosts in held.items() if not hosts]
-    if found.hosts and empty:
-        output.note(f"no host on {', '.join(empty)}; perdure ray rebalance moves some there")
-    if not found.hosts:
-        output.note("no hosts; perdure ray up makes them")
+    for note in _notes(found, schema):
+        output.note(note)
     return Exit.OK if found.is_whole else Exit.FAILED
+
+
+def _notes(found: RayStatus, schema: str) -> Iterator[str]:
+    """What is to be done, a line for each."""
+    taking = [one.node for one in found.nodes if one.takes_hosts]
+    if not taking:
+        yield "no node takes hosts; ray start --address=<head> --num-cpus=2 on a machine adds one"
+    if not found.hosts:
+        others = ", ".join(found.schemas)
+        hint = f" (there are some of {others}: --schema)" if others else ""
+        yield f"no hosts of schema {schema}{hint}; perdure ray up makes them"
+        return
+    if found.missing:
+        yield f"{_hosts(found.missing)} not there; perdure ray up, as before, makes what misses"
+    absent = [one.host for one in found.hosts if one.state == "absent"]
+    if absent and taking:
+        yield (
+            f"{_hosts(absent)} not answering; if it stays so, `perdure ray drain <host>` has the "
+            "process killed and made anew"
+        )
+    empty = set(taking) - {one.node for one in found.hosts}
+    if empty and not absent:
+        nodes = ", ".join(sorted(node[:NODE_CHARS] for node in empty))
+        yield f"no host on {nodes}; perdure ray rebalance moves some there"
+
+
+def _hosts(numbers: Sequence[int]) -> str:
+    listed = ", ".join(str(number) for number in numbers)
+    return f"host {listed} is" if len(numbers) == 1 else f"hosts {listed} are"
