@@ -13,13 +13,15 @@ from perdure.cluster.host import Host
 from perdure.cluster.settings import ClusterSettings
 from perdure.runtime.blueprint import Blueprint
 from perdure.runtime.running import Running
-from perdure.store.ownership import Kind
+from perdure.store.ownership import Beat, Kind
 from perdure.store.session import Session
 from tests.cluster.support import session_of
 from tests.runtime.support import parts
 from tests.sagas import Ledger
 
 SOON = ClusterSettings(beat_s=0.05, lease_s=2.0, absent_s=0.2, poll_s=0.05)
+RARELY = replace(SOON, poll_s=600.0)
+"""Looks only when a doorbell rings."""
 
 
 class ShardStore(MemoryStore):
@@ -93,3 +95,17 @@ async def spread(hosts: list[Host], sizes: list[int]) -> None:
     """Wait until the hosts own so many each; the test's own limit ends it otherwise."""
     while sorted(len(host.owned) for host in hosts) != sorted(sizes):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
+
+
+async def beats(host: Host, count: int) -> None:
+    """Wait until the host has heard so many more beats, and has done what follows from each."""
+    heard: asyncio.Semaphore = asyncio.Semaphore(0)
+    on_beat = host.session.on_beat
+
+    def hear(beat: Beat) -> None:
+        on_beat(beat)
+        heard.release()
+
+    host.session.on_beat = hear
+    for _ in range(count):
+        await heard.acquire()

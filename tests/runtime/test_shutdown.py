@@ -261,23 +261,26 @@ async def test_cancelling_a_sender_leaves_the_message_to_its_fate(store):
 
 
 class SlowToClose(MemoryStore):
-    """Whose disk takes its time."""
+    """Closing it takes so many seconds of the loop's time, in which nothing else passes any."""
 
     has_closed = False
 
-    def __init__(self, takes_s: float) -> None:
+    def __init__(self, takes_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
         self.takes_s = takes_s
+        self.now_s = asyncio.get_running_loop().time()
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: self.now_s)
 
     async def close(self) -> None:
-        await asyncio.sleep(self.takes_s)
+        self.now_s += self.takes_s
+        await rounds()
         await super().close()
         self.has_closed = True
 
 
 @quickly
-async def test_a_short_time_to_stop_is_none_in_which_the_store_must_be_closed(caplog):
-    store = SlowToClose(0.05)
+async def test_a_short_time_to_stop_is_none_in_which_the_store_must_be_closed(caplog, monkeypatch):
+    store = SlowToClose(0.05, monkeypatch)
     async with ledgers(store, shutdown_timeout_s=0.01):
         pass
     assert store.has_closed
@@ -286,7 +289,8 @@ async def test_a_short_time_to_stop_is_none_in_which_the_store_must_be_closed(ca
 
 @quickly
 async def test_a_store_that_never_closes_is_left_and_said_to_be(caplog, monkeypatch):
-    monkeypatch.setattr(running, "GRACE_S", 0.02)
-    async with ledgers(SlowToClose(3600), shutdown_timeout_s=0.01):
+    store = SlowToClose(running.GRACE_S + 0.01, monkeypatch)
+    async with ledgers(store, shutdown_timeout_s=0.01):
         pass
-    assert caplog.messages == ["closing the store: it has not closed for 0.02 s"]
+    assert not store.has_closed
+    assert caplog.messages == ["closing the store: it has not closed for 1 s"]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from perdure.errors import StoreLocked, StoreUnavailable
-from perdure.store.ownership import Beat, Kind
+from perdure.store.ownership import Beat, Kind, Ownership
 from perdure.store.session import channel_of
 from tests.cluster.support import SCHEMA, connected, now_ms, session_of, shards_of
 from tests.runtime.support import in_loop, quickly
@@ -172,26 +172,54 @@ async def test_no_server_is_said_at_once(url):
 
 def test_a_server_that_comes_again_has_all_its_hosts_again(own_postgres):
     """Sessions end all at once with it: who is back first does not take everything."""
+    owners = Ownership(SCHEMA, lease_s=60.0, absent_s=0.05)
+    others_may = asyncio.Event()
 
     async def run(url):
-        sessions = [session_of(url, f"h{n}") for n in range(3)]
+        first, *others = sessions = [session_of(url, f"h{n}", owners=owners) for n in range(3)]
         for session in sessions:
             await session.open()
-        owned = [await session.ask(session.owners.claim, 2) for session in sessions]
+        owned = [await session.ask(owners.claim, 2) for session in sessions]
+        for session in others:
+            session._connect = after(others_may, session._connect)
         await asyncio.to_thread(own_postgres.kill)
-        await asyncio.sleep(0.3)
+        while not all(session.lost for session in sessions):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         await asyncio.to_thread(own_postgres.start)
-        claimed = await until_it_answers(sessions[0], sessions[0].owners.claim, 8)
+        await until_it_answers(first, owners.beat)
+        while not await first.ask(is_old, 3 * owners.absent_s):
+            pass
+        claimed = await first.ask(owners.claim, 8)
         assert len(claimed) == 2, "those that were free before"
+        others_may.set()
         for session, before in zip(sessions, owned, strict=True):
-            beat = await until_it_answers(session, session.owners.beat)
+            beat = await until_it_answers(session, owners.beat)
             assert before.items() <= beat.owned.items()
             assert session.lost == 1
             await session.close()
 
     with fresh_database(own_postgres) as url:
         asyncio.run(shards_of(url))
-        in_loop(30)(run)(url)
+        in_loop(60)(run)(url)
+
+
+async def is_old(connection, host, age_s):
+    """The session is this old; of an old server it would judge now who is gone."""
+    return await connection.fetchval(
+        "SELECT clock_timestamp() - backend_start > make_interval(secs => $1) "
+        "FROM pg_stat_get_activity(pg_backend_pid())",
+        age_s,
+    )
+
+
+def after(event, connect):
+    """Connects only when this has happened."""
+
+    async def wait_and_connect():
+        await event.wait()
+        return await connect()
+
+    return wait_and_connect
 
 
 async def until_it_answers(session, *asked):
