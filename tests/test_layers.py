@@ -60,6 +60,11 @@ MAY_IMPORT = {
     "schedule": {
         "errors", "messages", "effects", "core", "saga_checks", "queue", "member", "runs",
     },
+    "describing": {
+        "errors", "messages", "core", "correlating", "declared", "process_manager", "queue",
+        "member", "worker_signature", "schedule", "ordered_saga", "workflow_list",
+        "workflow_coroutine", "describing",
+    },
     "codec": {"errors", "messages", "core", "codec"},
     "store": {"errors", "failpoints", "core", "codec", "store"},
     "actors": {"actors"},
@@ -76,7 +81,7 @@ MAY_IMPORT = {
     "observer": {"observations"},
     "ops": {
         "errors", "messages", "settings", "core", "codec", "store", "observer", "process_manager",
-        "queue", "member", "runs", "runtime", "cluster", "ops",
+        "queue", "member", "runs", "describing", "runtime", "cluster", "ops",
     },
     "testing": {
         "errors", "failpoints", "messages", "settings", "core", "codec", "store", "actors",

@@ -59,10 +59,11 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A handler and the guard that admits it (None: always)."""
+    """A handler and the guard that admits it (None: always), as a function and as declared."""
 
     call: Callable[..., Any]
     admits: Callable[[Any], bool] | None
+    when: When = None
 
 
 @dataclass
@@ -218,7 +219,7 @@ def _add(handlers: list[Handler], note: Note, call: Callable[..., Any]) -> None:
             f"a second handler for {', '.join(map(name_of, note.what)) or _ABOUT[note.role]}",
             remedy="guard the first with when=, or join the two",
         )
-    handlers.append(Handler(call, _guard(note.when)))
+    handlers.append(Handler(call, _guard(note.when), note.when))
 
 
 def _once(table: dict[Any, Callable[..., Any]], key: Any, function: Callable[..., Any]) -> None:

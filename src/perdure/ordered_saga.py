@@ -83,7 +83,7 @@ class OrderedSaga:
         timeout: timedelta | None = None,
         retention: Retention | None = None,
     ) -> None:
-        self._name, self._data, self._by, self._timeout = name, data, by, timeout
+        self._name, self._data, self.by, self._timeout = name, data, by, timeout
         self._declared: list[_Declared] = []
         check_data(name, data, by, timeout)
         self._retention = checked_retention(name, retention)
@@ -194,12 +194,12 @@ class OrderedSaga:
 
     def definition(self) -> Definition:
         """The kernel's view. Raises ``DefinitionError`` for steps that do not go together."""
-        return definition_of(self.plan(), self._by, self._timeout, self._retention)
+        return definition_of(self.plan(), self.by, self._timeout, self._retention)
 
     def queues(self) -> Sequence[WorkQueue]:
         """One for each step, and for each compensation."""
         found = []
-        done, undone = results_of(self._by)
+        done, undone = results_of(self.by)
         for one in self._declared:
             input_of = given(self._name, one.spec.name, self._data)
             found.append(

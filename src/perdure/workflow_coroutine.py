@@ -131,6 +131,8 @@ class CoroutineWorkflow:
         self._name = name
         self._body = body
         self._begins = begins
+        self.by: Mapping[EventType, By] = {begins: by, **events}
+        """How the instance is found that a message is for."""
         self._timeout = timeout
         self._on_missing = on_missing
         self._queues = [self._queue(spec) for spec in specs.values()]
@@ -147,6 +149,11 @@ class CoroutineWorkflow:
     def body(self) -> Body:
         """The coroutine function itself."""
         return self._body
+
+    @property
+    def steps(self) -> Mapping[str, StepSpec]:
+        """The steps it may ask for, by name."""
+        return self._declared.steps
 
     # What the runtime asks
 

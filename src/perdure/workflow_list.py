@@ -60,7 +60,7 @@ class Workflow:
         self._retention = checked_retention(name, retention)
         self._name = name
         self._data = data
-        self._by = by
+        self.by = by
         self._timeout = timeout
         if not isinstance(steps, Iterable):
             raise DefinitionError(f"steps is {steps!r}", saga=name, remedy="give a list of them")
@@ -80,7 +80,7 @@ class Workflow:
 
     def definition(self) -> Definition:
         """The kernel's view."""
-        return definition_of(self.plan(), self._by, self._timeout, self._retention)
+        return definition_of(self.plan(), self.by, self._timeout, self._retention)
 
     def plan(self) -> Plan:
         """The steps as they follow each other."""
@@ -99,7 +99,7 @@ class Workflow:
 
     def queues(self) -> Sequence[WorkQueue]:
         """One for each step."""
-        done, _ = results_of(self._by)
+        done, _ = results_of(self.by)
         return [
             step_queue(
                 f"{self._name}.{spec.name}",

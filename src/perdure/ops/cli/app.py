@@ -9,6 +9,7 @@ import typer
 from perdure.ops.cli import database, listing, looking, queueing, ray, repairing, sending
 from perdure.ops.cli.about import completion, grafana, version
 from perdure.ops.cli.bench import bench
+from perdure.ops.cli.describing import check_app, describe_app
 from perdure.ops.cli.hosts import hosts
 from perdure.ops.cli.options import add
 from perdure.ops.cli.running import run as run_runtime
@@ -94,6 +95,8 @@ app.add_typer(on_ray, name="ray")
 add(app, "hosts", hosts)
 add(app, "health", health)
 add(app, "run", run_runtime)
+add(app, "describe", describe_app)
+add(app, "check", check_app)
 add(app, "bench", bench)
 add(app, "version", version)
 add(app, "grafana", grafana)
