@@ -76,6 +76,7 @@ def assert_same_moment(left: datetime, right: datetime) -> None:
 def assert_comes_back(value: Any) -> None:
     encoded = codec.encode(value)
     assert_same(codec.decode(*encoded), value)
+    assert_same(codec.decode_exactly(*encoded), value)
     assert codec.encode(codec.decode(*encoded)) == encoded
     assert_same(codec.decode_value(codec.encode_value(value)), value)
 

@@ -124,6 +124,33 @@ def test_a_field_without_default_must_be_there() -> None:
     assert Codec(TypeRegistry([OrderState])).decode("OrderState", 1, pack({})) == OrderState()
 
 
+@dataclass
+class Ledger:
+    account: Account = field(default_factory=Account)
+    past: list[Account] = field(default_factory=list)
+
+
+WHOLE = {"cents": 1, "currency": "EUR", "tags": []}
+
+
+@pytest.mark.parametrize(
+    ("stored", "differs"),
+    [
+        ({"account": WHOLE}, "'past'"),
+        ({"account": {"cents": 1, "currency": "EUR"}, "past": []}, "'tags'"),
+        ({"account": WHOLE, "past": [{"cents": 1, "limit": 9}]}, "'currency', 'limit', 'tags'"),
+    ],
+)
+def test_a_state_with_other_fields_than_its_class_is_not_read_exactly(
+    stored: dict[str, Any], differs: str
+) -> None:
+    registry = TypeRegistry([ACCOUNT, TypeInfo(Ledger, "codec-test.ledger", 1, {})])
+    body = pack(stored)
+    assert isinstance(Codec(registry).decode("codec-test.ledger", 1, body), Ledger)
+    with pytest.raises(UnknownVersion, match=f"other fields than this code has: {differs}"):
+        Codec(registry).decode_exactly("codec-test.ledger", 1, body)
+
+
 def test_a_wrong_type_in_stored_bytes_is_refused_with_its_path() -> None:
     with pytest.raises(DecodeError, match=r"codec-test.paid\.tags\[1\]: expected str, got int"):
         codec.decode("codec-test.paid", 4, pack({**RELEASED[4], "tags": ["a", 2]}))
