@@ -13,11 +13,12 @@ Next to read: ``running.py``; ``versions/``; ``../revisions.py``, what a store a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 
-from perdure.errors import DefinitionError
+from perdure.errors import DefinitionError, StoreUnavailable
 from perdure.store.migrations.others import not_perdures
 from perdure.store.migrations.standing import Standing
 from perdure.store.postgres_address import Address
@@ -31,6 +32,9 @@ __all__ = ["LOCK_WAIT_S", "Standing", "check", "current", "not_perdures", "stamp
 
 LOCK_WAIT_S = 120.0
 """So long one waits for another that migrates, or for locks that others hold on a table."""
+
+PAUSE_S = 1.0
+"""Before it is tried again: who was made to wait for a table goes on meanwhile."""
 
 T = TypeVar("T")
 
@@ -46,6 +50,8 @@ async def upgrade(
 
     ``shards``: into how many parts instances fall that different processes may own; 16 unless it
     is given, and for ever what it was when the tables were created. Safe to repeat.
+    For ``lock_wait_s`` seconds in all it waits for others, by short tries while somebody holds a
+    table, since what runs waits behind whoever waits for one.
     Raises DefinitionError for another number later, SchemaTooNew, StoreError for what the server
     refuses.
     """
@@ -57,7 +63,18 @@ async def upgrade(
     _require_alembic()
     from perdure.store.migrations.running import bring_up
 
-    return await _connected(address, lambda each: bring_up(each, address, shards, lock_wait_s))
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + lock_wait_s
+    while True:
+        left_s = until_s - loop.time()
+        try:
+            return await _connected(
+                address, lambda each, wait_s=left_s: bring_up(each, address, shards, wait_s)
+            )
+        except StoreUnavailable as error:
+            if not _is_held_up(error) or loop.time() + PAUSE_S >= until_s:
+                raise
+        await asyncio.sleep(PAUSE_S)
 
 
 async def current(url: str) -> Standing:
@@ -93,6 +110,13 @@ async def stamp(url: str, revision: str = REVISION, *, lock_wait_s: float = LOCK
     from perdure.store.migrations.running import note
 
     await _connected(address, lambda each: note(each, address, revision, lock_wait_s))
+
+
+def _is_held_up(error: StoreUnavailable) -> bool:
+    """Nothing is wrong but that others hold what it needs."""
+    from perdure.store.migrations.troubles import is_held_up
+
+    return isinstance(error.__cause__, Exception) and is_held_up(error.__cause__)
 
 
 async def _connected(address: Address, work: Callable[[Connection], T]) -> T:

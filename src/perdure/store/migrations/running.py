@@ -34,6 +34,12 @@ __all__ = ["bring_up", "connected", "examine", "look", "note"]
 
 CONNECT_S = 10.0
 
+TABLE_LOCK_S = 2.0
+"""So long a migration waits for a table, and with it whoever comes to it later."""
+
+SCRIPTS = Path(__file__).parent
+"""Alembic's directory, with ``versions/``."""
+
 T = TypeVar("T")
 
 
@@ -61,9 +67,10 @@ def bring_up(
 ) -> Standing:
     """Create the schema and the tables where they are not, and migrate them to ``REVISION``."""
     _take_lock(connection, address, lock_wait_s)
+    _wait_for_locks(connection, min(TABLE_LOCK_S, lock_wait_s))
     _make_schema(connection, address)
     found = _not_newer(look(connection, address), address)
-    scripts = ScriptDirectory(Path(__file__).parent)
+    scripts = ScriptDirectory(SCRIPTS)
     context = _context(connection, address)
     for script in reversed(
         [*scripts.iterate_revisions(REVISION, found.revision or "base")],
@@ -141,7 +148,7 @@ def _check_shards(connection: Connection, address: Address, found: Standing) -> 
 
 def note(connection: Connection, address: Address, revision: str, lock_wait_s: float) -> None:
     """Write a revision into the version table."""
-    scripts = ScriptDirectory(Path(__file__).parent)
+    scripts = ScriptDirectory(SCRIPTS)
     known = [script.revision for script in scripts.walk_revisions()]
     if revision not in known:
         raise DefinitionError(
@@ -165,16 +172,17 @@ def _not_newer(found: Standing, address: Address) -> Standing:
 
 def _take_lock(connection: Connection, address: Address, lock_wait_s: float) -> None:
     """One at a time, until the end of the transaction; whoever dies lets it go."""
-    for name, value in (
-        ("lock_timeout", f"{round(lock_wait_s * 1000)}ms"),
-        ("statement_timeout", "0"),
-        ("synchronous_commit", "on"),
-    ):
-        _set(connection, name, value)
+    _wait_for_locks(connection, lock_wait_s)
+    _set(connection, "statement_timeout", "0")
+    _set(connection, "synchronous_commit", "on")
     connection.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
         {"name": f"perdure db upgrade {address.schema}"},
     )
+
+
+def _wait_for_locks(connection: Connection, seconds: float) -> None:
+    _set(connection, "lock_timeout", f"{max(1, round(seconds * 1000))}ms")  # 0 were for ever
 
 
 def _make_schema(connection: Connection, address: Address) -> None:
