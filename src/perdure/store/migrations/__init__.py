@@ -13,12 +13,11 @@ Next to read: ``running.py``; ``versions/``; ``../revisions.py``, what a store a
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 
-from perdure.errors import DefinitionError, StoreUnavailable
+from perdure.errors import DefinitionError
 from perdure.store.migrations.others import not_perdures
 from perdure.store.migrations.standing import Standing
 from perdure.store.postgres_address import Address
@@ -32,9 +31,6 @@ __all__ = ["LOCK_WAIT_S", "Standing", "check", "current", "not_perdures", "stamp
 
 LOCK_WAIT_S = 120.0
 """So long one waits for another that migrates, or for locks that others hold on a table."""
-
-PAUSE_S = 1.0
-"""Before it is tried again: who was made to wait for a table goes on meanwhile."""
 
 T = TypeVar("T")
 
@@ -63,18 +59,7 @@ async def upgrade(
     _require_alembic()
     from perdure.store.migrations.running import bring_up
 
-    loop = asyncio.get_running_loop()
-    until_s = loop.time() + lock_wait_s
-    while True:
-        left_s = until_s - loop.time()
-        try:
-            return await _connected(
-                address, lambda each, wait_s=left_s: bring_up(each, address, shards, wait_s)
-            )
-        except StoreUnavailable as error:
-            if not _is_held_up(error) or loop.time() + PAUSE_S >= until_s:
-                raise
-        await asyncio.sleep(PAUSE_S)
+    return await _connected(address, lambda each: bring_up(each, address, shards, lock_wait_s))
 
 
 async def current(url: str) -> Standing:
@@ -110,13 +95,6 @@ async def stamp(url: str, revision: str = REVISION, *, lock_wait_s: float = LOCK
     from perdure.store.migrations.running import note
 
     await _connected(address, lambda each: note(each, address, revision, lock_wait_s))
-
-
-def _is_held_up(error: StoreUnavailable) -> bool:
-    """Nothing is wrong but that others hold what it needs."""
-    from perdure.store.migrations.troubles import is_held_up
-
-    return isinstance(error.__cause__, Exception) and is_held_up(error.__cause__)
 
 
 async def _connected(address: Address, work: Callable[[Connection], T]) -> T:
