@@ -7,6 +7,8 @@ import re
 import socket
 import threading
 from contextlib import asynccontextmanager
+from importlib.metadata import version
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from perdure.errors import (
     DefinitionError,
     Escalated,
     RuntimeNotRunning,
+    StoreError,
     StoreLocked,
     StoreUnavailable,
 )
@@ -27,9 +30,11 @@ from perdure.runtime.clock import SystemClock
 from perdure.runtime.watching.vitals import Phase
 from perdure.testing import SimulatedClock
 from tests.cluster.hosting import SOON
+from tests.cluster.support import session_of
 from tests.runtime.frail import TRIED, Escalating, born, fetching, hit, seen
 from tests.runtime.support import add, in_loop, items, open_ledger
 from tests.sagas import Ledger, Opened, Patient
+from tests.servers.databases import run_sql
 
 
 def on(test):
@@ -38,8 +43,12 @@ def on(test):
     def run(postgres):
         in_loop(30)(test)(postgres)
 
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
+    def run_with(postgres, caplog):
+        in_loop(30)(test)(postgres, caplog)
+
+    found = run_with if "caplog" in signature(test).parameters else run
+    found.__name__, found.__doc__ = test.__name__, test.__doc__
+    return found
 
 
 def cluster(url, name, **more) -> Any:
@@ -204,16 +213,42 @@ async def test_observers_and_the_loop_watch_are_there_once(url):
 
 
 @on
-async def test_a_clock_that_is_wrong_is_told(url):
+async def test_a_clock_that_is_wrong_is_told_and_decides_nothing(url, caplog):
     class Ahead(SystemClock):
         def now_ms(self):
-            return super().now_ms() + 5_000
+            return super().now_ms() + 3_600_000
 
-    async with cluster(url, "a", clock=Ahead()) as runtime:
-        while not runtime.vitals().troubles:  # noqa: ASYNC110
+    async with cluster(url, "right") as right, cluster(url, "wrong", clock=Ahead()) as wrong:
+        while not wrong.vitals().troubles or len(right.host.owned) != 8:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        [trouble] = runtime.vitals().troubles
-        assert "5.0 s ahead of the database's" in trouble.error
+        [trouble] = wrong.vitals().troubles
+        assert "3600.0 s ahead of the database's" in trouble.error
+        assert "+3600.0 s from the database's: deadlines fire by it" in caplog.text
+        refs = [await open_ledger(right, f"o-{n}") for n in range(8)]
+        for n in range(4):  # whose shard it is, and who is alive, the database's clock says
+            await asyncio.gather(*(add((right, wrong)[n % 2], ref, n) for ref in refs))
+        assert [await items(wrong, ref) for ref in refs] == [[0, 1, 2, 3]] * 8
+        assert (len(right.host.owned), len(wrong.host.owned)) == (8, 8)
+
+
+@on
+async def test_processes_of_two_versions_work_side_by_side_and_it_is_said(url, caplog):
+    older = session_of(url, "older")  # of version "0"
+    await older.open()
+    async with cluster(url, "newer") as runtime:
+        await open_ledger(runtime, "x")
+        found = {row.name: row.version for row in await runtime.hosts()}
+        assert found == {"older": "0", "newer": version("perdure")}
+    said = f"this process is of perdure {version('perdure')}, and older of 0"
+    assert [said in line for line in caplog.messages].count(True) == 1
+    await older.close()
+
+
+@on
+async def test_a_number_of_shards_that_was_changed_by_hand_is_refused(url):
+    await run_sql(url, "UPDATE perdure.meta SET shards = 32")
+    with pytest.raises(StoreError, match=r"number of shards .* was changed: it is 32 .* 16 rows"):
+        await cluster(url, "a").start()
 
 
 @on

@@ -14,14 +14,16 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version as version_of
 from typing import Any, Self
 
 from perdure.cluster.doorbell import Doorbell
 from perdure.cluster.host import Host
 from perdure.cluster.process import Process
 from perdure.cluster.settings import ClusterSettings, checked_settings
-from perdure.errors import DefinitionError, RuntimeNotRunning
+from perdure.errors import DefinitionError, RuntimeNotRunning, StoreUnavailable
 from perdure.observer import Observer
 from perdure.queue import WorkQueue
 from perdure.runtime.blueprint import Blueprint
@@ -165,6 +167,8 @@ class Cluster(Runtime):
             len(self.host.owned),
             self._database.shards,
         )
+        with suppress(StoreUnavailable):  # the session says so
+            _tell_versions(await self.hosts())
 
     async def _open(self) -> int:
         epoch = await super()._open()  # sees that the tables are there, and are ours
@@ -255,6 +259,18 @@ class Cluster(Runtime):
         """See ``Runtime.runnings``."""
         found = [] if self._process is None else self._process.host.runtimes
         return [runtime.running for runtime in found if runtime.running is not None]
+
+
+def _tell_versions(hosts: Iterable[HostRow]) -> None:
+    """While one perdure replaces another, they work side by side; for good they should not."""
+    own = version_of("perdure")
+    others = {row.version: row.name for row in hosts if not row.is_gone and row.version != own}
+    for version, name in sorted(others.items()):
+        logger.warning(
+            "this process is of perdure %s, and %s of %s: they share the work, and what one does "
+            "not know waits for the other; end the older ones soon",
+            own, name, version,
+        )  # fmt: skip
 
 
 def _own_name() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from perdure import Effects, Job, ProcessManager, WorkQueue, applies, continues, message, starts
 from perdure.messages import CommandFailed
@@ -40,7 +41,7 @@ class Charged:
 @dataclass(frozen=True)
 class OrderState:
     paid: tuple[int, ...] = ()
-    charged: int = 0
+    charged: tuple[int, ...] = ()
     failed: tuple[str, ...] = ()
 
 
@@ -64,7 +65,7 @@ class Order(ProcessManager[OrderState]):
 
     @applies(Charged)
     def charge(self, state: OrderState, event: Charged) -> OrderState:
-        return replace(state, charged=state.charged + 1)
+        return replace(state, charged=(*state.charged, 1))
 
     @applies(CommandFailed)
     def fail(self, state: OrderState, event: CommandFailed) -> OrderState:
@@ -79,4 +80,4 @@ async def charge(command: Charge, job: Job) -> Charged:
     return Charged(command.id)
 
 
-MEMBERS = [Order, charges]
+MEMBERS: list[type[ProcessManager[Any]] | WorkQueue] = [Order, charges]

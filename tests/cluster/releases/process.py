@@ -1,8 +1,8 @@
 """A process of release one: ``python -m tests.cluster.releases.process``, of ``members.member``.
 
 Its arguments are the URL, its name, and the settings of the cluster as JSON. It says ``up``, what
-it owns, and each line of its log. ``ask NAME COMMAND ID …`` on its input has it send that message of
-release one to an order, and say what came of it. SIGTERM ends it as a deployment does.
+it owns, and each line of its log. ``Paid ID 1`` on its input has it send that message of release
+one to that order, and say what came of it. SIGTERM ends it as a deployment does.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from perdure import (
     Effects,
@@ -98,7 +99,7 @@ class Gifted:
 @dataclass(frozen=True)
 class OrderState:
     paid: tuple[int, ...] = ()
-    charged: int = 0
+    charged: tuple[int, ...] = ()
     failed: tuple[str, ...] = ()
     gifts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -121,7 +122,7 @@ class Order(ProcessManager[OrderState]):
     @continues(Noted, by="id")
     def was_noted(self, state: OrderState, event: Noted, do: Effects) -> None:
         if event.text == "later":
-            do.deadline("note", timedelta(seconds=0.1))
+            do.deadline("note", timedelta(seconds=1.5))
 
     @continues(Gift, by="id")
     def was_given(self, state: OrderState, event: Gift, do: Effects) -> None:
@@ -153,7 +154,7 @@ class Order(ProcessManager[OrderState]):
 
     @applies(Charged)
     def charge(self, state: OrderState, event: Charged) -> OrderState:
-        return replace(state, charged=state.charged + 1)
+        return replace(state, charged=(*state.charged, 1))
 
     @applies(CommandFailed)
     def fail(self, state: OrderState, event: CommandFailed) -> OrderState:
@@ -165,15 +166,15 @@ class Order(ProcessManager[OrderState]):
 
     @applies(Wrapped)
     def wrap(self, state: OrderState, event: Wrapped) -> OrderState:
-        return replace(state, gifts=(*state.gifts, "wrapped"))
+        return replace(state, gifts=tuple(sorted((*state.gifts, "wrapped"))))
 
     @applies(Engraved)
     def engrave(self, state: OrderState, event: Engraved) -> OrderState:
-        return replace(state, gifts=(*state.gifts, "engraved"))
+        return replace(state, gifts=tuple(sorted((*state.gifts, "engraved"))))
 
     @applies(Delivered)
     def deliver(self, state: OrderState, event: Delivered) -> OrderState:
-        return replace(state, gifts=(*state.gifts, "delivered"))
+        return replace(state, gifts=tuple(sorted((*state.gifts, "delivered"))))
 
 
 @dataclass(frozen=True)
@@ -211,4 +212,4 @@ async def deliver(command: Deliver, job: Job) -> Delivered:
     return Delivered(command.id)
 
 
-MEMBERS = [Order, Thanks, charges, deliveries]
+MEMBERS: list[type[ProcessManager[Any]] | WorkQueue] = [Order, Thanks, charges, deliveries]

@@ -10,7 +10,7 @@ Next to read: ``directed_mail.py``, ``settling.py``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from perdure.codec.outbox import unpack_context

@@ -46,6 +46,8 @@ async def upgrade(
 
     ``shards``: into how many parts instances fall that different processes may own; 16 unless it
     is given, and for ever what it was when the tables were created. Safe to repeat.
+    For ``lock_wait_s`` seconds in all it waits for others, by short tries while somebody holds a
+    table, since what runs waits behind whoever waits for one.
     Raises DefinitionError for another number later, SchemaTooNew, StoreError for what the server
     refuses.
     """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import TypeVar
 
 from alembic.autogenerate import compare_metadata
@@ -16,7 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import Connection, NullPool, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import perdure.failpoints as failpoints
@@ -24,7 +25,7 @@ from perdure.errors import DefinitionError, StoreError, StoreNotWritable
 from perdure.failpoints import Point
 from perdure.store.migrations.rights import lacking
 from perdure.store.migrations.standing import Standing
-from perdure.store.migrations.troubles import told
+from perdure.store.migrations.troubles import is_held_up, told
 from perdure.store.postgres_address import Address
 from perdure.store.postgres_connecting import connect
 from perdure.store.postgres_schema import REVISION, VERSION_TABLE, metadata
@@ -34,6 +35,15 @@ from perdure.store.shards import SHARDS
 __all__ = ["bring_up", "connected", "examine", "look", "note"]
 
 CONNECT_S = 10.0
+
+TABLE_LOCK_S = 2.0
+"""So long a migration waits for a table, and with it whoever comes to it later."""
+
+PAUSE_S = 1.0
+"""Until the next try; so long they go on."""
+
+SCRIPTS = Path(__file__).parent
+"""Alembic's directory, with ``versions/``."""
 
 T = TypeVar("T")
 
@@ -59,11 +69,33 @@ async def connected(address: Address, work: Callable[[Connection], T]) -> T:
 def bring_up(
     connection: Connection, address: Address, shards: int | None, lock_wait_s: float
 ) -> Standing:
-    """Create the schema and the tables where they are not, and migrate them to ``REVISION``."""
+    """Create the schema and the tables where they are not, and migrate them to ``REVISION``.
+
+    Whoever waits for a table holds up all that come to it later. So it waits for a moment only,
+    lets go of what it has, and tries again, while no other may begin.
+    """
+    until_s = monotonic() + lock_wait_s
     _take_lock(connection, address, lock_wait_s)
+    _wait_for_locks(connection, min(TABLE_LOCK_S, lock_wait_s))
+    while True:
+        try:
+            with connection.begin_nested():
+                found = _migrate(connection, address, shards)
+            break
+        except DBAPIError as error:
+            if not is_held_up(error) or monotonic() + PAUSE_S >= until_s:
+                raise
+        connection.execute(text("SELECT pg_sleep(:pause_s)"), {"pause_s": PAUSE_S})
+    failpoints.reach(Point.CREATING)
+    now = look(connection, address)
+    return Standing(now.database, now.schema, found.revision, now.revision, now.shards)
+
+
+def _migrate(connection: Connection, address: Address, shards: int | None) -> Standing:
+    """Where the tables stood before."""
     _make_schema(connection, address)
     found = _not_newer(look(connection, address), address)
-    scripts = ScriptDirectory(Path(__file__).parent)
+    scripts = ScriptDirectory(SCRIPTS)
     context = _context(connection, address)
     for script in reversed(
         [*scripts.iterate_revisions(REVISION, found.revision or "base")],
@@ -71,9 +103,7 @@ def bring_up(
         script.module.upgrade(connection)
         context.stamp(scripts, script.revision)
     _fix_shards(connection, address, shards)
-    failpoints.reach(Point.CREATING)
-    now = look(connection, address)
-    return Standing(now.database, now.schema, found.revision, now.revision, now.shards)
+    return found
 
 
 def look(connection: Connection, address: Address) -> Standing:
@@ -141,7 +171,7 @@ def _check_shards(connection: Connection, address: Address, found: Standing) -> 
 
 def note(connection: Connection, address: Address, revision: str, lock_wait_s: float) -> None:
     """Write a revision into the version table."""
-    scripts = ScriptDirectory(Path(__file__).parent)
+    scripts = ScriptDirectory(SCRIPTS)
     known = [script.revision for script in scripts.walk_revisions()]
     if revision not in known:
         raise DefinitionError(
@@ -165,16 +195,17 @@ def _not_newer(found: Standing, address: Address) -> Standing:
 
 def _take_lock(connection: Connection, address: Address, lock_wait_s: float) -> None:
     """One at a time, until the end of the transaction; whoever dies lets it go."""
-    for name, value in (
-        ("lock_timeout", f"{round(lock_wait_s * 1000)}ms"),
-        ("statement_timeout", "0"),
-        ("synchronous_commit", "on"),
-    ):
-        _set(connection, name, value)
+    _wait_for_locks(connection, lock_wait_s)
+    _set(connection, "statement_timeout", "0")
+    _set(connection, "synchronous_commit", "on")
     connection.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
         {"name": f"perdure db upgrade {address.schema}"},
     )
+
+
+def _wait_for_locks(connection: Connection, seconds: float) -> None:
+    _set(connection, "lock_timeout", f"{max(1, round(seconds * 1000))}ms")  # 0 were for ever
 
 
 def _make_schema(connection: Connection, address: Address) -> None:

@@ -10,7 +10,7 @@ from perdure.store import postgres_errors
 from perdure.store.postgres_address import Address
 from perdure.store.postgres_errors import is_lost, sqlstate_of
 
-__all__ = ["told"]
+__all__ = ["is_held_up", "told"]
 
 _RIGHTS = (
     "connect as the owner of the schema; or have the database's owner do: CREATE SCHEMA {schema} "
@@ -25,11 +25,17 @@ _TOLD: dict[str, tuple[type[StoreError], str]] = {
         "tables of that name are there that perdure did not make: name another schema, "
         "?schema=perdure",
     ),
+    "40P01": (StoreUnavailable, "others use the tables in another order: try again"),
     "55P03": (
         StoreUnavailable,
         "another perdure migrates, or a long transaction holds a table: wait for it, or end it",
     ),
 }
+
+
+def is_held_up(error: Exception) -> bool:
+    """Others hold a lock for too long, or each waited for the other."""
+    return sqlstate_of(error) in ("55P03", "40P01")
 
 
 def told(error: Exception, address: Address) -> StoreError:
