@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -29,7 +29,7 @@ def reached() -> Iterator[list[Point]]:
     failpoints.listener = None
 
 
-def on(test: Callable[[str, list[Point]], Awaitable[None]]) -> Callable[..., None]:
+def on(test: Callable[[str, list[Point]], Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Run the coroutine function over a fresh database."""
 
     def run(postgres: str, reached: list[Point]) -> None:

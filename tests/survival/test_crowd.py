@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from perdure.failpoints import Point
 from tests.cluster_sweep import Sent, story
 from tests.declarations_sweep import in_memory, missing_notices, several
 from tests.servers.databases import AnyServer, fresh_database, wait_aged
@@ -25,18 +26,22 @@ def aged(postgres_server: AnyServer, postgres_template: str) -> AnyServer:
     return postgres_server
 
 
-def test_nothing_is_lost_doubled_or_overtaken_when_processes_are_killed_and_stopped(
+KILLED_AT = [Point.OWNING, Point.MAIL_ANSWERED, Point.PERFORMED]
+
+
+def test_nothing_is_lost_doubled_or_overtaken_when_processes_die_at_points_and_are_stopped(
     aged: AnyServer, postgres_template: str, tmp_path: Path
 ) -> None:
     told = story(
-        aged, postgres_template, tmp_path, Sent(operations=100, messages=200, instances=20),
-        processes=2, seed="1", every=80, hows=["kill", "stop"], clients=2,
+        aged, postgres_template, tmp_path, Sent(operations=60, messages=140, instances=14),
+        processes=2, seed="1", every=100, hows=["stop"], points=KILLED_AT, clients=2,
     )  # fmt: skip
     print(told.as_dict())
     assert told.findings == []
     counts = told.counts
-    assert counts["acknowledged"] + counts["refused"] == counts["tried"] >= 300
-    assert counts["kill"] + counts["stop"] > 0
+    assert counts["acknowledged"] + counts["refused"] == counts["tried"] >= 200
+    assert counts["stop"] > 0
+    assert told.deaths == dict.fromkeys(KILLED_AT, 1)
 
 
 def test_the_declarations_have_their_figures_whoever_is_killed(

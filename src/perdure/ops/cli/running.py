@@ -130,6 +130,10 @@ async def _as_child(runtime: Runtime, parent: Parent, app: str, name: str | None
         return await _until_told(runtime, parent)
     finally:
         parent.close()
+        loop = asyncio.get_running_loop()
+        for one in SIGNALS:  # told once more while it ends, it has drained all the same
+            loop.remove_signal_handler(one)
+            signal.signal(one, signal.SIG_IGN)
 
 
 async def _until_told(runtime: Runtime, parent: Parent | None = None) -> Exit:
