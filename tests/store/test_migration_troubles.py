@@ -63,9 +63,13 @@ def test_a_wrong_password_a_wrong_user_and_a_wrong_database(empty_postgres, user
 
 def test_a_user_without_rights_is_told_what_to_be_granted(empty_postgres, user):
     url = as_user(empty_postgres, user)
-    with pytest.raises(StoreNotWritable, match=f'CREATE SCHEMA .* AUTHORIZATION "{user}"'):
+    with pytest.raises(StoreNotWritable, match=f"CREATE SCHEMA .* AUTHORIZATION {user}"):
         asyncio.run(upgrade(url))
-    execute(empty_postgres, f"CREATE SCHEMA perdure AUTHORIZATION {user}")
+    execute(empty_postgres, "CREATE SCHEMA perdure", f"GRANT USAGE ON SCHEMA perdure TO {user}")
+    owner = make_url(empty_postgres).username
+    with pytest.raises(StoreNotWritable, match=f"may not create .* as its owner, {owner}$"):
+        asyncio.run(upgrade(url))
+    execute(empty_postgres, f"ALTER SCHEMA perdure OWNER TO {user}")
     asyncio.run(upgrade(url))
     asyncio.run(check(url))
 
@@ -75,11 +79,21 @@ def test_who_may_not_look_into_the_schema_is_told(postgres):
     execute(postgres, f"CREATE USER {name} PASSWORD 'secret'")
     try:
         url = as_user(postgres, name)
-        for each in (check, current, upgrade):
-            with pytest.raises(StoreNotWritable, match="GRANT USAGE ON SCHEMA"):
-                asyncio.run(each(url))
+        with pytest.raises(StoreNotWritable, match="GRANT USAGE ON SCHEMA"):
+            asyncio.run(check(url))
+        told = refused(url, StoreNotWritable)
+        assert f"connect as its owner, {make_url(postgres).username}" in told
+        assert "CREATE SCHEMA" not in told
+        execute(postgres, *told.partition("have that one do: ")[2].split("; "))
+        assert asyncio.run(current(url)).is_current
+        assert asyncio.run(upgrade(url)).is_current  # there is nothing to do
     finally:
-        execute(postgres, f"DROP USER {name}")
+        execute(postgres, f"DROP OWNED BY {name}", f"DROP USER {name}")
+
+
+def test_what_the_server_says_stands_there_without_names_of_classes(empty_postgres, user):
+    told = refused(as_user(empty_postgres, user, "wrong"))
+    assert "schema 'perdure': password authentication failed for user" in told
 
 
 def test_the_rights_that_check_names_are_those_that_are_missing(empty_postgres, user):
@@ -126,7 +140,10 @@ def test_a_server_that_only_reads_is_refused(empty_postgres):
         ("memory://", "is not for PostgreSQL"),
         ("postgresql+psycopg://db/shop", "is not for PostgreSQL through asyncpg"),
         ("postgresql://db", "names no database"),
-        ("postgresql://db:99999/shop", "there is no port 99999"),
+        ("postgresql://ann@db:99999/shop", "@db:99999/shop' has no possible port"),
+        ("postgresql://ann:99999/shop", r"ann:\*\*\*/shop' has no possible port"),
+        ("postgresql://ann:4711", r"'postgresql://ann:\*\*\*' names no database"),
+        ("mysql://ann:4711/shop", "is not for PostgreSQL"),
         ("postgresql://db:hidden/shop", "cannot be read"),
         ("hidden", "cannot be read"),
         ("postgresql://db/shop?schema=", "'' cannot be the schema"),
@@ -139,6 +156,16 @@ def test_a_url_that_names_no_database_of_postgresql_is_refused(url, problem):
     with pytest.raises(DefinitionError, match=problem) as raised:
         asyncio.run(upgrade(url))
     assert "hidden" not in str(raised.value)
+    assert "4711" not in str(raised.value)
+
+
+def test_what_may_be_a_password_whose_host_was_forgotten_is_not_shown():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        port = taken.getsockname()[1]
+        told = refused(f"postgresql://localhost:{port}/shop")
+    assert str(port) not in told
+    assert "localhost:***/shop" in told
 
 
 def test_two_databases_do_not_disturb_each_other(postgres_server):

@@ -44,11 +44,20 @@ def shown(url: str) -> str:
 
     >>> shown("mysql://ann:pass@word@db/shop?password=other")
     'mysql://***@db/shop?***'
+    >>> shown("mysql://ann:4711/shop")
+    'mysql://ann:***/shop'
     """
     scheme, mark, rest = url.partition("://")
     login, at, place = rest.rpartition("@")
     place, query, _ = place.partition("?")
+    if mark and not at:
+        place = _without_port(place)
     return f"{scheme}{mark}{'***' if login else ''}{at}{place}{'?***' if query else ''}"
+
+
+def _without_port(place: str) -> str:
+    """Where nobody is named before the host, what follows it may be meant as a password."""
+    return re.sub(r":[^/:\]]+(?=/|$)", ":***", place, count=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,7 @@ class Address:
         if not parsed.database:
             raise DefinitionError(f"{shown(url)!r} names no database", remedy=_EXAMPLE)
         if parsed.port is not None and not 0 < parsed.port < 65_536:
-            raise DefinitionError(f"there is no port {parsed.port}", remedy=_EXAMPLE)
+            raise DefinitionError(f"{shown(url)!r} has no possible port", remedy=_EXAMPLE)
         is_blank = re.search(r"[?&]schema=(&|$)", url)  # the parser leaves it away
         schema = "" if is_blank else parsed.query.get("schema", SCHEMA)
         plain = parsed.set(drivername=DRIVER).difference_update_query(["schema"])
@@ -91,8 +100,12 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """The URL for people: without its password. Nothing else in it is secret: see ``of``."""
-        return self.url.render_as_string(hide_password=True)
+        """The URL for people: without its password. Nothing else in it is secret: see ``of``.
+
+        Nor with a port, if no user is named: it may be a password whose host was forgotten.
+        """
+        text = self.url.render_as_string(hide_password=True)
+        return text if self.url.username is not None else shown(text)
 
     @property
     def quoted_schema(self) -> str:

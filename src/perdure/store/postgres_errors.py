@@ -5,6 +5,7 @@ Knows SQLSTATE codes, no statements. Next to read: ``postgres_database.py``, whe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import asyncpg
@@ -111,8 +112,11 @@ def told(error: BaseException, address: Address) -> StoreError:
         return _of_state(state, error, where, address)
     for cause in _causes(error):
         if isinstance(cause, OSError):  # TimeoutError and every ConnectionError are
+            why = _first_line(cause)
+            if address.url.username is None:  # see Address.shown
+                why = re.sub(r"', \d+", "', ***", why)
             return StoreUnavailable(
-                f"cannot reach {where}: {_first_line(cause)}",
+                f"cannot reach {where}: {why}",
                 remedy="check the host and the port, and that the server runs; what is special in "
                 "a password is percent-encoded",
             )
@@ -151,4 +155,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _first_line(error: BaseException) -> str:
+    """What asyncpg says, where SQLAlchemy puts names of classes before it."""
+    for cause in _causes(error):
+        if isinstance(cause, (asyncpg.PostgresError, asyncpg.InterfaceError)):
+            error = cause
     return (str(error).splitlines() or [f"{type(error).__name__}, nothing was answered"])[0]

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import perdure.failpoints as failpoints
 from perdure.errors import DefinitionError, StoreError, StoreNotWritable
 from perdure.failpoints import Point
-from perdure.store.migrations.rights import lacking
+from perdure.store.migrations.rights import lacking, require_look, require_room
 from perdure.store.migrations.standing import Standing
 from perdure.store.migrations.troubles import is_held_up, told
 from perdure.store.postgres_address import Address
@@ -97,9 +97,10 @@ def _migrate(connection: Connection, address: Address, shards: int | None) -> St
     found = _not_newer(look(connection, address), address)
     scripts = ScriptDirectory(SCRIPTS)
     context = _context(connection, address)
-    for script in reversed(
-        [*scripts.iterate_revisions(REVISION, found.revision or "base")],
-    ):
+    missing = [*scripts.iterate_revisions(REVISION, found.revision or "base")]
+    if missing:
+        require_room(connection, address)
+    for script in reversed(missing):
         script.module.upgrade(connection)
         context.stamp(scripts, script.revision)
     _fix_shards(connection, address, shards)
@@ -111,6 +112,7 @@ def look(connection: Connection, address: Address) -> Standing:
     _enter(connection, address)
     revision = shards = None
     if _has(connection, address, VERSION_TABLE):
+        require_look(connection, address)
         revisions = connection.execute(text(read_revision_sql(address))).all()
         if len(revisions) > 1:
             raise StoreError(
@@ -221,6 +223,7 @@ def _make_schema(connection: Connection, address: Address) -> None:
         "SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = :schema",
         schema=address.schema,
     ):
+        require_room(connection, address)
         failpoints.reach(Point.CREATING)
         connection.exec_driver_sql(f"CREATE SCHEMA {address.quoted_schema}")
 

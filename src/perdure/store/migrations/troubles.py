@@ -12,14 +12,8 @@ from perdure.store.postgres_errors import is_lost, sqlstate_of
 
 __all__ = ["is_held_up", "told"]
 
-_RIGHTS = (
-    "connect as the owner of the schema; or have the database's owner do: CREATE SCHEMA {schema} "
-    'AUTHORIZATION "{user}"; or, to use what is there: GRANT USAGE ON SCHEMA {schema} TO '
-    '"{user}"; docs/postgresql.md lists all'
-)
-
 _TOLD: dict[str, tuple[type[StoreError], str]] = {
-    "42501": (StoreNotWritable, _RIGHTS),
+    "42501": (StoreNotWritable, "connect as the owner of the schema {schema} and its tables"),
     "42P07": (
         StoreError,
         "tables of that name are there that perdure did not make: name another schema, "
@@ -43,7 +37,7 @@ def told(error: Exception, address: Address) -> StoreError:
     problem = postgres_errors.told(error, address)
     if known := _TOLD.get(sqlstate_of(error)):
         kind, remedy = known
-        said = remedy.format(schema=address.quoted_schema, user=address.url.username)
+        said = remedy.format(schema=address.quoted_schema)
         return kind(problem.problem, remedy=said)
     if is_lost(error):
         return StoreUnavailable(problem.problem, remedy="it is done whole or not at all: try again")
