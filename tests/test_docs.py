@@ -5,14 +5,12 @@ import functools
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from perdure.failpoints import Point
-from tests import report_card
+from tests import report_card, warm
 
 ROOT = Path(__file__).parent.parent
 SOURCES = (ROOT / "docs" / "sources.md").read_text()
@@ -110,14 +108,6 @@ def test_a_guide_over_postgresql_prints_what_it_says(
 def run_guide(guide: Path, folder: Path, **variables: str) -> None:
     blocks = blocks_of(guide)
     program = "\n".join(text for language, text in blocks if language == "python")
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=folder,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = warm.run("-c", program, cwd=folder, env={**os.environ, **variables}, timeout_s=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "".join(text for language, text in blocks if not language)

@@ -1,5 +1,7 @@
 """The examples, run as a reader would run them: as processes, killed ones among them.
 
+They start warm (``warm.py``), with what they import imported already.
+
 With PERDURE_DECLARATIONS_LOG and PERDURE_DECLARATIONS_GOLDEN set to an event log and the figures
 expected of it (JSON), ``declarations.py`` is checked against them as well. The single parts of the
 other examples are tested in ``examples/``.
@@ -25,6 +27,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests import warm
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DECLARATIONS = EXAMPLES / "declarations.py"
 ORDERS = EXAMPLES / "order_fulfilment.py"
@@ -42,13 +46,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=EXAMPLES.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return warm.run(*command, cwd=EXAMPLES.parent, timeout_s=1_000)
 
 
 def sqlite_url(path: Path) -> str:

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from perdure import Runtime
+from tests import warm
 from tests.runtime import crash_child
 from tests.runtime.errands import Undoing, errand_of, letters
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["loop", "threads", "slow"])  # "slow" fails: bug 33
 def test_a_job_that_kills_its_process_ends_as_a_dead_letter_and_the_others_are_done(kind, tmp_path):
     url = f"sqlite+aiosqlite:///{tmp_path}/store.db"
-    command = [sys.executable, "-m", "tests.runtime.crash_child", url, str(tmp_path), kind]
+    command = ["-m", "tests.runtime.crash_child", url, tmp_path, kind]
     lives = 0
     while True:
         lives += 1
         assert lives <= crash_child.MAX_ATTEMPTS + 2
-        child = subprocess.run(command, check=False, cwd=ROOT, timeout=60, capture_output=True)
-        code = child.returncode
+        code = warm.run(*command, timeout_s=60).returncode
         if code == 0:
             break
         assert code == -9

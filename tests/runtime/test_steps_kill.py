@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from perdure import SqlStore
 from perdure.codec.journal import JournalCodec
 from perdure.runtime.definitions import codec_of
+from tests import warm
 from tests.runtime import steps_child
 
-ROOT = Path(__file__).parents[2]
 KEYS = {
     "saga": ["visa", "hotel", "train", "train/undo", "hotel/undo"],
     "workflow": ["visa", "hotel", "train"],
@@ -50,14 +47,12 @@ def finished(url: str, what: str) -> set[str]:
 @pytest.mark.parametrize("what", ["saga", "workflow"])
 def test_killed_in_every_step_it_goes_on_and_repeats_no_finished_one(what, when, tmp_path):
     url = f"sqlite+aiosqlite:///{tmp_path}/store.db"
-    command = [sys.executable, "-m", "tests.runtime.steps_child", url, str(tmp_path), when, what]
+    command = ["-m", "tests.runtime.steps_child", url, tmp_path, when, what]
     ledger = tmp_path / "ledger"
     known: set[str] = set()
     read = kills = 0
     while True:
-        child = subprocess.run(
-            command, check=False, cwd=ROOT, timeout=60, capture_output=True, text=True
-        )
+        child = warm.run(*command, timeout_s=60)
         lines = ledger.read_text().splitlines()
         keys = [line.replace("steps-child/t/", "") for line in lines]
         begun = {key.removeprefix("begin ") for key in keys[read:] if key.startswith("begin ")}
@@ -86,11 +81,9 @@ def test_killed_in_every_step_it_goes_on_and_repeats_no_finished_one(what, when,
 )
 def test_a_step_that_ends_every_process_is_given_up_as_it_declares(unknown, lives, end, tmp_path):
     url = f"sqlite+aiosqlite:///{tmp_path}/store.db"
-    command = [sys.executable, "-m", "tests.runtime.steps_child", url, str(tmp_path), "", unknown]
+    command = ["-m", "tests.runtime.steps_child", url, tmp_path, "", unknown]
     for life in range(1, lives + 1):
-        child = subprocess.run(
-            command, check=False, cwd=ROOT, timeout=60, capture_output=True, text=True
-        )
+        child = warm.run(*command, timeout_s=60)
         assert child.returncode == (0 if life == lives else -9), child.stderr
     assert end in child.stdout
     assert "the process ended during the last attempt" in child.stdout

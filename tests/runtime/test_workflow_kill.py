@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from perdure import SqlStore
 from perdure.codec.journal import JournalCodec
 from perdure.runtime.definitions import codec_of
+from tests import warm
 from tests.runtime import workflow_child
 
-ROOT = Path(__file__).parents[2]
 ONE_BY_ONE = ["whole/w/first", "whole/w/second", "part/w/part/inner"]
 ONE_BY_ONE += [f"whole/w/last:{number}" for number in range(3)]
 BESIDE = [f"whole/w/{name}" for name in ("left", "right", "on_loop")]
@@ -44,14 +41,12 @@ def finished(url: str) -> set[str]:
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_workflow_killed_in_every_step_resumes_and_repeats_no_finished_one(when, tmp_path):
     url = f"sqlite+aiosqlite:///{tmp_path}/store.db"
-    command = [sys.executable, "-m", "tests.runtime.workflow_child", url, str(tmp_path), when]
+    command = ["-m", "tests.runtime.workflow_child", url, tmp_path, when]
     ledger = tmp_path / "ledger"
     known: set[str] = set()
     read = kills = 0
     while True:
-        child = subprocess.run(
-            command, check=False, cwd=ROOT, timeout=60, capture_output=True, text=True
-        )
+        child = warm.run(*command, timeout_s=60)
         lines = ledger.read_text().splitlines()
         begun = {line.removeprefix("begin ") for line in lines[read:] if line.startswith("begin")}
         assert begun, "a process that did nothing"

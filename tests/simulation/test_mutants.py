@@ -1,6 +1,7 @@
 """Each planted mistake is found by the simulation; without one, the stories find nothing.
 
-Large: ``python -m tests.simulation --seeds 2000 --mutants``.
+Large: ``python -m tests.simulation --seeds 2000 --mutants``, for one kind of faults with
+``--faults crashes``; and ``PERDURE_TEST_EFFORT`` (``tests/effort.py``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.effort import times
 from tests.simulation.mutants import MUTANTS, SEEDS_MAX, Planted, caught
 from tests.simulation.stories import every
 from tests.simulation.sweep import Row, as_json, mutants_table, play
@@ -46,8 +48,8 @@ def test_without_a_mistake_nothing_is_found(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STORIES)
 @pytest.mark.parametrize("faults", ["crashes", "pauses", "unwritten", "lost", "doubts", "hostile"])
-def test_one_kind_of_fault_at_length(faults, name):
-    assert play(faults, name, 0, 20).violations == []
+def test_one_kind_of_fault_is_survived(faults, name):
+    assert play(faults, name, 0, times(4)).violations == []
 
 
 def test_what_the_kill_sweep_finds_is_planted_here_too():

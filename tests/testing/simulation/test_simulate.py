@@ -15,6 +15,7 @@ import pytest
 from perdure import Effects, ProcessManager, Settings, WorkQueue, applies, continues, starts
 from perdure.errors import DefinitionError, InstanceNotFound
 from perdure.testing import Faults, SimulationFailed, World, simulate
+from tests.effort import EFFORT, times
 from tests.testing.simulation.more_stories import more_stories
 from tests.testing.simulation.stories import (
     Added,
@@ -109,7 +110,7 @@ def test_a_crash_at_each_boundary_is_survived():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_a_crash_at_each_boundary_of_every_story_is_survived(name):
-    counts = EVERY[name].crash_everywhere(every=5)
+    counts = EVERY[name].crash_everywhere(every=max(1, 15 // EFFORT))
     assert counts.kills.total() == counts.runs - 1
 
 
@@ -122,7 +123,7 @@ def test_a_swarm_of_faults_is_survived(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_a_swarm_of_faults_is_survived_at_length(name):
-    counts = EVERY[name].run(seeds=range(1_000, 1_025))
+    counts = EVERY[name].run(seeds=range(1_000, 1_000 + times(12)))
     assert counts.kills.total() > 10
     assert len(counts.faults) > 10
 
