@@ -53,10 +53,11 @@ def _cost(bench: Bench, quick: bool, _: float) -> Result:
     return cost.run(bench, cost.QUICK if quick else cost.Sizes())
 
 
-def _processes(bench: Bench, quick: bool, processes: int) -> Result:
+def _processes(bench: Bench, quick: bool, busy: float, processes: int) -> Result:
     from benchmarks import cluster
 
-    return cluster.run(bench, processes, cluster.QUICK if quick else cluster.Sizes())
+    sizes = cluster.QUICK if quick else cluster.Sizes()
+    return cluster.run(bench, processes, sizes if busy else replace(sizes, spin_us=0.0))
 
 
 def _throughput(bench: Bench, quick: bool, busy: float) -> Result:
@@ -120,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if name == "find":
                     result = find.run(bench, _sizes_of_find(options))
                 elif options.processes is not None:
-                    result = _processes(bench, options.quick, options.processes)
+                    result = _processes(bench, options.quick, options.busy, options.processes)
                 else:
                     made = ON_POSTGRES.get(name) or BENCHMARKS[name]
                     result = made(bench, options.quick, options.busy)
@@ -161,7 +162,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="small sizes; says little")
     parser.add_argument("--rounds", type=_at_least_one, default=3, help="per measure (3)")
     parser.add_argument(
-        "--busy", type=_share, default=0.5, help="share of other work on the loop (0.5; 0: none)"
+        "--busy",
+        type=_share,
+        default=0.5,
+        help="share of other work on the loop (0.5; 0: none, nor any with --processes)",
     )
     parser.add_argument(
         "--instances", type=_at_least_one, metavar="N", help="find: among so many (1,000,000)"

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -59,29 +60,31 @@ QUICK_TAKEOVER = TakeoverSizes(asks=50)
 
 
 def run(bench: Bench, processes: int, sizes: Sizes = Sizes()) -> Result:
-    """Turns per second of several processes against one."""
+    """Turns per second of several processes against one; also busy ones, if ``spin_us`` says so."""
     many = f"{processes} processes"
+    computing = f"{sizes.spin_us / 1000:g} ms of computing a turn"
+    kinds = [("one", "one process", 1, 0.0), (many, many, processes, 0.0)]
+    if sizes.spin_us:
+        kinds += [
+            ("one busy", f"one, {computing}", 1, sizes.spin_us),
+            ("busy", f"{processes}, {computing}", processes, sizes.spin_us),
+        ]
     rounds = run_rounds(
         bench,
         [
-            ("one", lambda: _together(bench, 1, sizes, 0, "one")),
-            (many, lambda: _together(bench, processes, sizes, 0, many)),
-            ("one busy", lambda: _together(bench, 1, sizes, sizes.spin_us, "one busy")),
-            ("busy", lambda: _together(bench, processes, sizes, sizes.spin_us, "busy")),
+            (name, partial(_together, bench, number, sizes, spin_us, name))
+            for name, _, number, spin_us in kinds
         ],
     )
     result = Result("processes")
-    computing = f"{sizes.spin_us / 1000:g} ms of computing a turn"
-    for name, label in (
-        ("one", "one process"), (many, many),
-        ("one busy", f"one, {computing}"), ("busy", f"{processes}, {computing}"),
-    ):  # fmt: skip
+    for name, label, _, _ in kinds:
         result.figures.append(rounds.figure(name, "turns/s", label))
         result.figures.append(rounds.figure(f"{name} cpu", "us/turn", f"{label}: cpu of perdure"))
-    result.ratios += [
-        rounds.ratio(f"{processes} / 1, nothing computed", many, "one"),
-        rounds.ratio(f"{processes} / 1, {computing}", "busy", "one busy", TARGET),
-    ]
+    result.ratios.append(rounds.ratio(f"{processes} / 1, nothing computed", many, "one"))
+    if sizes.spin_us:
+        result.ratios.append(
+            rounds.ratio(f"{processes} / 1, {computing}", "busy", "one busy", TARGET)
+        )
     result.notes += [
         f"{sizes.instances:,} instances in all, one message of each in flight",
         "where nothing is computed, the server takes what the processes leave of the cores",

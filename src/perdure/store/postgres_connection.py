@@ -16,6 +16,7 @@ import asyncpg
 from sqlalchemy.util.concurrency import await_only
 
 from perdure.store.dialect import RowRefused, ServerError
+from perdure.store.postgres_copy import Copy, copy_for
 from perdure.store.postgres_statements import text_for
 from perdure.store.postgres_texts import Fill, arrays
 from perdure.store.read_statements import Query
@@ -71,6 +72,9 @@ class PostgresConnection:
         self, statement: ManyRows, values: list[Any], leading: Sequence[Any]
     ) -> list[Any]:
         """Run one statement over rows, handed in flat."""
+        if (copy := copy_for(statement, len(values) // statement.width)) is not None:
+            self._copy(copy, values)
+            return []
         text = text_for(statement)
         given = [*leading, *arrays(values, text.width)]
         return self._fetch(text.sql, text.values(given, self._fill))
@@ -87,6 +91,15 @@ class PostgresConnection:
         except _ERRORS as error:
             raise _told(error) from error
         return rows
+
+    def _copy(self, copy: Copy, values: list[Any]) -> None:
+        rows = copy.rows(values, self._fill)
+        try:
+            await_only(
+                self.raw.copy_records_to_table(copy.table, columns=copy.columns, records=rows)
+            )
+        except _ERRORS as error:
+            raise _told(error) from error
 
     def _command(self, sql: str) -> None:
         try:
