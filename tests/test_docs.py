@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from perdure.describing import RULES
 from perdure.failpoints import Point
 from tests import report_card
 
@@ -95,6 +96,18 @@ def test_every_module_and_name_in_the_sources_exists() -> None:
 def test_a_guide_prints_what_it_says(guide: Path, tmp_path: Path) -> None:
     """Its pieces of code are one program, its plain blocks what that prints."""
     run_guide(guide, tmp_path)
+
+
+def test_the_drawn_diagram_is_the_one_that_the_guide_prints() -> None:
+    blocks = blocks_of(ROOT / "docs" / "describe.md")
+    printed = [text for language, text in blocks if not language]
+    (drawn,) = (text for language, text in blocks if language == "mermaid")
+    assert drawn in printed
+
+
+def test_every_rule_is_in_the_guide() -> None:
+    text = (ROOT / "docs" / "describe.md").read_text()
+    assert re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE) == list(RULES)
 
 
 @pytest.mark.parametrize(

@@ -240,14 +240,14 @@ nightly = Schedule(
 )
 hourly = Schedule("described-hourly", Every(timedelta(hours=1)), lambda run: None)
 
-EVERYTHING = [Order, ByHand, trip, letters, stay, nightly, hourly, payments]
+EVERYTHING: list[Any] = [Order, ByHand, trip, letters, stay, nightly, hourly, payments]
 
 
 def manager(state: type = State, **attributes: Any) -> type[ProcessManager[Any]]:
     """A process manager that has just these, named "checked"."""
     body = {"name": "checked", **attributes}
-    base = ProcessManager.__class_getitem__(state)
-    return types.new_class("Checked", (base,), exec_body=lambda names: names.update(body))
+    base: Any = ProcessManager
+    return types.new_class("Checked", (base[state],), exec_body=lambda names: names.update(body))
 
 
 def starting(event: Any = Placed, **more: Any) -> Callable[..., None]:
