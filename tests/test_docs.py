@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from perdure.describing import RULES
 from perdure.failpoints import Point
+from perdure.store import postgres_schema, schema
 from tests import report_card, warm
+from tests.test_layers import MAY_IMPORT
 
 ROOT = Path(__file__).parent.parent
 SOURCES = (ROOT / "docs" / "sources.md").read_text()
@@ -93,6 +96,48 @@ def test_every_module_and_name_in_the_sources_exists() -> None:
 def test_a_guide_prints_what_it_says(guide: Path, tmp_path: Path) -> None:
     """Its pieces of code are one program, its plain blocks what that prints."""
     run_guide(guide, tmp_path)
+
+
+OVERVIEW = (ROOT / "docs" / "architecture.md").read_text()
+
+
+def test_the_overview_names_what_there_is() -> None:
+    """Modules below the package (in the picture also below ``runtime``), packages, documents."""
+    named = set(re.findall(r"(?<![\w/])((?:\w+/)*\w+\.(?:py|md)|(?:\w+/)+)(?!\w)", OVERVIEW))
+    assert len(named) > 60
+    for one in named:
+        places = (ROOT / "src/perdure", ROOT / "src/perdure/runtime", ROOT)
+        assert any((place / one).exists() for place in places), one
+    assert 100 <= OVERVIEW.count("\n") <= 150
+
+
+def test_the_overview_tells_which_package_imports_which() -> None:
+    rows = re.findall(r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", OVERVIEW, re.MULTILINE)
+    packages = {path.name for path in (ROOT / "src/perdure").iterdir() if path.is_dir()}
+    packages.discard("__pycache__")
+    assert {name for name, _ in rows} == packages
+    for name, listed in rows:
+        assert set(re.findall(r"`(\w+)/`", listed)) == MAY_IMPORT[name] & packages - {name}, name
+
+
+def test_the_overview_has_every_table_of_both_databases() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| (both|PostgreSQL) \|$", OVERVIEW, re.MULTILINE)
+    in_files = {table.name for table in schema.metadata.tables.values()}
+    on_servers = {table.name for table in postgres_schema.metadata.tables.values()}
+    assert {name for name, where in rows if where == "both"} == in_files
+    assert {name for name, _ in rows} == on_servers | in_files
+
+
+def test_the_drawn_diagram_is_the_one_that_the_guide_prints() -> None:
+    blocks = blocks_of(ROOT / "docs" / "describe.md")
+    printed = [text for language, text in blocks if not language]
+    (drawn,) = (text for language, text in blocks if language == "mermaid")
+    assert drawn in printed
+
+
+def test_every_rule_is_in_the_guide() -> None:
+    text = (ROOT / "docs" / "describe.md").read_text()
+    assert re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE) == list(RULES)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 
 from perdure import Runtime, Settings
 from perdure.runtime.watching.vitals import Phase
+from tests.describing.sagas import EVERYTHING
 from tests.sagas import Basket, Flaky, Ledger
 
 NUMBER = 7
@@ -26,6 +27,14 @@ async def later() -> Runtime:
 
 def baskets() -> Runtime:
     return Runtime(_url(), [Basket, Ledger], Settings(message_bytes_max=2**24))
+
+
+def described() -> Runtime:
+    return Runtime("memory://", EVERYTHING)
+
+
+def over_any(store: str) -> Runtime:
+    return Runtime(store, EVERYTHING)
 
 
 def raising() -> Runtime:

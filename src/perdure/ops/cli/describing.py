@@ -119,7 +119,7 @@ def _only(found: Description, saga: str | None) -> Description:
     sagas = tuple(one for one in found.sagas if one.name == saga)
     if not sagas:
         known = ", ".join(sorted(one.name for one in found.sagas))
-        raise UnknownSaga(f"there is no saga {saga!r}", remedy=f"it has {known or 'none'}")
+        raise UnknownSaga(f"there is no saga {saga!r}", remedy=f"the app has {known or 'none'}")
     return replace(found, sagas=sagas)
 
 
