@@ -361,13 +361,15 @@ async def cluster(
     *,
     poll_s: float = 0.05,
     resources: dict[str, Any] | None = None,
+    older: Sequence[Any] | None = None,
     **settings: Any,
 ) -> AsyncIterator[tuple[Pod, ...]]:
-    """So many processes, which own nothing yet."""
+    """So many processes, which own nothing yet; the last one of older code, if that is given."""
     world = World()
     made = Settings(control_socket=False, **{"shutdown_timeout_s": 2.0, **settings})
+    code = [members] * count if older is None else [*[members] * (count - 1), older]
     pods = tuple(
-        Pod(world, f"pod-{n}", members, made, poll_s, resources or {}) for n in range(count)
+        Pod(world, f"pod-{n}", its, made, poll_s, resources or {}) for n, its in enumerate(code)
     )
     world.pods += pods
     for pod in pods:

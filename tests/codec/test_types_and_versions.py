@@ -118,6 +118,44 @@ def test_fields_the_class_does_not_know_are_ignored() -> None:
     assert codec.decode("codec-test.cash", 1, pack({"number": "1", "newer": [1]})) == Cash("1")
 
 
+@dataclass
+class Purse:
+    coins: dict[str, Cash] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+    sum: int = field(default=0, init=False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"coins": {}, "tags": []}, "'sum'"),  # of code that did not have it yet
+        ({"coins": {}, "sum": 1}, "'tags'"),
+        ({"coins": {}, "tags": [], "sum": 1, "notes": [], "gifts": 0}, "'gifts', 'notes'"),
+        ({"coins": {"a": {"number": "1", "foreign": True}}, "tags": [], "sum": 1}, "'foreign'"),
+    ],
+)
+def test_a_state_with_other_fields_than_the_class_is_refused_where_it_can_be_had_otherwise(
+    fields: Any, named: str
+) -> None:
+    codec = Codec(TypeRegistry([TypeInfo(Purse, "codec-test.purse", 2, {1: lambda old: old})]))
+    body = pack(fields)
+    assert isinstance(codec.decode("codec-test.purse", 2, body), Purse)
+    with pytest.raises(UnknownVersion, match=f"other fields than this code has: {named}"):
+        codec.decode_exactly("codec-test.purse", 2, body)
+    assert isinstance(codec.decode_exactly("codec-test.purse", 1, body), Purse)  # upcast
+
+
+def test_what_was_encoded_is_read_exactly() -> None:
+    codec = Codec(TypeRegistry([TypeInfo(Purse, "codec-test.purse")]))
+    purse = Purse({"a": Cash("1")}, ["x"])
+    purse.sum = 3
+    assert codec.decode_exactly(*codec.encode(purse)) == purse
+    with pytest.raises(DecodeError, match="tags"):
+        codec.decode_exactly("codec-test.purse", 1, pack({"coins": {}, "tags": 7, "sum": 1}))
+    with pytest.raises(DecodeError):
+        codec.decode_exactly("codec-test.purse", 1, b"\xc1")
+
+
 def test_a_field_without_default_must_be_there() -> None:
     with pytest.raises(DecodeError, match=r"codec-test.cash: field 'number' is missing"):
         codec.decode("codec-test.cash", 1, pack({}))

@@ -282,6 +282,32 @@ def test_a_dropped_row_does_not_start_and_frees_its_place() -> None:
     assert [take(state), take(state), take(state)] == [3, 4, None]
 
 
+def test_a_job_that_is_left_to_another_owner_is_not_taken_in_again_and_holds_up_nobody() -> None:
+    state = state_of(1, 2, 3, concurrency=1, window=4)
+    assert take(state) == 1
+    state.leave(job(1))
+    assert take(state) == 2
+    state.done(2)
+    state.more_in_store()
+    assert state.begin_refill() == 5  # so that a full page of what is left holds something new
+    state.refilled([job(1), job(3), job(4)], complete=True)
+    state.done(3)
+    assert [take(state), take(state)] == [4, None]
+    assert not state.is_under_way(1)
+    assert state.offer(job(1))  # somebody has repaired it
+    state.done(4)
+    assert take(state) == 1
+
+
+def test_a_job_that_is_left_holds_up_those_behind_it_in_a_sequential_queue() -> None:
+    state = state_of(1, 2, sequential=True, concurrency=1)
+    assert take(state) == 1
+    state.leave(job(1))
+    assert take(state) is None
+    state.done(1)
+    assert take(state) == 2
+
+
 def test_dropping_over_and_over_does_not_grow_the_heap() -> None:
     state = state_of()
     for position in range(10_000):

@@ -41,7 +41,8 @@ def main(url: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
         shutil.copytree(running.SCRIPTS / "versions", Path(directory, "versions"))
         Path(directory, "versions", "v0002.py").write_text(MIGRATION)
-        running.SCRIPTS, running.REVISION, revisions.REVISION = Path(directory), NEXT, NEXT
+        vars(running).update(SCRIPTS=Path(directory), REVISION=NEXT)
+        vars(revisions).update(REVISION=NEXT)
         standing = asyncio.run(upgrade(url))
     print(standing.came_from, standing.revision)
 

@@ -1,0 +1,93 @@
+"""Processes of other code beside this one: what is sent is told as failed by nobody who does not
+know it. Real processes, and all else that may be unknown, are in ``test_deploys.py``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from perdure.codec.codec import Codec
+from perdure.errors import UnknownType
+from perdure.store.shards import shard_of
+from tests.cluster.pods import SHARDS, Pod, cluster
+from tests.runtime.support import quickly, state_of, until
+from tests.runtime.test_children import Begin, Child, Parent
+from tests.runtime.test_published import Asker, Bought, Quoter
+
+
+def id_over(here: str, there: str, ending: str = "") -> str:
+    """An id whose instance is in shard 0 of this saga, and in shard 3 of that."""
+    return next(
+        id_
+        for id_ in map(str, range(1000))
+        if (shard_of(f"{here}/{id_}", SHARDS), shard_of(f"{there}/{id_}{ending}", SHARDS)) == (0, 3)
+    )
+
+
+async def left(pod: Pod, type_name: str) -> None:
+    """Wait until the process says of jobs of this type that it leaves them."""
+    troubles = pod.running(0).services.troubles
+    await until(lambda: any(type_name in one.what for one in troubles.present()))
+
+
+async def all_done(pod: Pod) -> None:
+    while await pod.world.stores[0].outbox():  # noqa: ASYNC110 - what the store says
+        await asyncio.sleep(0)
+
+
+@quickly
+async def test_a_child_of_an_unknown_saga_is_not_told_as_failed() -> None:
+    async with cluster(2, [Parent, Child], older=[Parent]) as (newer, older):
+        id_ = id_over(Parent.name, Child.name, "/one")
+        await newer.own(0)
+        await newer.runtime.publish(Begin(id_))
+        await newer.leave(0)
+        await older.own(0)
+        await left(older, "perdure.ToInstance")
+        assert len(await older.world.stores[0].outbox()) == 1
+        await older.leave(0)
+        await newer.own(0, 3)
+        await all_done(newer)
+        parent = await state_of(newer.runtime, newer.runtime.ref(Parent, id_))
+        assert parent.ended == ()
+        assert await newer.runtime.state(newer.runtime.ref(Child, f"{id_}/one")) is not None
+
+
+@quickly
+async def test_a_command_for_an_unknown_saga_does_not_fail() -> None:
+    async with cluster(2, [Asker, Quoter], older=[Asker]) as (newer, older):
+        id_ = id_over(Asker.name, Quoter.name)
+        await newer.own(0)
+        await newer.runtime.publish(Bought(id_))
+        await newer.leave(0)
+        await older.own(0)
+        await left(older, "published-test.quote")
+        await older.leave(0)
+        await newer.own(0, 3)
+        await all_done(newer)
+        asker = await state_of(newer.runtime, newer.runtime.ref(Asker, id_))
+        assert asker.heard == ("7",)
+
+
+@quickly
+async def test_a_command_whose_answer_is_unknown_does_not_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown(self: Codec, packed: bytes) -> Any:
+        raise UnknownType("nobody knows it")
+
+    async with cluster(2, [Asker, Quoter]) as (older, newer):
+        id_ = id_over(Asker.name, Quoter.name)
+        await older.own(0)
+        await newer.own(3)
+        with monkeypatch.context() as patched:
+            patched.setattr(Codec, "decode_value", unknown)
+            await older.runtime.publish(Bought(id_))
+            await left(older, "published-test.quote")
+        await older.leave(0)
+        await newer.own(0)
+        await all_done(newer)
+        asker = await state_of(newer.runtime, newer.runtime.ref(Asker, id_))
+        assert asker.heard == ("7",)
