@@ -20,7 +20,7 @@ from perdure.cluster.router import Router
 from perdure.errors import StoreUnavailable
 from perdure.runtime.running import Running
 from perdure.runtime.threads import SystemThreads
-from perdure.store.mail import MailRow
+from perdure.store.mail import MailRow, Trace
 from perdure.store.shards import shard_of
 from tests.sagas import Ledger
 
@@ -34,6 +34,7 @@ class Table:
         self.rows: dict[int, MailRow] = {}
         self.last = 0
         self.puts: list[MailRow] = []
+        self.stores: Sequence[MemoryStore] = ()
 
     def positions(self, count: int) -> list[int]:
         found = list(range(self.last + 1, self.last + count + 1))
@@ -119,6 +120,18 @@ class PodMail:
         for row in rows:
             self.table.rows.pop(row.position, None)
         await self.cut.here()
+
+    async def traces(self, letters: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Trace]:
+        await self.cut.here()
+        found: dict[tuple[str, str], Trace] = {}
+        for instance, message_id in letters:
+            for position, row in self.table.rows.items():
+                if (row.instance, row.message_id) == (instance, message_id):
+                    found[instance, message_id] = Trace(position, 0)
+            for turn in await self.table.stores[shard_of(instance, SHARDS)].journal(instance):
+                if turn.message_id == message_id:
+                    found[instance, message_id] = Trace(0, turn.sequence_nr)
+        return found
 
     async def present(self, positions: Sequence[int]) -> set[int]:
         await self.cut.here()
@@ -259,6 +272,7 @@ class World:
         self.table = Table()
         self.bells = Bells()
         self.stores = [Shard() for _ in range(SHARDS)]
+        self.table.stores = self.stores
         self.pods: list[Pod] = []
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import asyncpg
 
-from perdure.store.mail import MailKind, MailRow
+from perdure.store.mail import MailKind, MailRow, Trace
 from perdure.store.migrations import upgrade
 from perdure.store.postgres_database import Database
 from perdure.store.postgres_mail import PostgresMail
@@ -156,3 +156,20 @@ def test_who_removes_what_a_crash_took_removes_nobody_elses(own_postgres: Server
     read = asyncio.run(before())
     own_postgres.start()
     asyncio.run(after(read))
+
+
+@quickly
+async def test_a_message_is_traced_to_its_row_and_to_its_turn(postgres: str) -> None:
+    async with opened(postgres) as mail:
+        positions = await mail.put([row("Order/o-1", "m-1"), row("Order/o-2", "m-1")])
+        here, there = ("Order/o-1", "m-1"), ("Order/o-2", "m-1")
+        assert await mail.traces([here, ("Order/o-1", "m-2")]) == {here: Trace(positions[0], 0)}
+        journaled = (
+            "INSERT INTO perdure.journal (instance, sequence_nr, epoch, message_id, body, "
+            "checksum) VALUES ('Order/o-2', 7, 1, 'm-1', '', 0)"
+        )
+        await run_sql(postgres, journaled)
+        assert await mail.traces([here, there]) == {
+            here: Trace(positions[0], 0),
+            there: Trace(0, 7),
+        }

@@ -25,7 +25,7 @@ from perdure.codec.mail import (
 from perdure.core.commit import OutboxRow
 from perdure.core.outcome import Outcome
 from perdure.errors import OutcomeUnknown, PerdureError, RuntimeNotRunning, UnknownSaga
-from perdure.runtime.delivery import Delivery, Receipt
+from perdure.runtime.delivery import Delivery, Receipt, refusal
 from perdure.runtime.elsewhere import Errand
 from perdure.runtime.errands import run_errand
 from perdure.runtime.instances.told import stopped
@@ -55,6 +55,8 @@ class Letter(ABC):
     )
 
     lane: Lane
+    is_journaled = False
+    """Its message id is in the journal of its instance once it was taken."""
 
     def __init__(self, outlet: Outlet, key: str) -> None:
         self.outlet = outlet
@@ -84,6 +86,9 @@ class Letter(ABC):
     def posted(self) -> None:  # noqa: B027 - an answer that somebody waits for comes later
         """It was told, and its row is there; its lane is kept until it cannot be overtaken."""
 
+    def found(self, sequence_nr: int) -> None:  # noqa: B027 - of those that are journaled
+        """It was put before, and is in this turn of its instance."""
+
     @abstractmethod
     def fail(self, error: BaseException) -> None:
         """It cannot be brought."""
@@ -102,6 +107,7 @@ class MessageLetter(Letter):
     """A delivery to an instance; hears what became of its twin at a runtime in this process."""
 
     __slots__ = ("delivery",)
+    is_journaled = True
 
     def __init__(self, outlet: Outlet, delivery: Delivery) -> None:
         super().__init__(outlet, delivery.key)
@@ -164,9 +170,23 @@ class MessageLetter(Letter):
             self.outlet.ended(self)
             self.delivery.answer(Outcome.QUEUED)
 
+    def found(self, sequence_nr: int) -> None:
+        if self.is_told:
+            self.posted()
+            self.lane.done(self)
+        else:
+            self.outlet.recall(self, sequence_nr)
+
     def taken(self, receipt: Receipt) -> None:
         """It was taken in this process."""
         self._answer(receipt.outcome, receipt.sequence_nr, receipt.reply, receipt.duplicate)
+
+    def recalled(self, outcome: Outcome, sequence_nr: int, is_refused: bool, reply: Any) -> None:
+        """Its answer was lost, and is in the journal."""
+        if is_refused:
+            self.refused(refusal(self.delivery, outcome), True)
+        else:
+            self._answer(outcome, sequence_nr, reply)
 
     def refused(self, error: BaseException, is_written: bool) -> None:
         """It was not applied. What was written of it there ends the job that has led to it."""

@@ -138,6 +138,21 @@ class Outlet:
         else:
             letter.given(answer, value)
 
+    def recall(self, letter: MessageLetter, number: int) -> None:
+        """An answer that was lost: it is in the journal, in this turn."""
+        self.spawn(self._recall(letter, number))
+
+    async def _recall(self, letter: MessageLetter, number: int) -> None:
+        try:
+            rows = await self._passage.store.journal(letter.key, number - 1, 1)
+            turn = self.journal.read_turn(rows[0].body)
+            outcome, reply = self.journal.outcome_of(turn), self.value(turn.reply)
+        except (Exception, asyncio.CancelledError) as error:
+            letter.fail(StoreUnavailable(f"the recorded answer could not be read: {error}"))
+            raise
+        else:
+            letter.recalled(outcome, number, bool(turn.refused), reply)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Have it done, and held until it is."""
         task = asyncio.get_running_loop().create_task(work)

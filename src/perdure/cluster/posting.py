@@ -5,8 +5,9 @@
                └────────────┴────────────────┘ put again under its message id
 
 One group at a time, so that rows of one process stand in the order in which it sent them. An answer
-comes by the doorbell, which may lose it: so whether a row is still there is looked after. A letter
-that is put twice is known by its message id, where it is applied. Knows no runtime.
+comes by the doorbell, which may lose it: so whether a row is still there is looked after. Before a
+letter is put again, it is looked for in the mail and in the journal of its instance: there it would
+be known by its message id, but not for ever. Knows no runtime.
 Next to read: ``letters.py``; ``store/mail.py``; ``intake.py``, the other end.
 """
 
@@ -122,6 +123,7 @@ class Posting:
                 bells = self._bells([row.instance for row in rows])
             failpoints.reach(Point.MAIL_PUT)
             try:
+                group, rows = await self._unknown(group, rows)
                 positions = await self._mail.put(rows, bells)
                 failpoints.reach(Point.MAIL_PUT)
             except StoreError as error:
@@ -154,6 +156,34 @@ class Posting:
             rows.append(row)
             size += len(row.body)
         return group, rows
+
+    async def _unknown(
+        self, group: list[Letter], rows: list[MailRow]
+    ) -> tuple[list[Letter], list[MailRow]]:
+        """Those to be put: one that was put before may be there still, or be in the journal.
+
+        Its instance knows the ids of its last turns alone, and may have taken many meanwhile.
+        """
+        pairs = list(zip(group, rows, strict=True))
+        again = [
+            (row.instance, row.message_id)
+            for letter, row in pairs
+            if letter.posts > 1 and letter.is_journaled
+        ]
+        traces = await self._mail.traces(again) if again else {}
+        if not traces:
+            return group, rows
+        left: list[tuple[Letter, MailRow]] = []
+        for letter, row in pairs:
+            trace = traces.get((row.instance, row.message_id))
+            if trace is None or letter.posts == 1:
+                left.append((letter, row))
+            elif trace.position:
+                self._put([letter], [trace.position])
+            else:
+                self._outstanding.pop(letter.token, None)
+                letter.found(trace.sequence_nr)
+        return [letter for letter, _ in left], [row for _, row in left]
 
     def _put(self, group: Sequence[Letter], positions: Sequence[int]) -> None:
         look_at_s = self._clock.monotonic_s() + self._look_s

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-__all__ = ["Mail", "MailKind", "MailRow"]
+__all__ = ["Mail", "MailKind", "MailRow", "Trace"]
 
 
 class MailKind(IntEnum):
@@ -47,6 +47,13 @@ class MailRow:
     created_at_ms: int
     position: int = 0
     is_damaged: bool = False
+
+
+class Trace(NamedTuple):
+    """Where a message is: in a row of mail, or, 0 for that, in a turn of its instance."""
+
+    position: int
+    sequence_nr: int
 
 
 class Mail(Protocol):
@@ -88,6 +95,13 @@ class Mail(Protocol):
 
         Not flushed to disk at once: a row that comes back after a crash of the server is known by
         its message id.
+        """
+        ...
+
+    async def traces(self, letters: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Trace]:
+        """Where these messages are, (instance, message id): those that are anywhere.
+
+        Reads the journals of their instances as a whole: for letters that were lost sight of.
         """
         ...
 

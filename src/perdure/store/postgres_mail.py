@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from perdure.codec.checksum import checksum
-from perdure.store.mail import MailRow
+from perdure.store.mail import MailRow, Trace
 from perdure.store.postgres_connection import PostgresConnection
 from perdure.store.postgres_database import Database
 from perdure.store.shards import shard_of
@@ -65,6 +65,12 @@ _WAITING = (
     "SELECT own.shard FROM unnest($1::smallint[]) AS own(shard) "
     "WHERE EXISTS (SELECT 1 FROM mail WHERE mail.shard = own.shard)"
 )
+_TRACES = (  # one moment: a row is there until its turn is
+    "SELECT instance, message_id, 0, sequence_nr FROM journal "
+    "WHERE instance = ANY($1::text[]) AND message_id = ANY($2::text[]) "
+    "UNION ALL SELECT instance, message_id, position, 0 FROM mail "
+    "WHERE shard = ANY($3::smallint[]) AND instance = ANY($1) AND message_id = ANY($2)"
+)
 _PRESENT = "SELECT position FROM mail WHERE position = ANY($1::bigint[])"
 
 
@@ -98,6 +104,11 @@ class PostgresMail:
         if rows:
             names = [(row.position, row.instance, row.message_id) for row in rows]
             await self._database.write(_remove, list(map(list, zip(*names, strict=True))), epoch)
+
+    async def traces(self, letters: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Trace]:
+        shards = {shard_of(instance, self._database.shards) for instance, _ in letters}
+        columns = [*map(list, zip(*letters, strict=True)), sorted(shards)]
+        return await self._database.read(_traces, columns)
 
     async def present(self, positions: Sequence[int]) -> set[int]:
         return await self._database.read(_first, _PRESENT, list(positions))
@@ -165,6 +176,16 @@ def row_of(
 
 def _remove(connection: PostgresConnection, names: list[list[Any]], epoch: int) -> None:
     connection.execute(_REMOVE, [*names, epoch])
+
+
+def _traces(
+    connection: PostgresConnection, columns: list[list[Any]]
+) -> dict[tuple[str, str], Trace]:
+    found: dict[tuple[str, str], Trace] = {}
+    for instance, message_id, position, number in connection.execute(_TRACES, columns):
+        if not position or (instance, message_id) not in found:  # its turn says more than its row
+            found[instance, message_id] = Trace(position, number)
+    return found
 
 
 def _first(connection: PostgresConnection, sql: str, numbers: list[int]) -> set[int]:
