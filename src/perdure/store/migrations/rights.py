@@ -91,9 +91,7 @@ def needed_of(table: str) -> tuple[str, ...]:
     return _RIGHTS[:1] if table in _ONLY_READ else _RIGHTS
 
 
-def lacking(
-    connection: Connection, address: Address, reads: Collection[str] = ()
-) -> list[str]:
+def lacking(connection: Connection, address: Address, reads: Collection[str] = ()) -> list[str]:
     """The GRANTs that the user of this connection needs, and has not.
 
     With ``reads``: of what it needs to read these tables, and nothing else.
