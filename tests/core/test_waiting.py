@@ -103,7 +103,17 @@ def test_one_that_is_stuck():
         f"It is stuck since {BEFORE} and goes on only when somebody has seen to it: hotel (could "
         "not be undone): ValueError: full."
     )
-    assert found[0].remedy == "see to it, then retry it"
+    assert found[0].remedy == "see to it, then send it what it goes on with, or cancel it"
+
+
+def test_what_to_do_with_one_that_is_stuck_is_what_can_be_done():
+    ordered, letter = OrderedState(), dead_letter("Order/o-1", "m-1", position=7)
+    [stuck, *_] = why(status=Status.STUCK, state=ordered, letters=(letter,))
+    assert stuck.remedy == "see to it, then retry it"
+    [stuck, *_] = why(status=Status.STUCK, letters=(letter,))
+    assert stuck.remedy == "see to it, then redrive its dead letter 7"
+    [stuck, *_] = why(status=Status.STUCK, jobs=(job(attempts=2),), letters=(letter,))
+    assert stuck.remedy == "see to it, then retry it"
 
 
 def test_one_that_has_ended():

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from perdure import Effects, ProcessManager, Runtime, Settings, Supervision, message, starts
-from perdure.errors import Escalated
+from perdure.errors import Escalated, StoreUnavailable
 from perdure.ops.asgi import endpoints
 from perdure.ops.prometheus import Metrics
 from perdure.ops.thresholds import Thresholds
@@ -88,6 +88,47 @@ async def test_a_runtime_that_stops_lives_and_is_not_ready(memory):
         memory.release()
         await asyncio.gather(sending, stopping)
         assert (await http.get("/health/live")).status_code == 503
+
+
+@quickly
+async def test_a_runtime_that_begins_to_stop_while_one_looks_is_not_ready(memory):
+    runtime = Runtime(memory, [Ledger])
+    await runtime.start()
+    ref = await open_ledger(runtime)
+    looking, go_on = asyncio.Event(), asyncio.Event()
+    queues = memory.queues
+
+    async def slowly() -> Any:
+        looking.set()
+        await go_on.wait()
+        return await queues()
+
+    memory.queues = slowly
+    async with of(runtime, keep_s=60.0) as http:
+        asking = asyncio.create_task(http.get("/health/ready"))
+        await looking.wait()
+        memory.hold_writes()
+        sending = asyncio.create_task(runtime.send(ref, Added("x", 1)))
+        await until(lambda: runtime.vitals().writing_s > 0)
+        stopping = asyncio.create_task(runtime.stop())
+        await until(lambda: runtime.phase == "stopping")
+        go_on.set()
+        assert (await asking).status_code == 503
+        memory.release()
+        await asyncio.gather(sending, stopping)
+
+
+@quickly
+async def test_a_store_that_is_known_to_fail_is_not_hidden_by_what_was_seen_before(memory):
+    async with Runtime(memory, [Ledger], Settings(retry_pause_s=0.001)) as runtime:
+        ref = await open_ledger(runtime)
+        async with of(runtime, keep_s=60.0) as http:
+            assert await codes(http) == (200, 200, 200)
+            memory.fail_writes(FOR_EVER)
+            with pytest.raises(StoreUnavailable):
+                await runtime.send(ref, Added("x", 1))
+            assert await codes(http) == (200, 503, 503)
+        memory.heal()
 
 
 @quickly

@@ -168,6 +168,17 @@ async def test_a_sequential_queue_keeps_its_order_while_its_first_job_is_repaire
 
 
 @quickly
+async def test_a_retry_where_nothing_waits_names_the_dead_letter_that_can_be_redriven(scene):
+    scene.shop.breaks("charge 100", for_good=True)
+    async with scene.runtime() as runtime:
+        ref = await begun(runtime)
+        (letter,) = await letters(runtime)
+        with pytest.raises(NotRepairable) as raised:
+            await by_ann(runtime).retry(ref)
+        assert f"perdure dead redrive {letter.id}" in (raised.value.remedy or "")
+
+
+@quickly
 async def test_a_command_that_is_a_dead_letter_is_done_by_hand_too(scene):
     scene.shop.breaks("charge 100", for_good=True)
     async with scene.runtime() as runtime:

@@ -44,7 +44,7 @@ def reasons(facts: Facts) -> list[WaitingFor]:
     found = [
         *_mailed(facts),
         *_set_aside(facts),
-        *_stuck(facts),
+        *_stuck(facts, work),
         *_retries(facts),
         *_letters(facts),
         *commands(facts),
@@ -153,7 +153,7 @@ def _ended(facts: Facts) -> WaitingFor:
     return WaitingFor(WaitKind.FAILED, f"It failed at {at}{why}.", since=since, error=facts.detail)
 
 
-def _stuck(facts: Facts) -> list[WaitingFor]:
+def _stuck(facts: Facts, work: Work) -> list[WaitingFor]:
     if facts.status is not Status.STUCK:
         return []
     return [
@@ -163,9 +163,18 @@ def _stuck(facts: Facts) -> list[WaitingFor]:
             f"somebody has seen to it: {harmless(facts.detail)}.",
             since=datetime_of(facts.updated_at_ms),
             error=facts.detail,
-            remedy="see to it, then retry it",
+            remedy=_unstick(facts, work),
         )
     ]
+
+
+def _unstick(facts: Facts, work: Work) -> str:
+    """Of a process manager nothing is known to be tried again but its dead letters."""
+    if work.is_understood or any(job.attempts for job in facts.jobs):
+        return "see to it, then retry it"
+    if facts.letters:
+        return f"see to it, then redrive its dead letter {facts.letters[0].position}"
+    return "see to it, then send it what it goes on with, or cancel it"
 
 
 def _retries(facts: Facts) -> list[WaitingFor]:

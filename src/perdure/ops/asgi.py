@@ -166,21 +166,29 @@ class Endpoints:
         return _json(200 if is_alive(runtime) else 503, {"phase": phase.value})
 
     async def _get_ready(self, accept: str) -> _Answer:
-        phase = None if (runtime := self._find()) is None else runtime.phase
-        # What was seen a moment ago must not hide that it stops.
-        why, cluster = await self._readiness.get(phase)
+        before = self._known()
+        why, cluster = await self._readiness.get(before)
+        if why is None and (now := self._known()) != before:  # it began to stop while one looked
+            why, cluster = await self._readiness.get(now)
         content = {"ready": why is None, "reason": why}
         if cluster is not None:
             content["cluster"] = cluster.as_json()
         return _json(200 if why is None else 503, content)
 
     async def _get_health(self, accept: str) -> _Answer:
-        phase = None if (runtime := self._find()) is None else runtime.phase
-        found = await self._health.get(phase)
+        found = await self._health.get(self._known())
         if found is None:
             return _json(self._critical_code, {"status": "critical", "issues": []})
         is_critical = found.status is HealthStatus.CRITICAL
         return _json(self._critical_code if is_critical else 200, found.as_json())
+
+    def _known(self) -> object:
+        """What is known without a look, which one of a moment ago must not hide: that it stops, or
+        fails to write, or that something else of it fails."""
+        if (runtime := self._find()) is None:
+            return None
+        vitals = runtime.vitals()
+        return vitals.phase, vitals.write_error is None, bool(vitals.troubles)
 
     async def _get_metrics(self, accept: str) -> _Answer:
         from prometheus_client.exposition import choose_encoder

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ class Heard(logging.Handler):
 Play = Callable[[Heard], Awaitable[None]]
 
 
-def kept(hows: Sequence[str], play: Play, **more: int) -> tuple[Exit, Heard]:
+def kept(hows: Sequence[str], play: Play, **more: Any) -> tuple[Exit, Heard]:
     """What the parent ends with, and what it has logged, when this happens meanwhile."""
     logger = logging.getLogger("perdure.run")
 

@@ -101,8 +101,8 @@ def test_what_is_not_there_is_said_with_its_own_exit_code(store):
         ("dead", "show", "7"),
         ("instances", "show", "Ledger/plain", "--at", "2001-01-01T00:00:00Z"),
     ]:
-        store(*words, exits=3)
-        assert "error: " in store.err
+        assert store(*words, exits=3) == ""
+        assert store.err.count("error: ") == 1
     store("instances", "show", "Ledger/nobody", "--json", exits=3)
     assert store.out == ""
     assert json.loads(store.err)["error"]["type"] == "InstanceNotFound"

@@ -101,6 +101,8 @@ def test_several_share_the_shards_of_a_plain_runtime_and_one_that_dies_comes_bac
     options = ("--processes", "2", "--name", "shop")
     with running(tmp_path, postgres, "service:runtime", *options) as run:
         pids = run.until(r"is up, pid (\d+)", times=2)
+        for each in pids:  # the URL has a password, and everybody sees command lines
+            assert "postgresql" not in Path(f"/proc/{each}/cmdline").read_text()
         half = {"shop-1": SHARDS // 2, "shop-2": SHARDS // 2}
         wait_until(lambda: owners(postgres) == half)
         os.kill(int(pids[0]), signal.SIGKILL)

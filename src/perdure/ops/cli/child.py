@@ -1,6 +1,6 @@
 """One process that a parent has started, and the pair of sockets between the two.
 
-    child = await Child.start(["perdure", "run", "shop:runtime"])       # in the parent
+    child = await Child.start(["perdure", "run", "shop:runtime"], {})       # in the parent
     code = await child.ended()
 
     parent = Parent(given_by_the_option)                                # in the child
@@ -18,7 +18,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -40,8 +40,11 @@ class Child:
         self.is_up = False
 
     @classmethod
-    async def start(cls, command: Sequence[str]) -> Self:
-        """Start it, in an interpreter of its own. Raises ``OSError``."""
+    async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Self:
+        """Start it, in an interpreter of its own. Raises ``OSError``.
+
+        ``environment`` is laid over that of this process.
+        """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:
@@ -50,6 +53,7 @@ class Child:
                     *command,
                     PARENT_OPTION,
                     str(theirs.fileno()),
+                    env={**os.environ, **environment},
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
                     process_group=0,  # or Ctrl-C would reach it twice: by the terminal, and by us

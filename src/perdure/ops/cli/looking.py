@@ -208,12 +208,12 @@ async def why(
     output = Output(as_json, full=full)
     async with looking(store, app) as look:
         found = await look.why(saga, correlation_id)
+    if [reason.kind for reason in found] == ["absent"]:
+        raise _missing(saga, correlation_id, "does not exist, and no message waits for it")
     for reason in found:
         output.line(f"{instance}: {reason.text}", row_of(reason))
         if reason.remedy:
             output.line(f"    {reason.remedy}")
-    if any(reason.kind == "absent" for reason in found) and len(found) == 1:
-        raise _missing(saga, correlation_id, "does not exist")
 
 
 async def counts(

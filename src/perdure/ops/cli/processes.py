@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -48,7 +48,8 @@ class Processes:
     """Keeps one process of each command alive, until it is told to stop.
 
     ``restarts_max``: so many times in a row one is started again that dies within ten seconds of
-    its start. ``pause_s``: before the first of them.
+    its start. ``pause_s``: before the first of them. ``environment``: of each, over our own; what
+    nobody else may see stands there, since all users of the machine see command lines.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Processes:
         *,
         restarts_max: int = RESTARTS_MAX,
         pause_s: float = PAUSE_S,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._commands = commands
+        self._environment = environment or {}
         self._restarts_max = restarts_max
         self._pause_s = pause_s
         self._children: dict[int, Child] = {}
@@ -128,7 +131,7 @@ class Processes:
     async def _life(self, number: int) -> tuple[Child | None, int]:
         """A process from its start to its end, and how it ended. None if it could not start."""
         try:
-            child = await Child.start(self._commands[number - 1])
+            child = await Child.start(self._commands[number - 1], self._environment)
         except OSError as error:
             logger.error("process %d cannot be started: %s", number, error)
             return None, Exit.FAILED

@@ -30,6 +30,7 @@ __all__ = ["run"]
 
 logger = logging.getLogger("perdure.run")
 
+STORE_VARIABLE = "PERDURE_STORE"
 PROCESSES_MAX = 256
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -47,7 +48,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         "-s",
-        envvar="PERDURE_STORE",
+        envvar=STORE_VARIABLE,
         help="The store to run over, in place of the one your code names: a URL, or a file.",
     ),
 ]
@@ -101,8 +102,9 @@ async def run(
     if processes > 1:
         if store is not None:
             check_shared(store, repr(store))
-        commands = [_command(app, store, name, number, log_level) for number in _upto(processes)]
-        return await Processes(commands, restarts_max=restarts).run()
+        commands = [_command(app, name, number, log_level) for number in _upto(processes)]
+        environment = {} if store is None else {STORE_VARIABLE: store}
+        return await Processes(commands, restarts_max=restarts, environment=environment).run()
     runtime = one_of_many(await load_runtime(app, store), name=name)
     if parent is None:
         return await _until_told(runtime)
@@ -113,13 +115,10 @@ def _upto(processes: int) -> range:
     return range(1, processes + 1)
 
 
-def _command(
-    app: str, store: str | None, name: str | None, number: int, log_level: str
-) -> list[str]:
+def _command(app: str, name: str | None, number: int, log_level: str) -> list[str]:
     """This command for one of several processes."""
     command = [sys.executable, "-m", "perdure.ops.cli", "run", app, "--log-level", log_level]
-    command += ["--name", f"{name or socket.gethostname()}-{number}"]
-    return command if store is None else [*command, "--store", store]
+    return [*command, "--name", f"{name or socket.gethostname()}-{number}"]
 
 
 async def _as_child(runtime: Runtime, parent: Parent, app: str, name: str | None) -> Exit:

@@ -7,7 +7,7 @@ carries a measure out; ``core/repairs.py``, whom sagas with steps are asked by.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -99,7 +99,7 @@ class Measures:
         if not said:
             raise NotRepairable(
                 f"it is {instance.status}, and nothing of it waits for another attempt",
-                remedy=_can(instance, definition),
+                remedy=_redrive(await self._rows.letters(key)) or _can(instance, definition),
             )
         measure.text = f"tried again now: {'; '.join(said)}"
         return measure
@@ -313,6 +313,15 @@ def _name(message: Any) -> str:
         return message.type
     info = type_info_of(type(message))
     return type(message).__name__ if info is None else info.name
+
+
+def _redrive(letters: Sequence[DeadLetterRow]) -> str:
+    """What failed for good is tried again by its letter; "" if there is none."""
+    if not letters:
+        return ""
+    first, more = letters[0].position, len(letters) - 1
+    also = f" (and {more} more)" if more else ""
+    return f"its dead letter {first}{also} is what can be tried again: perdure dead redrive {first}"
 
 
 def _can(instance: Instance, definition: Definition) -> str:
