@@ -23,7 +23,7 @@ from perdure.cluster.ray_engine import connected
 from perdure.cluster.ray_hosts import RayHosts
 from perdure.ops.cli import main
 from tests.cluster.ray_standin import APP, BROKEN, stand_ins
-from tests.servers.ray import RayServer, skip_without_ray
+from tests.servers.ray import RayServer, SharedRay
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -62,20 +62,14 @@ class Hosts:
 
 
 @pytest.fixture(scope="module")
-def server() -> Generator[RayServer, None, None]:
-    skip_without_ray()
-    with RayServer.started(nodes=2) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def hosts(
-    server: RayServer, tmp_path_factory: pytest.TempPathFactory
+    shared_ray: SharedRay, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[Hosts, None, None]:
     with stand_ins():
-        found = Hosts(server, tmp_path_factory.mktemp("ray"))
+        found = Hosts(shared_ray.with_nodes(2), tmp_path_factory.mktemp("ray"))
         found.up()
         yield found
+        asyncio.run(ray.down(**found.where))
 
 
 def spread(found: RayStatus) -> list[int]:
@@ -93,7 +87,7 @@ def identities(found: RayStatus) -> list[tuple[int, str, int]]:
     return [(host.host, host.node, host.pid) for host in found.hosts]
 
 
-def taken_by_another(found: RayStatus, old: HostStatus) -> bool:
+def made_anew(found: RayStatus, old: HostStatus) -> bool:
     return found.is_whole and found.hosts[old.host].pid != old.pid
 
 
@@ -112,7 +106,8 @@ def test_the_command_line_shows_them(hosts: Hosts, capsys: pytest.CaptureFixture
     assert shown.count("running") == 4
     assert "[1, 5, 9, 13]" in shown
     assert main(["ray", "status", "--schema", "other", "--address", hosts.server.address]) == 1
-    assert "no hosts" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no hosts of schema other (there are some of test: --schema); perdure ray up" in said
 
 
 def test_up_again_changes_nothing(hosts: Hosts) -> None:
@@ -153,21 +148,18 @@ def test_a_host_that_misses_is_made_by_up_and_no_other(hosts: Hosts) -> None:
     assert owned(after) == list(range(16))
 
 
-def test_a_host_that_is_killed_is_back_with_its_shards(hosts: Hosts) -> None:
-    victim = hosts.status().hosts[0]
-    os.kill(victim.pid, signal.SIGKILL)
-    found = hosts.until(lambda now: taken_by_another(now, victim))
-    assert found.hosts[0].shards == victim.shards
-    assert found.hosts[0].is_restarted
-
-
-def test_a_host_whose_shards_were_taken_ends_and_ray_makes_it_anew(hosts: Hosts) -> None:
-    first = hosts.status().hosts[2]
+def test_who_is_killed_or_has_lost_its_shards_is_made_anew_and_has_them_again(
+    hosts: Hosts,
+) -> None:
+    before = hosts.status().hosts
+    os.kill(before[0].pid, signal.SIGKILL)
     thief = hosts.folder / "thief"
     thief.write_text('{"epoch": 77, "what": "taken by another"}')
     thief.rename(hosts.folder / "host-2")
-    found = hosts.until(lambda now: taken_by_another(now, first))
-    assert found.hosts[2].shards == first.shards
+    found = hosts.until(lambda now: all(made_anew(now, before[host]) for host in (0, 2)))
+    for old, now in zip(before, found.hosts, strict=True):
+        assert now.shards == old.shards
+        assert now.is_restarted == (old.host in (0, 2))
 
 
 def test_a_doorbell_reaches_the_host_of_the_shard(hosts: Hosts) -> None:
@@ -180,11 +172,25 @@ def test_a_doorbell_reaches_the_host_of_the_shard(hosts: Hosts) -> None:
     hosts.until(lambda now: (hosts.folder / "looked-5").exists())
 
 
-def test_a_drained_host_gives_its_shards_up_and_comes_up_anew_where_it_was(hosts: Hosts) -> None:
-    before = hosts.status().hosts[3]
-    after = asyncio.run(ray.drain("3", **hosts.where)).hosts[3]
-    assert (after.node, after.shards) == (before.node, before.shards)
-    assert after.pid != before.pid
+def test_a_drained_host_gives_its_shards_up_and_comes_up_anew_and_one_that_hangs_is_killed(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_hosts, "PLAN_S", 1.0)
+    monkeypatch.setattr(ray_hosts, "ANSWER_S", 1.0)
+    before = hosts.status().hosts
+    os.kill(before[1].pid, signal.SIGSTOP)
+    assert "hangs" in (hosts.status().hosts[1].error or "")
+
+    async def drain_both() -> RayStatus:
+        async with connected(hosts.server.address):
+            await asyncio.gather(*(ray.drain(host, **hosts.where) for host in ("3", 1)))
+            return await ray.status(**hosts.where)
+
+    found = asyncio.run(drain_both())
+    assert made_anew(found, before[1])
+    assert made_anew(found, before[3])
+    assert found.hosts[3].node == before[3].node
+    assert [host.shards for host in found.hosts] == [host.shards for host in before]
     assert (hosts.folder / "drained-3").exists()
 
 
@@ -210,12 +216,47 @@ def test_a_drained_node_holds_no_host_until_they_are_spread_again(hosts: Hosts) 
     assert sum(old.pid != now.pid for old, now in pairs) == 2
 
 
-def test_a_host_that_hangs_is_killed_by_drain_and_is_back(
-    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+def test_up_that_is_cut_short_leaves_nothing_and_what_a_killed_one_left_is_completed(
+    hosts: Hosts, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_hosts, "PLAN_S", 1.0)
-    hanging = hosts.status().hosts[1]
-    os.kill(hanging.pid, signal.SIGSTOP)
-    found = asyncio.run(ray.drain(1, **hosts.where))
-    assert taken_by_another(found, hanging)
-    assert found.hosts[1].shards == hanging.shards
+    where = Where(schema="cut", address=hosts.server.address)
+
+    async def cut_short() -> list[int]:
+        async with connected(hosts.server.address) as engine:
+            seen = RayHosts(engine, "cut")
+            starting = asyncio.create_task(ray.up(APP, str(hosts.folder), hosts=2, **where))
+            while not await seen.numbers():  # noqa: ASYNC110 - Ray's to tell
+                await asyncio.sleep(0.01)
+            starting.cancel()
+            await asyncio.wait([starting])
+            return await seen.numbers()
+
+    assert asyncio.run(cut_short()) == []
+    with monkeypatch.context() as patch:  # as after kill -9
+        patch.setattr(ray, "_end_all", left_alone)
+        left = asyncio.run(cut_short())
+    assert 0 in left
+    assert main(["ray", "status", "--schema", "cut", "--address", hosts.server.address]) == 1
+    shown = capsys.readouterr()
+    assert "perdure ray up, as before, makes what misses" in shown.err or left == [0, 1]
+    found = asyncio.run(ray.up(APP, str(hosts.folder), hosts=2, **where))
+    assert [host.host for host in found.hosts] == [0, 1]
+    assert asyncio.run(ray.down(**where)) == [0, 1]
+
+
+async def left_alone(*_: object) -> None:
+    """Ends nothing."""
+
+
+def test_a_driver_hears_sigterm_as_it_did_before(hosts: Hosts) -> None:
+    """Ray has a handler of its own, which prints a stack and aborts."""
+
+    async def told() -> None:
+        heard = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, heard.set)
+        async with connected(hosts.server.address):
+            os.kill(os.getpid(), signal.SIGTERM)
+            async with asyncio.timeout(LIMIT_S):
+                await heard.wait()
+
+    asyncio.run(told())

@@ -20,8 +20,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
@@ -47,13 +47,15 @@ STORE_BYTES = 80 * 1024 * 1024
 
 
 class RayServer:
-    """A head without CPUs, and nodes with two each."""
+    """A head without CPUs, and nodes with one each."""
 
     def __init__(self, process: subprocess.Popen[str], folder: str) -> None:
         self._process = process
         self._folder = folder
         self.address: str = self._answer()["address"]
         self.nodes: list[str] = []
+        """Those that were not killed."""
+        self.has_head = True
 
     @classmethod
     @contextmanager
@@ -84,19 +86,28 @@ class RayServer:
             _end_session(process)
             shutil.rmtree(folder, ignore_errors=True)
 
-    def add_node(self) -> str:
-        """One more node; its id."""
-        node: str = self._ask("add")["node"]
+    def add_node(self, **tuning: str) -> str:
+        """One more node; its id. ``tuning``: variables of this one alone."""
+        node: str = self._ask("add", tuning)["node"]
         self.nodes.append(node)
         return node
 
     def kill_node(self, node: str) -> None:
         """End all processes of a node with SIGKILL."""
         self._ask("kill", node)
+        self.nodes.remove(node)
 
     def kill_head(self) -> None:
         """End all processes of the head with SIGKILL."""
         self._ask("kill", "head")
+        self.has_head = False
+
+    def keep(self, nodes: int) -> None:
+        """Have so many nodes: some are added, or the latest killed."""
+        for node in self.nodes[nodes:]:
+            self.kill_node(node)
+        while len(self.nodes) < nodes:
+            self.add_node()
 
     def signal_node(self, node: str, signum: int) -> None:
         """Send a signal to all processes of a node, such as SIGSTOP."""
@@ -151,12 +162,25 @@ def family(pid: int) -> list[int]:
     return found
 
 
-@pytest.fixture(scope="module")
-def ray_server() -> Generator[RayServer, None, None]:
-    """Three nodes that the tests of a module share, and leave as they were."""
-    skip_without_ray()
-    with RayServer.started(nodes=3) as server:
-        yield server
+class SharedRay:
+    """A cluster that several modules use, one after the other; another one if its head is gone."""
+
+    def __init__(self) -> None:
+        self._servers = ExitStack()
+        self._server: RayServer | None = None
+
+    def with_nodes(self, nodes: int) -> RayServer:
+        """It, with so many nodes. Skips the test where Ray is not installed."""
+        skip_without_ray()
+        if self._server is None or not self._server.has_head:
+            self.close()
+            self._server = self._servers.enter_context(RayServer.started(nodes))
+        self._server.keep(nodes)
+        return self._server
+
+    def close(self) -> None:
+        """End it."""
+        self._servers.close()
 
 
 def skip_without_ray() -> None:
@@ -170,10 +194,9 @@ def skip_without_ray() -> None:
 def _serve() -> None:
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 0, "include_dashboard": False, "include_log_monitor": False}
-    cluster = Cluster(
-        initialize_head=True, head_node_args=head | {"object_store_memory": STORE_BYTES}
-    )
+    without = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+    head = {"num_cpus": 0, "object_store_memory": STORE_BYTES} | without
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes: dict[str, Any] = {"head": cluster.head_node}
     threading.Thread(target=_reap, args=(nodes,), daemon=True).start()
     print(json.dumps({"address": cluster.address}), flush=True)
@@ -181,9 +204,12 @@ def _serve() -> None:
         command, *arguments = json.loads(line)
         answer: dict[str, Any] = {}
         if command == "add":
-            node = cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
+            os.environ |= arguments[0]
+            node = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
             nodes[node.node_id] = node
             answer["node"] = node.node_id
+            for name in arguments[0]:
+                del os.environ[name]
         elif command == "kill":
             _signal(nodes[arguments[0]], signal.SIGKILL)
             nodes[arguments[0]].kill_all_processes(

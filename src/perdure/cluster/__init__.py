@@ -6,6 +6,7 @@
     front.py     what a service holds: a ``Runtime`` that owns nothing, over those of its shards
     process.py   what it is made of while it runs
     host.py      takes shards, runs one ``Runtime`` for each, gives them up    shard.py, claiming.py
+    orphans.py   shards of who hangs, where an engine says whose each is       ray.py
     router.py    from a message to the runtime of its shard, here or by mail   outlet.py, intake.py
 
 No transport, election or failure detector: rows, doorbells and epochs of PostgreSQL, see

@@ -51,10 +51,11 @@ class Cluster(Runtime):
     """A ``Runtime`` of many processes: what it takes, it takes for any instance of the store.
 
     ``store``: the URL of a PostgreSQL database. ``name``: this process, for people; the machine's
-    name and the pid by default. ``assigned``: these shards and no others, taken by force at the
-    start, for an engine that places processes itself. All else is as with ``Runtime``. Of the
-    ``settings``, ``residents_max``, ``worker_threads_max`` and the ``concurrency`` of a work queue
-    hold for the process; the others for the front and for each shard.
+    name and the pid by default. ``assigned``: these shards, taken by force at the start, and others
+    only while their process is silent, for an engine that places processes itself. All else is as
+    with ``Runtime``. Of the ``settings``, ``residents_max``, ``worker_threads_max`` and the
+    ``concurrency`` of a work queue hold for the process; the others for the front and for each
+    shard.
 
     ``start`` raises StoreLocked while a ``Runtime`` owns the store alone.
     """

@@ -10,7 +10,8 @@
     await ray.down()
 
 Host k of H owns the shards s with s % H = k, for as long as PostgreSQL says so: truth, mail and
-fence are there, and Ray may be wrong about who lives. Nothing passes through Ray but "look".
+fence are there, and Ray may be wrong about who lives. Of one that is silent there for a lease the
+others take the shards, whether Ray sees it or not. Nothing passes through Ray but "look".
 Whoever sends needs no Ray: an ordinary ``Cluster`` that takes no shards reaches the hosts through
 PostgreSQL alone.
 

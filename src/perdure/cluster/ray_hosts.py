@@ -77,17 +77,17 @@ class RayHosts:
         listed = await asyncio.to_thread(self._ray.util.list_named_actors, all_namespaces=True)
         return [one["name"] for one in listed if one["namespace"] == NAMESPACE]
 
-    async def statuses(self, answer_s: float = ANSWER_S) -> list[HostStatus]:
-        """How each stands; one that does not answer for ``answer_s`` is absent."""
-        return await asyncio.gather(*(self.status(host, answer_s) for host in await self.numbers()))
+    async def statuses(self) -> list[HostStatus]:
+        """How each stands; one that does not answer for ``ANSWER_S`` is absent."""
+        return await asyncio.gather(*(self.status(host) for host in await self.numbers()))
 
-    async def status(self, host: int, answer_s: float = ANSWER_S) -> HostStatus:
+    async def status(self, host: int) -> HostStatus:
         """How one stands."""
         try:
             handle = await self.handle(host)
-            facts = await asyncio.wait_for(handle.status.remote(), answer_s)
+            facts = await asyncio.wait_for(handle.status.remote(), ANSWER_S)
         except TimeoutError:
-            return HostStatus(host, "absent", error=SILENT.format(answer_s))
+            return HostStatus(host, "absent", error=SILENT.format(ANSWER_S))
         except self._ray.exceptions.ActorUnavailableError:
             return HostStatus(host, "absent", error=GONE)
         except (self._ray.exceptions.RayError, RayError) as error:

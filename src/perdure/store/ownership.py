@@ -46,7 +46,7 @@ class Kind(StrEnum):
     HOST = "host"
     """Takes its fair share of what is free."""
     ASSIGNED = "assigned"
-    """Is told its shards from outside, and takes them."""
+    """Is told its shards from outside, and takes them; and those of who is silent for a lease."""
     CLIENT = "client"
     """Takes none, ever: it sends, and looks."""
     ALONE = "alone"
