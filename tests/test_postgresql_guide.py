@@ -6,8 +6,6 @@ import asyncio
 import os
 import re
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from perdure.store.migrations import check, upgrade
 from perdure.store.migrations.rights import needed_of
 from perdure.store.postgres_schema import VERSION_TABLE, metadata
 from perdure.store.urls import store_to_look_at
+from tests import warm
 from tests.servers.databases import execute
 from tests.servers.postgres import Server
 
@@ -83,15 +82,8 @@ def shop(postgres_server) -> Iterator[Shop]:
 
 def program(url: str, directory: Path) -> str:
     """What the program of the guide prints over a store."""
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(blocks("python"))],
-        cwd=directory,
-        env={**os.environ, "ORDERS_STORE": url, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environment = {**os.environ, "ORDERS_STORE": url}
+    done = warm.run("-c", "\n".join(blocks("python")), cwd=directory, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import warm
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
@@ -29,52 +31,26 @@ def test_the_snippet_for_tests_is_a_test_that_passes(tmp_path: Path) -> None:
     definitions = BLOCKS[0][1].split("async def main")[0]
     snippet = next(text for _, text in BLOCKS if "SimulatedClock()" in text)
     program = f"{definitions}\n{snippet}\nasyncio.run(test_an_unpaid_order_fails())\n"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = warm.run("-c", program, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_snippet_for_simulations_is_a_test_that_passes(tmp_path: Path) -> None:
     definitions = BLOCKS[0][1].split("async def main")[0]
     snippet = next(text for _, text in BLOCKS if "crash_everywhere()" in text)
-    done = subprocess.run(
-        [sys.executable, "-c", f"{definitions}\n{snippet}\ntest_an_order_survives()\n"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    program = f"{definitions}\n{snippet}\ntest_an_order_survives()\n"
+    done = warm.run("-c", program, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_trip_prints_what_the_readme_says(tmp_path: Path) -> None:
     number = next(n for n, (_, text) in enumerate(BLOCKS) if "OrderedSaga(" in text)
-    done = subprocess.run(
-        [sys.executable, "-c", BLOCKS[number][1]],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = warm.run("-c", BLOCKS[number][1], cwd=tmp_path)
     assert done.stdout == BLOCKS[number + 1][1]
 
 
 def test_the_money_transfer_prints_what_the_readme_says() -> None:
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "money_transfer.py"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = warm.run(ROOT / "examples" / "money_transfer.py")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout in [text for language, text in BLOCKS if language == ""]
 

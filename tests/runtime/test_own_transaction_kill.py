@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from perdure import Fixed, Job
+from tests import warm
 from tests.runtime.payment_child import queue_of
 from tests.runtime.payments import (
     Charge,
@@ -24,13 +22,10 @@ from tests.runtime.payments import (
 )
 from tests.servers.databases import execute
 
-ROOT = Path(__file__).parents[2]
-
 
 def killed(url: str, when: str, attempts_max: int) -> None:
-    command = [sys.executable, "-m", "tests.runtime.payment_child", url, when, str(attempts_max)]
-    child = subprocess.run(command, check=False, cwd=ROOT, timeout=60, capture_output=True)
-    assert child.returncode == -9, child.stderr.decode()
+    child = warm.run("-m", "tests.runtime.payment_child", url, when, str(attempts_max))
+    assert child.returncode == -9, child.stderr
     execute(url, "UPDATE perdure.shards SET host = NULL")  # else the next one waits for the lease
 
 

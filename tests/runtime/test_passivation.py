@@ -222,6 +222,7 @@ async def test_residents_may_go_and_come_while_others_are_at_work(store):
 @quickly
 async def test_the_garbage_collector_is_as_before_when_the_runtime_has_stopped(memory):
     before = gc.get_threshold()
+    gc.unfreeze()
     async with ledgers(memory, freeze_residents=True) as runtime:
         await open_ledger(runtime)
         assert gc.get_freeze_count() > 0

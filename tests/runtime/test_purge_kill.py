@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
-from pathlib import Path
 
 from perdure import Outcome, Runtime
 from perdure.testing.invariants import violations
+from tests import warm
 from tests.runtime.support import quickly
 from tests.runtime.test_retention import Added, Deleted, ForEver, live
 
-ROOT = Path(__file__).parents[2]
 KILLS = [(point, times) for times in (1, 3) for point in ("K5", "K6", "K7")]
 
 
@@ -26,10 +23,7 @@ class Before(ForEver):
 
 
 def purge(path, point, times):
-    command = [sys.executable, "-m", "tests.runtime.purge_child", str(path), point, str(times)]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
+    return warm.run("-m", "tests.runtime.purge_child", path, point, str(times), timeout_s=60)
 
 
 def look(path):
