@@ -6,6 +6,7 @@ Exits with 1 if a ratio misses its target. Next to read: ``README.md``.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -53,11 +54,14 @@ def _cost(bench: Bench, quick: bool, _: float) -> Result:
     return cost.run(bench, cost.QUICK if quick else cost.Sizes())
 
 
-def _processes(bench: Bench, quick: bool, busy: float, processes: int) -> Result:
+def _processes(bench: Bench, options: argparse.Namespace) -> Result:
     from benchmarks import cluster
 
-    sizes = cluster.QUICK if quick else cluster.Sizes()
-    return cluster.run(bench, processes, sizes if busy else replace(sizes, spin_us=0.0))
+    sizes = cluster.QUICK if options.quick else cluster.Sizes()
+    sizes = replace(sizes, within=tuple(shlex.split(options.within)))
+    return cluster.run(
+        bench, options.processes, sizes if options.busy else replace(sizes, spin_us=0.0)
+    )
 
 
 def _throughput(bench: Bench, quick: bool, busy: float) -> Result:
@@ -121,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if name == "find":
                     result = find.run(bench, _sizes_of_find(options))
                 elif options.processes is not None:
-                    result = _processes(bench, options.quick, options.busy, options.processes)
+                    result = _processes(bench, options)
                 else:
                     made = ON_POSTGRES.get(name) or BENCHMARKS[name]
                     result = made(bench, options.quick, options.busy)
@@ -158,6 +162,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--processes", type=_at_least_one, metavar="N", help="throughput: so many, against one"
+    )
+    parser.add_argument(
+        "--within",
+        metavar="COMMAND",
+        default="",
+        help='--processes: what starts each of them, as "systemd-run --scope -p CPUQuota=25%%"',
     )
     parser.add_argument("--quick", action="store_true", help="small sizes; says little")
     parser.add_argument("--rounds", type=_at_least_one, default=3, help="per measure (3)")

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -38,12 +38,16 @@ ENDS_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """``instances`` of all processes; ``turns`` of each; ``spin_us`` of computing in a busy one."""
+    """``instances`` of all processes; ``turns`` of each; ``spin_us`` of computing in a busy one.
+
+    ``within`` are words put before the command of each process.
+    """
 
     instances: int = 1_000
     turns: int = 40
     turns_busy: int = 15
     spin_us: float = 300.0
+    within: tuple[str, ...] = ()
 
 
 QUICK = Sizes(turns=10, turns_busy=4)
@@ -97,7 +101,7 @@ def _together(
 ) -> Mapping[str, float]:
     """Turns per second of so many processes, from the first's begin to the last's end."""
     each = sizes.turns_busy if spin_us else sizes.turns
-    with _members(bench, processes, spin_us) as members:
+    with _members(bench, processes, spin_us, sizes.within) as members:
         opened = _all(members, "open", sizes.instances // processes)
         turns = sum(opened) * each
         times = _all(members, "load", each)
@@ -106,12 +110,16 @@ def _together(
 
 
 @contextmanager
-def _members(bench: Bench, processes: int, spin_us: float = 0) -> Iterator[list[_Member]]:
+def _members(
+    bench: Bench, processes: int, spin_us: float = 0, within: Sequence[str] = ()
+) -> Iterator[list[_Member]]:
     """Processes over a new schema, with equal shares of its shards."""
     assert bench.server is not None, "it needs --store"
     with ExitStack() as stack:
         url = stack.enter_context(fresh_schema(bench.server))
-        members = [stack.enter_context(_Member.over(url, spin_us)) for _ in range(processes)]
+        members = [
+            stack.enter_context(_Member.over(url, spin_us, within)) for _ in range(processes)
+        ]
         _all(members, "have", processes)
         yield members
 
@@ -125,8 +133,9 @@ class _Member:
 
     @classmethod
     @contextmanager
-    def over(cls, url: str, spin_us: float) -> Iterator[_Member]:
-        command = [sys.executable, "-m", "benchmarks.member", url, "--spin-us", str(spin_us)]
+    def over(cls, url: str, spin_us: float, within: Sequence[str]) -> Iterator[_Member]:
+        member = [sys.executable, "-m", "benchmarks.member", url, "--spin-us", str(spin_us)]
+        command = [*within, *member]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
             try:
