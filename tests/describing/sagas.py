@@ -154,6 +154,9 @@ class ByHand(ProcessManager[State]):
 
     def handle(self, state: State, event: Any, metadata: Any) -> None: ...
 
+    @starts(Placed, by="order_id")  # which ``correlate`` does not ask for
+    def placed(self, state: State, event: Placed, do: Effects) -> None: ...
+
 
 payments = WorkQueue(
     "payments",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -170,6 +170,11 @@ class Free:
 
 
 @dataclass(frozen=True)
+class Partly:
+    status: Literal["new"] | str = "new"
+
+
+@dataclass(frozen=True)
 class Computed:
     paid: bool = False
 
@@ -205,6 +210,7 @@ def test_a_guard_that_never_admits_is_found(state, when, told):
         (Phased, Phase.DONE),
         (Phased, ("new", Phase.DONE)),
         (Free, "payd"),
+        (Partly, "payd"),
         (Computed, "payd"),
         (Bare, lambda state: state.paid),
         (Bare, None),

@@ -6,7 +6,7 @@ Part of a saga actor, apart for its length. Next to read: ``rehydration.py``, wh
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perdure.core.commit import SnapshotRow, Status
 from perdure.core.instance import Instance
@@ -35,3 +35,21 @@ def snapshot(actor: SagaActor, instance: Instance) -> None:
         return
     row = SnapshotRow(actor.key, instance.sequence_nr, body)
     services.commit.submit(Unattended(row))
+    if instance.state is not None and 2 * len(body) > services.settings.message_bytes_max:
+        _warn_if_large(actor, instance.state)
+
+
+def _warn_if_large(actor: SagaActor, state: Any) -> None:
+    """Half of the limit and more. The snapshot was that large, but it has more than the state."""
+    services = actor.supervisor.services
+    size = len(services.journal.codec.encode(state).body)
+    limit = services.settings.message_bytes_max
+    if 2 * size > limit:
+        logger.warning(
+            "the state of %s has %d bytes; above %d there are no more snapshots of it: keep what "
+            "its decisions need, and of the rest a reference",
+            actor.key,
+            size,
+            limit,
+            extra=about(actor.key),
+        )
