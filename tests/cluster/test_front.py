@@ -247,7 +247,9 @@ async def test_processes_of_two_versions_work_side_by_side_and_it_is_said(url, c
 @on
 async def test_a_number_of_shards_that_was_changed_by_hand_is_refused(url):
     await run_sql(url, "UPDATE perdure.meta SET shards = 32")
-    with pytest.raises(StoreError, match=r"number of shards .* was changed: it is 32 .* 16 rows"):
+    with pytest.raises(
+        StoreError, match=r"number of shards .* was changed: it is 32 .*, and 16 in"
+    ):
         await cluster(url, "a").start()
 
 

@@ -60,7 +60,7 @@ ANSWER_S = STATEMENT_S + 5.0
 """So long one waits for a server that says nothing, not even that a statement takes too long."""
 
 _SHARDS = """
-SELECT meta.shards, (SELECT count(*) FROM shards), (SELECT max(epoch) FROM shards), (
+SELECT meta.shards, (SELECT max(shard) + 1 FROM shards), (SELECT max(epoch) FROM shards), (
     SELECT coalesce(q.last_value, 0) FROM pg_sequences q
     WHERE q.schemaname = current_schema() AND q.sequencename = 'epochs'
         AND has_sequence_privilege(format('%I.%I', q.schemaname, q.sequencename), 'USAGE, SELECT')
@@ -284,11 +284,11 @@ def _look(connection: PostgresConnection, address: Address) -> tuple[str | None,
     found = connection.execute(f"{read_revision_sql(address)} WHERE $1", [True]).fetchone()
     revision = None if found is None else str(found[0])
     judge(revision, address)
-    shards, rows, newest, last = connection.execute(_SHARDS, [True]).fetchone()
-    if rows != shards:  # of another number, every key would belong elsewhere
+    shards, made, newest, last = connection.execute(_SHARDS, [True]).fetchone()
+    if made != shards:  # of another number, every key would belong elsewhere
         raise StoreError(
             f"the number of shards of {address.shown} was changed: it is {shards} in the table "
-            f"meta of the schema {address.schema!r}, and the table shards has {rows} rows",
+            f"meta of the schema {address.schema!r}, and {made} in the table shards",
             remedy="it is fixed when the tables are made; restore both tables from a backup",
         )
     if last is not None and last < newest:  # of two owners under one epoch, both pass the fence

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 from typing import TypeVar
 
 from alembic.autogenerate import compare_metadata
@@ -74,7 +73,7 @@ def bring_up(
     Whoever waits for a table holds up all that come to it later. So it waits for a moment only,
     lets go of what it has, and tries again, while no other may begin.
     """
-    until_s = monotonic() + lock_wait_s
+    until_s = _now_s(connection) + lock_wait_s
     _take_lock(connection, address, lock_wait_s)
     _wait_for_locks(connection, min(TABLE_LOCK_S, lock_wait_s))
     while True:
@@ -83,7 +82,7 @@ def bring_up(
                 found = _migrate(connection, address, shards)
             break
         except DBAPIError as error:
-            if not is_held_up(error) or monotonic() + PAUSE_S >= until_s:
+            if not is_held_up(error) or _now_s(connection) + PAUSE_S >= until_s:
                 raise
         connection.execute(text("SELECT pg_sleep(:pause_s)"), {"pause_s": PAUSE_S})
     failpoints.reach(Point.CREATING)
@@ -204,6 +203,11 @@ def _take_lock(connection: Connection, address: Address, lock_wait_s: float) -> 
         text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
         {"name": f"perdure db upgrade {address.schema}"},
     )
+
+
+def _now_s(connection: Connection) -> float:
+    now = text("SELECT extract(epoch FROM clock_timestamp())")
+    return float(connection.execute(now).scalar_one())
 
 
 def _wait_for_locks(connection: Connection, seconds: float) -> None:
