@@ -99,6 +99,7 @@ def test_what_makes_no_runtime_is_named(
         load(name, "memory://")
 
 
-def test_a_store_that_is_none_is_refused(load: Callable[..., Runtime]) -> None:
-    with pytest.raises(DefinitionError, match="names no store"):
-        load("runtime", "mysql://somewhere")
+@pytest.mark.parametrize("name", ["runtime", "over"])
+def test_a_store_that_is_none_is_refused(name: str, load: Callable[..., Runtime]) -> None:
+    with pytest.raises(DefinitionError, match=r"^'mysql://somewhere' names no store"):
+        load(name, "mysql://somewhere")

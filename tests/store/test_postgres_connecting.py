@@ -7,12 +7,15 @@ import gc
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import asyncpg
 import pytest
 
+from perdure.errors import StoreError
 from perdure.store import migrations
 from perdure.store.postgres_address import Address
 from perdure.store.postgres_connecting import connect
 from perdure.store.postgres_database import Database
+from perdure.store.postgres_errors import said
 from tests.store.support_postgres import on_loop
 
 STEPS = 40
@@ -76,3 +79,11 @@ async def test_a_server_that_says_nothing_does_not_hold_who_is_cancelled() -> No
             await asyncio.gather(connecting, return_exceptions=True)
             await ended.wait()
     assert connecting.cancelled()
+
+
+def test_what_asyncpg_stumbles_over_is_told_as_what_has_happened() -> None:
+    error = asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is …")
+    wrapped = StoreError("…")
+    wrapped.__cause__ = error
+    assert said(wrapped) == said(error) == "the server has ended the session"
+    assert said(TimeoutError()) == "TimeoutError, nothing was answered"

@@ -24,8 +24,11 @@ _REMEDY = "give module:attribute, as --app shop.service:runtime"
 _NAMES = ("store", "url")
 
 
-async def load_runtime(app: str, store: str | None = None) -> Runtime:
-    """The runtime that ``app`` names, not started, over ``store``. Raises ``DefinitionError``."""
+async def load_runtime(app: str, store: str | None = None, *, moves: bool = True) -> Runtime:
+    """The runtime that ``app`` names, not started, over ``store``. Raises ``DefinitionError``.
+
+    Unless it ``moves``, one that was made over another store is left there.
+    """
     module_name, _, path = app.partition(":")
     if not module_name or not path:
         raise DefinitionError(f"{app!r} names no attribute of a module", remedy=_REMEDY)
@@ -36,6 +39,8 @@ async def load_runtime(app: str, store: str | None = None) -> Runtime:
             found = found(**given)
             if inspect.isawaitable(found):
                 found = await found
+        except DefinitionError:  # such as a URL that is wrong: it says so itself
+            raise
         except Exception as error:
             raise DefinitionError(
                 f"{app!r} makes no runtime: {type(error).__name__}: {error}",
@@ -44,7 +49,7 @@ async def load_runtime(app: str, store: str | None = None) -> Runtime:
         store = None if given else store
     if not isinstance(found, Runtime):
         raise DefinitionError(f"{app!r} is a {type(found).__name__}, no Runtime", remedy=_REMEDY)
-    return found if store is None else found.over(store)
+    return found.over(store) if moves and store is not None else found
 
 
 def url_named(store: str) -> str:

@@ -22,7 +22,16 @@ from perdure.errors import (
 from perdure.store.dialect import ServerError
 from perdure.store.postgres_address import Address
 
-__all__ = ["DRIVER_ERRORS", "RETRIED", "LostConnection", "is_lost", "lost", "sqlstate_of", "told"]
+__all__ = [
+    "DRIVER_ERRORS",
+    "RETRIED",
+    "LostConnection",
+    "is_lost",
+    "lost",
+    "said",
+    "sqlstate_of",
+    "told",
+]
 
 RETRIED = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: the transaction is rolled back, and may succeed if it is
@@ -92,7 +101,7 @@ _TOLD: dict[str, tuple[type[StoreError], str]] = {
 def lost(error: BaseException, address: Address) -> LostConnection:
     """What is said of an error that came with the end of a connection in use."""
     return LostConnection(
-        f"lost the connection to {address.shown}: {_first_line(error)}",
+        f"lost the connection to {address.shown}: {said(error)}",
         remedy="it is made anew; what was under way is read back",
     )
 
@@ -112,7 +121,7 @@ def told(error: BaseException, address: Address) -> StoreError:
         return _of_state(state, error, where, address)
     for cause in _causes(error):
         if isinstance(cause, OSError):  # TimeoutError and every ConnectionError are
-            why = _first_line(cause)
+            why = said(cause)
             if address.url.username is None:  # see Address.shown
                 why = re.sub(r"', \d+", "', ***", why)
             return StoreUnavailable(
@@ -121,7 +130,7 @@ def told(error: BaseException, address: Address) -> StoreError:
                 "a password is percent-encoded",
             )
     return StoreUnavailable(
-        f"cannot use {where}: {_first_line(error)}", remedy="see the cause; and check the URL"
+        f"cannot use {where}: {said(error)}", remedy="see the cause; and check the URL"
     )
 
 
@@ -129,8 +138,8 @@ def _of_state(state: str, error: BaseException, where: str, address: Address) ->
     kind, remedy = _TOLD.get(state, (StoreUnavailable, "see the server's log"))
     if kind is StoreUnavailable and state in _ENDED:
         kind = LostConnection
-    said = remedy.format(database=address.url.database)
-    return kind(f"cannot use {where}: {_first_line(error)}", remedy=said)
+    what_to_do = remedy.format(database=address.url.database)
+    return kind(f"cannot use {where}: {said(error)}", remedy=what_to_do)
 
 
 def sqlstate_of(error: BaseException) -> str:
@@ -154,9 +163,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = original if isinstance(original, BaseException) else error.__cause__
 
 
-def _first_line(error: BaseException) -> str:
-    """What asyncpg says, where SQLAlchemy puts names of classes before it."""
+def said(error: BaseException) -> str:
+    """The first line of what is behind an error; SQLAlchemy puts names of classes before it."""
     for cause in _causes(error):
+        if type(cause) is asyncpg.InternalClientError:  # it says what it could not do then
+            return "the server has ended the session"
         if isinstance(cause, (asyncpg.PostgresError, asyncpg.InterfaceError)):
             error = cause
     return (str(error).splitlines() or [f"{type(error).__name__}, nothing was answered"])[0]

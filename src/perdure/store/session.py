@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from perdure.errors import StoreError, StoreUnavailable
 from perdure.store.channels import RING, Hearer, channel_of
 from perdure.store.ownership import Beat, HostId, Ownership
+from perdure.store.postgres_errors import said
 
 if TYPE_CHECKING:
     from perdure.store.ownership import Connection
@@ -210,7 +211,7 @@ class Session:
             logger.warning(
                 "host %s has lost its session, and makes another one: %s",
                 self.host.name,
-                error or type(error).__name__,
+                said(error),
             )
 
     async def _begin(self) -> Beat:
@@ -322,7 +323,7 @@ class Session:
 
 
 def _unavailable(error: BaseException | None) -> StoreUnavailable:
-    why = "there is no connection" if error is None else error or type(error).__name__
+    why = "there is no connection" if error is None else said(error)
     failure = StoreUnavailable(f"the session with the database: {why}")
     failure.__cause__ = error
     return failure

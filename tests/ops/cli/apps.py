@@ -21,6 +21,10 @@ def ledgers() -> Runtime:
     return Runtime(_url(), [Ledger, Flaky])
 
 
+def over(store: str) -> Runtime:
+    return Runtime(store, [Ledger, Flaky])
+
+
 async def later() -> Runtime:
     return ledgers()
 

@@ -226,8 +226,10 @@ def test_a_stopped_store_is_repaired_by_a_runtime_made_here(perdure):
     assert "--app" in perdure.err
     perdure("dead", "discard", "1", *WHY, "--app", "tests.ops.cli.apps:ledgers")
     perdure("dead", "discard", "2", *WHY, "--app", "tests.ops.cli.apps:later")
-    assert audit(perdure, "Ledger/x") == [("ann", "discard", "bug 4711")]
     assert [row["id"] for row in perdure.rows("dead", "list")] == [3]
+    perdure("dead", "discard", "3", *WHY, "--app", "tests.ops.cli.apps:over")  # the URL of --store
+    assert audit(perdure, "Ledger/x") == [("ann", "discard", "bug 4711")]
+    assert [row["id"] for row in perdure.rows("dead", "list")] == []
     assert not os.path.exists(f"{perdure.path}.control")
 
 

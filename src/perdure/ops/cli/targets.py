@@ -109,7 +109,7 @@ class Target:
                 "module:runtime: it is started here for this and stopped again",
             )
         else:
-            runtime = await load_runtime(self.app)
+            runtime = await load_runtime(self.app, self.url, moves=False)
             own = _path_of(runtime.store, self.app)
             if not _is_same(own, self.path):
                 raise DefinitionError(
