@@ -135,7 +135,7 @@ async def test_shards_of_a_silent_host_are_run_by_the_others_until_it_comes_agai
     session, a = shards.new_host(url, "a", assigned=mine["a"], on_over=lambda _: over.set())
     await session.open()
     await a.start()
-    others_over = []
+    others_over: list[object] = []
     async with (
         shards.host(url, "b", assigned=mine["b"], on_over=others_over.append) as b,
         shards.host(url, "c", assigned=mine["c"], on_over=others_over.append) as c,
