@@ -151,9 +151,10 @@ async def test_shards_of_a_silent_host_are_run_by_the_others_until_it_comes_agai
     session, a = shards.new_host(url, "a", assigned=mine["a"], on_over=lambda _: over.set())
     await session.open()
     await a.start()
+    others_over: list[object] = []
     async with (
-        shards.host(url, "b", assigned=mine["b"]) as b,
-        shards.host(url, "c", assigned=mine["c"]) as c,
+        shards.host(url, "b", assigned=mine["b"], on_over=others_over.append) as b,
+        shards.host(url, "c", assigned=mine["c"], on_over=others_over.append) as c,
     ):
         before = epochs_of(a)
         for number in mine["a"]:
@@ -175,6 +176,7 @@ async def test_shards_of_a_silent_host_are_run_by_the_others_until_it_comes_agai
             rows = await again.session.ask(lambda one, _: again.session.owners.hosts(one))
             assert sorted(row.name for row in rows if row.shards) == ["a again", "b", "c"]
             assert not any(row.is_draining for row in rows if row.shards)
+        assert not others_over, "they have lost what was not theirs"
     await session.close()
 
 
@@ -188,6 +190,8 @@ async def test_shards_of_a_host_that_was_killed_are_left_to_who_made_it_for_a_le
     await judged(connection, session.owners.lease_s)
     await connection.close()
     async with shards.host(url, "b", assigned=[2, 3]) as b:
+        while b._next_look_s > SOON.poll_s:  # noqa: ASYNC110 - it begins to look after a lease
+            await asyncio.sleep(0.01)
         for number in (0, 1):
             shards.stores[number]._is_open = False
         loop = asyncio.get_running_loop()

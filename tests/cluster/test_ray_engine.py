@@ -75,6 +75,20 @@ def test_a_runtime_env_that_is_none_is_refused(
 
 
 @needs_ray
+def test_where_no_cluster_runs_and_none_is_named_it_is_said_how_to_name_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nothing(address: str) -> str:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    services = "ray._private.services.canonicalize_bootstrap_address"
+    monkeypatch.setattr(services, nothing)
+    with pytest.raises(ray.RayError, match=r"no cluster of Ray runs on this machine; .*--address"):
+        asyncio.run(ray.status())
+
+
+@needs_ray
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(ray.RayError, match="no cluster of Ray at 'nonsense'"):
         asyncio.run(ray.status(address="nonsense"))

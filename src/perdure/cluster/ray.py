@@ -267,12 +267,22 @@ async def _until_running(seen: RayHosts, within_s: float) -> list[HostStatus]:
         if not others:
             return found
         if any(one.is_final for one in others) or loop.time() > until_s:
-            lines = {f"host {one.host} is {one.state}: {one.error or 'no error'}" for one in others}
-            raise RayError(
-                f"not all hosts run: {'; '.join(sorted(lines))}",
-                remedy="see the log of the host, worker-*.err in Ray's session directory there",
-            )
+            raise _not_running(others, any(node.takes_hosts for node in _nodes(seen.ray)))
         await asyncio.sleep(ASK_AGAIN_S)
+
+
+def _not_running(hosts: Sequence[HostStatus], has_room: bool) -> RayError:
+    alike: dict[str, list[int]] = {}
+    for one in hosts:
+        alike.setdefault(f"{one.state}: {one.error or 'no error'}", []).append(one.host)
+    lines = [
+        f"{'host' if len(numbers) == 1 else 'hosts'} {', '.join(map(str, numbers))} "
+        f"{'is' if len(numbers) == 1 else 'are'} {how}"
+        for how, numbers in alike.items()
+    ]
+    log = "see the log of the host, worker-*.err in Ray's session directory there"
+    add = "no node takes hosts: add one, ray start --address=<head> --num-cpus=2"
+    return RayError(f"not all hosts run: {'; '.join(lines)}", remedy=log if has_room else add)
 
 
 def _nodes(ray: Any) -> list[NodeStatus]:

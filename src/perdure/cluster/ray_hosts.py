@@ -58,7 +58,7 @@ class RayHosts:
     """The hosts of one schema."""
 
     def __init__(self, ray: Any, schema: str) -> None:
-        self._ray = ray
+        self.ray = ray
         self._schema = schema
 
     async def numbers(self) -> list[int]:
@@ -74,7 +74,7 @@ class RayHosts:
         return sorted({schema for schema in found if schema is not None})
 
     async def _names(self) -> list[str]:
-        listed = await asyncio.to_thread(self._ray.util.list_named_actors, all_namespaces=True)
+        listed = await asyncio.to_thread(self.ray.util.list_named_actors, all_namespaces=True)
         return [one["name"] for one in listed if one["namespace"] == NAMESPACE]
 
     async def statuses(self) -> list[HostStatus]:
@@ -88,9 +88,9 @@ class RayHosts:
             facts = await asyncio.wait_for(handle.status.remote(), ANSWER_S)
         except TimeoutError:
             return HostStatus(host, "absent", error=SILENT.format(ANSWER_S))
-        except self._ray.exceptions.ActorUnavailableError:
+        except self.ray.exceptions.ActorUnavailableError:
             return HostStatus(host, "absent", error=GONE)
-        except (self._ray.exceptions.RayError, RayError) as error:
+        except (self.ray.exceptions.RayError, RayError) as error:
             return HostStatus(host, "absent", error=_first_line(error))
         known = {name: facts[name] for name in HostStatus.__slots__ if name in facts}
         return HostStatus(**known | {"shards": tuple(facts["shards"])})
@@ -99,7 +99,7 @@ class RayHosts:
         """Ray's handle of a host. Raises ``RayError`` if there is none of this number."""
         name = name_of(self._schema, host)
         try:
-            return await asyncio.to_thread(self._ray.get_actor, name, NAMESPACE)
+            return await asyncio.to_thread(self.ray.get_actor, name, NAMESPACE)
         except ValueError as error:
             raise RayError(
                 f"Ray has no actor {name!r}", remedy="perdure ray up makes the hosts that miss"
@@ -110,7 +110,7 @@ class RayHosts:
         handle = await self.handle(host)
         try:
             return HostPlan(**await asyncio.wait_for(handle.plan.remote(), PLAN_S))
-        except (self._ray.exceptions.RayError, TimeoutError):
+        except (self.ray.exceptions.RayError, TimeoutError):
             return None
 
     async def make(self, plan: HostPlan, node: str | None = None) -> None:
@@ -124,7 +124,7 @@ class RayHosts:
             "scheduling_strategy": "SPREAD" if node is None else self._on(node),
         }
         options = {"num_cpus": CPUS} | dict(plan.options) | ours
-        made = self._ray.remote(RayHost).options(**options)
+        made = self.ray.remote(RayHost).options(**options)
         until_s = asyncio.get_running_loop().time() + NAME_S
         while True:
             try:
@@ -142,21 +142,21 @@ class RayHosts:
         """
         try:
             await asyncio.wait_for((await self.handle(host)).drain.remote(), within_s)
-        except (self._ray.exceptions.RayError, TimeoutError):
+        except (self.ray.exceptions.RayError, TimeoutError):
             return
 
     async def end(self, host: int) -> None:
         """Have Ray end a host for good."""
         handle = await self.handle(host)
-        await asyncio.to_thread(self._ray.kill, handle, no_restart=True)
+        await asyncio.to_thread(self.ray.kill, handle, no_restart=True)
 
     async def restart(self, host: int) -> None:
         """Have Ray end a host's process and start another one, where it likes."""
         handle = await self.handle(host)
-        await asyncio.to_thread(self._ray.kill, handle, no_restart=False)
+        await asyncio.to_thread(self.ray.kill, handle, no_restart=False)
 
     def _on(self, node: str) -> Any:
-        strategies = self._ray.util.scheduling_strategies
+        strategies = self.ray.util.scheduling_strategies
         return strategies.NodeAffinitySchedulingStrategy(node, soft=True)
 
 
