@@ -15,12 +15,18 @@ from perdure.core.described import storable
 from perdure.store.postgres import PostgresStore
 from perdure.store.protocol import Store
 from perdure.testing import FaultyStore, SimulatedClock
+from tests.effort import times
 
 pytest_plugins = ["tests.servers.fixtures"]
 
 # A fresh clone builds Hypothesis's table of characters inside the first test that draws text, and a
 # busy machine is slow: neither is a failure.
-settings.register_profile("perdure", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "perdure",
+    deadline=None,
+    max_examples=times(100),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("perdure")
 
 

@@ -54,6 +54,7 @@ from perdure.core import decision
 from perdure.core.decision import UNASKED
 from perdure.errors import CodecError, HandlerFailed
 from perdure.testing import SimulatedClock
+from tests.effort import times
 from tests.runtime.support import in_loop, quickly, reopened, until, view_of
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -641,7 +642,7 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
-@hypothesis_settings(max_examples=40)
+@hypothesis_settings(max_examples=times(40))
 @given(STEPS)
 def test_any_history_with_restarts_ends_as_the_rules_alone_say(steps):
     asyncio.run(_live(steps, Approval(LADDER.who, quorum=2, rejections=2, not_requester=True,

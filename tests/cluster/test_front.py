@@ -360,7 +360,7 @@ async def test_what_workers_are_at_is_done_before_their_shard_goes_elsewhere(url
             await b.enqueue(Work(number))
         for _ in range(4):
             await began.acquire()
-        await asyncio.sleep(0.05)
+        await b.hosts()  # and what is in its shards had time to begin
         assert b.running._watch.is_busy()
         assert began.locked(), "four at a time in a process, whatever their shards are"
         draining = asyncio.create_task(b.drain())

@@ -10,6 +10,7 @@ import pytest
 
 from perdure.cluster import Cluster, ClusterSettings
 from perdure.cluster.ownerless import ownerless
+from perdure.store.overview import overview_of
 from perdure.store.ownership import HostRow
 from tests.runtime.support import in_loop, items
 from tests.sagas import Added, Ledger, Opened
@@ -55,7 +56,10 @@ def test_without_hosts_the_front_says_so_and_mail_waits(
             assert "shards 0, 1, 2, 3, 4" in trouble.error
             assert "of 16 have no live owner" in trouble.error
             waiting = asyncio.create_task(front.send(ref, Added("x", 7)))
-            await asyncio.sleep(0.1)
+            overview = overview_of(front.store)
+            assert overview is not None
+            while await overview.mail_for(ref.key) is None:  # noqa: ASYNC110 - a poll is meant
+                await asyncio.sleep(0.01)
             assert not waiting.done()
             async with Cluster(postgres, [Ledger], cluster=TAKES):
                 await waiting

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from perdure.codec import Codec, Limits, TypeRegistry, check_limits
 from perdure.errors import DecodeError, LimitExceeded
 from tests.codec.shapes import Card, Choices, Line, OrderPlaced, OrderState, Sku, Status, Tree
+from tests.effort import times
 
 codec = Codec(TypeRegistry([OrderState, Tree]))
 ORDER = OrderPlaced(
@@ -56,7 +57,7 @@ def test_garbage_is_a_typed_error(data: bytes) -> None:
     assert_only_typed_errors(data)
 
 
-@settings(max_examples=300)
+@settings(max_examples=times(300))
 @given(
     st.sampled_from([VALID, VALID_VALUE]),
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=4),

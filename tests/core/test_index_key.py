@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from perdure.core.index_key import KEY_CHARS_MAX, index_key, whole_key
 from perdure.errors import EncodeError
+from tests.effort import times
 
 ZONES = st.integers(-14 * 60, 14 * 60).map(lambda m: timezone(timedelta(minutes=m)))
 NUMBERS = st.one_of(
@@ -37,7 +38,7 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_keys_are_ordered_and_equal_as_their_values_are(kind):
-    @settings(max_examples=200)
+    @settings(max_examples=times(200))
     @given(KINDS[kind], KINDS[kind])
     def check(one, other):
         first, second = whole_key(one), whole_key(other)
@@ -52,7 +53,7 @@ def test_keys_are_ordered_and_equal_as_their_values_are(kind):
     check()
 
 
-@settings(max_examples=100)
+@settings(max_examples=times(100))
 @given(TEXTS, TEXTS, TEXTS)
 def test_long_texts_are_cut_and_keep_their_place(beginning, one, other):
     beginning = (beginning + "x") * KEY_CHARS_MAX

@@ -18,6 +18,7 @@ from perdure import Cron, Every
 from perdure.core.schedule import COUNTED_MAX, Timing, due_between
 from perdure.errors import DefinitionError
 from perdure.messages import datetime_of, milliseconds_of
+from tests.effort import times
 
 MINUTE_MS = 60_000
 
@@ -246,7 +247,7 @@ places = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=150)
+@settings(max_examples=times(150))
 @given(texts, places)
 @example(Text(None, {3}, None), ("Australia/Lord_Howe", datetime(2025, 10, 4, 15, 30, tzinfo=UTC)))
 @example(Text(None, {2}, None), ("Australia/Lord_Howe", datetime(2025, 4, 5, 15, tzinfo=UTC)))
@@ -294,7 +295,7 @@ def test_from_wherever_a_walk_begins_it_finds_the_same_runs(timing, moment, coun
     assert timing.next_after(middle) == later[0]
 
 
-@settings(max_examples=50)
+@settings(max_examples=times(50))
 @given(texts.filter(lambda text: text.is_fixed), st.sampled_from(ZONES[:3]), moments)
 def test_where_whole_hours_change_fixed_times_run_as_cronsim_has_them(text, zone, moment):
     """Which claims to be Debian's cron. It is not asked where a time shown twice is over once."""

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 from perdure.core.commit import OutboxKind, OutboxRow
 from perdure.core.work import QueuePolicy, QueueState, Rate
 from perdure.errors import DefinitionError
+from tests.effort import times
 
 
 def job(position: int, attempts: int = 0) -> OutboxRow:
@@ -632,4 +633,4 @@ class WorkedQueue(RuleBasedStateMachine):
 
 
 TestWorkedQueue = WorkedQueue.TestCase
-TestWorkedQueue.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestWorkedQueue.settings = settings(max_examples=times(150), stateful_step_count=40, deadline=None)

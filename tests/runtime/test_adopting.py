@@ -29,6 +29,7 @@ from perdure.codec import Codec, TypeRegistry
 from perdure.core.commit import OutboxKind, OutboxRow, QueueRow, Settlement
 from perdure.errors import StoreUnavailable, Unroutable
 from perdure.testing import SimulatedClock
+from tests.effort import times
 from tests.runtime.errands import (
     Asked,
     Do,
@@ -358,7 +359,7 @@ waiting_rows = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=times(60))
 @given(waiting_rows)
 def test_adopting_changes_nothing_of_a_row_but_whose_it_is(drawn):
     """``work`` takes Do and Undo, ``extra`` Undo as well: an Undo of a lost queue has no heir."""

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from perdure import MemoryStore, Runtime, Settings, Status, errors
 from perdure.testing import FaultyStore, SimulatedClock
+from tests.effort import times
 from tests.runtime.support import rounds
 from tests.sagas import Added, Alarm, Armed, Closed, Disarmed, Ledger, Opened, Struck
 
 patiently = settings(
-    max_examples=80,
+    max_examples=times(80),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -31,11 +31,12 @@ from perdure import (
 )
 from perdure.errors import InstanceFinished
 from perdure.testing import FaultyStore, SimulatedClock
+from tests.effort import times
 from tests.runtime.support import reopened
 from tests.runtime.walks import DAY, Met, Passed, Set
 
 patiently = settings(
-    max_examples=150,
+    max_examples=times(150),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

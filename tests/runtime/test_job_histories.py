@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from perdure import Fixed, MemoryStore, NonRetryable, Runtime, Settings
 from perdure.errors import PerdureError
 from perdure.testing import FaultyStore
+from tests.effort import times
 from tests.runtime.errands import Asked, Do, Done, Undoing, desk, letters, queue_of
 from tests.runtime.passing import PassingClock
 
@@ -205,7 +206,7 @@ class World:
     is_sequential=st.booleans(),
 )
 @settings(
-    max_examples=60,
+    max_examples=times(60),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -127,7 +127,7 @@ async def test_thousands_of_jobs_pass_through_a_window_of_three():
     counts=st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 4)), max_size=8),
     faults=st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=3),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=times(25), deadline=None)
 def test_first_attempts_of_an_instance_are_in_the_order_of_its_commits(window, counts, faults):
     async def run():
         store = FaultyStore(MemoryStore())

@@ -43,6 +43,7 @@ from tests.runtime.test_store_outage import (
     test_deadlines_and_jobs_of_an_outage_are_made_up_for,
 )
 from tests.sagas import Added, Ledger, Opened
+from tests.servers.databases import run_sql
 from tests.servers.postgres import Server
 
 __all__ = [
@@ -70,12 +71,19 @@ def store(postgres: str) -> FaultyStore:
     return FaultyStore(PostgresStore(postgres))
 
 
+HAS_ITS_SESSION = """
+SELECT FROM perdure.hosts h
+JOIN pg_stat_get_activity(NULL) a ON (a.pid, a.backend_start) = (h.backend_pid, h.backend_start)
+"""
+
+
 @in_loop(60)
 async def test_a_server_that_is_killed_loses_nothing_that_was_acknowledged(own_postgres: Server):
     """Senders repeat what was refused or is unknown, under its id; each message counts once."""
     url = own_postgres.url("postgres")
     await upgrade(url)
     count, instances = 40, 5
+    acknowledged = asyncio.Semaphore(0)
 
     async def send(runtime: Runtime, id: str, message: object, message_id: str) -> None:
         while True:
@@ -91,15 +99,18 @@ async def test_a_server_that_is_killed_loses_nothing_that_was_acknowledged(own_p
         await send(runtime, id, Opened(id), f"{id}-opened")
         for number in range(count):
             await send(runtime, id, Added(id, number), f"{id}-{number}")
-            await asyncio.sleep(0.02)
+            acknowledged.release()
 
     async with ledgers(PostgresStore(url)) as runtime:
         sending = [asyncio.create_task(one(runtime, str(n))) for n in range(instances)]
         for _ in range(2):
-            await asyncio.sleep(0.4)
+            for _ in range(count * instances // 4):
+                await acknowledged.acquire()
             own_postgres.kill()
             await asyncio.to_thread(own_postgres.start)
         await asyncio.gather(*sending)
+        while not await run_sql(url, HAS_ITS_SESSION):  # else it could not say that it leaves
+            pass
     async with ledgers(PostgresStore(url)) as runtime:
         for n in range(instances):
             assert await items(runtime, runtime.ref(Ledger, str(n))) == [*range(count)]

@@ -12,6 +12,7 @@ from perdure import MemoryStore, Outcome, Runtime, Status
 from perdure.core.commit import InboxReason
 from perdure.errors import HandlerFailed
 from perdure.testing import SimulatedClock
+from tests.effort import times
 from tests.runtime.flaky import begun, flaky, letters, reasons, seconds, send
 from tests.runtime.support import items, quickly, reopened, view_of
 from tests.sagas import (
@@ -276,7 +277,7 @@ moves = st.lists(
 
 
 @given(moves, st.booleans())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=times(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_mix_of_failures_gives_what_one_by_one_would_have_given(script, restarts):
     """The state is that of the messages which succeeded in the end, in the order they were sent."""
     TRIED.clear()

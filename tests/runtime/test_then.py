@@ -37,6 +37,7 @@ from perdure.runtime.looking import then
 from perdure.runtime.looking.reading import Reader
 from perdure.store.protocol import Store
 from perdure.testing import FaultyStore, SimulatedClock
+from tests.effort import times
 from tests.runtime.support import add, ledgers, open_ledger, parts, quickly, reopened, view_of
 from tests.runtime.walks import DAY, Met, Trail, runtime_of, set_out, walk
 from tests.sagas import Added, Alarm, Armed, Closed, Disarmed, Ledger, Opened
@@ -128,7 +129,7 @@ async def live(store: Store, clock: SimulatedClock, steps: Any, every: int) -> N
         store = reopened(store) if isinstance(store, FaultyStore) else store
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=times(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS, st.integers(1, 5))
 def test_after_each_turn_it_was_as_it_was_seen(steps, every):
     asyncio.run(live(FaultyStore(MemoryStore()), SimulatedClock(), steps, every))

@@ -24,11 +24,16 @@ __all__ = [
     "fresh_database",
     "new_database",
     "run_sql",
+    "until_waiting",
     "wait_aged",
 ]
 
 MAINTENANCE = "postgres"
 AGED_S = 10.5
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND state = 'active'
+"""
 
 
 class AnyServer(Protocol):
@@ -66,6 +71,12 @@ async def run_sql(url: str, *statements: str) -> list[Any]:
 def execute(url: str, *statements: str) -> list[Any]:
     """``run_sql`` for who has no loop."""
     return asyncio.run(run_sql(url, *statements))
+
+
+async def until_waiting(url: str, sessions: int = 1) -> None:
+    """Until the server says that so many sessions of this database wait for a lock."""
+    while (await run_sql(url, WAITING))[0][0] < sessions:
+        pass  # each look is a connection of its own
 
 
 def new_database(server: AnyServer, template: str = "template1") -> str:

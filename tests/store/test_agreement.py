@@ -52,6 +52,7 @@ from perdure.testing.sample_rows import (
     snapshot,
     turn,
 )
+from tests.effort import times
 
 NAMES = [f"Order/{letter}" for letter in "abc"]
 EPOCH = 1
@@ -150,7 +151,7 @@ def settlements(draw: Any, place: int) -> Entry:
     return turn(name, draw(st.integers(1, 3)), EPOCH, settles=settles)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=times(150))
 @given(st.data())
 def test_jobs_come_and_go_alike(data):
     groups: list[list[Entry]] = []
@@ -163,7 +164,7 @@ def test_jobs_come_and_go_alike(data):
     agree(groups)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=times(150))
 @given(st.lists(st.lists(entries(), max_size=8), max_size=6))
 def test_same_groups_same_answers_same_rows(groups):
     for group in groups:

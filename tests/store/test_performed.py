@@ -15,7 +15,7 @@ from perdure.store.joined import Joined, in_transaction
 from perdure.store.performed import check_there, forget, record, recorded, sweep
 from tests.runtime.payments import engine_of
 from tests.runtime.support import in_loop
-from tests.servers.databases import run_sql
+from tests.servers.databases import run_sql, until_waiting
 
 within = in_loop(20)
 
@@ -67,8 +67,7 @@ async def test_of_two_at_once_the_second_waits_and_has_none(postgres: str) -> No
     async with engine.connect() as first, engine.connect() as second:
         assert await put(first, 5, b"first")
         late = asyncio.create_task(put(second, 5, b"second"))
-        await asyncio.sleep(0.05)
-        assert not late.done()
+        await until_waiting(postgres)
         await first.commit()
         assert not await late
     assert await read(engine, 5) == b"first"
@@ -81,7 +80,7 @@ async def test_of_two_at_once_the_second_has_it_if_the_first_rolls_back(postgres
     async with engine.connect() as first, engine.connect() as second:
         assert await put(first, 5, b"first")
         late = asyncio.create_task(put(second, 5, b"second"))
-        await asyncio.sleep(0.05)
+        await until_waiting(postgres)
         await first.rollback()
         assert await late
         await second.commit()
@@ -102,8 +101,7 @@ async def test_whoever_deletes_the_job_waits_for_the_commit(postgres: str) -> No
     async with engine.connect() as connection:
         assert await put(connection, 5)
         deleting = asyncio.create_task(run_sql(postgres, "DELETE FROM perdure.outbox"))
-        await asyncio.sleep(0.05)
-        assert not deleting.done()
+        await until_waiting(postgres)
         await connection.commit()
         await deleting
     async with engine.connect() as connection:

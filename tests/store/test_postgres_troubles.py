@@ -287,7 +287,7 @@ async def test_a_server_is_killed_again_and_again_under_load(own_postgres: Serve
     url = own_postgres.url("postgres")
     await upgrade(url)
     store = PostgresStore(url)
-    is_over = asyncio.Event()
+    is_over, acknowledged = asyncio.Event(), asyncio.Semaphore(0)
     async with opened(store) as [epoch]:
 
         async def one(name: str) -> int:
@@ -298,6 +298,7 @@ async def test_a_server_is_killed_again_and_again_under_load(own_postgres: Serve
                     assert answer is None or isinstance(answer, SequenceConflict)
                     written += answer is None
                     if answer is None:
+                        acknowledged.release()
                         continue
                 except StoreUnavailable:
                     await asyncio.sleep(0.01)
@@ -312,14 +313,22 @@ async def test_a_server_is_killed_again_and_again_under_load(own_postgres: Serve
 
         working = asyncio.create_task(one("Order/1"))
         for _ in range(3):
-            await asyncio.sleep(0.2)
+            await several_of(acknowledged)
             own_postgres.kill()
             await asyncio.to_thread(own_postgres.start)
-        await asyncio.sleep(0.3)
+        await several_of(acknowledged)
         is_over.set()
         written = await working
         assert written > 10
         assert await all_numbers(store, "Order/1") == [*range(1, written + 1)]
+
+
+async def several_of(acknowledged: asyncio.Semaphore) -> None:
+    """Some more, beyond those that were already counted."""
+    while not acknowledged.locked():
+        await acknowledged.acquire()
+    for _ in range(20):
+        await acknowledged.acquire()
 
 
 async def all_numbers(store: PostgresStore, name: str) -> list[int]:
@@ -337,7 +346,8 @@ async def test_a_server_that_is_stopping_takes_no_one(own_postgres: Server):
     import signal
 
     os.kill(own_postgres.pid, signal.SIGTERM)  # waits for who is there
-    await asyncio.sleep(0.3)
+    while "shutdown request" not in own_postgres.log:  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.01)
     error = await refused(url)
     assert isinstance(error, LostConnection)
     assert "starting or stopping" in str(error)

@@ -28,7 +28,7 @@ from perdure.testing.sample_rows import (
     turn,
     turns,
 )
-from tests.servers.databases import run_sql
+from tests.servers.databases import run_sql, until_waiting
 from tests.store.proxies import line_to
 from tests.store.support_postgres import numbers, on_loop, opened
 
@@ -127,7 +127,7 @@ async def test_a_takeover_waits_for_the_commit_under_way(postgres):
         writing = asyncio.create_task(before.write([turn("Order/1", 1, epoch)]))
         await until_held_up(postgres)
         taking = asyncio.create_task(after.open())
-        await asyncio.sleep(0.2)
+        await until_waiting(postgres, 2)
         assert not taking.done()
         goes_on.set()
         assert await writing == [None]
@@ -174,7 +174,7 @@ async def test_what_a_lost_connection_was_committing_is_waited_for(postgres, ask
                 await writing
             again = store.write([turn("Order/1", 1, epoch)])
             asking = asyncio.create_task(numbers(store) if asked == "read" else again)
-            await asyncio.sleep(0.3)
+            await until_waiting(postgres, 2)
             assert not asking.done()
             goes_on.set()
             if asked == "read":
@@ -196,7 +196,8 @@ async def test_a_cancelled_write_runs_to_its_end_before_anything_is_read(postgre
         with pytest.raises(asyncio.CancelledError):
             await writing
         reading = asyncio.create_task(numbers(store))
-        await asyncio.sleep(0.2)
+        for _ in range(3):  # another one has read meanwhile
+            await run_sql(postgres, "SELECT FROM perdure.journal")
         assert not reading.done()
         goes_on.set()
         assert await reading == [1]
