@@ -145,6 +145,8 @@ def _check(options: argparse.Namespace) -> None:
         _parser().error("that needs --store, the URL of a PostgreSQL database")
     if options.processes is not None and options.name != "throughput":
         _parser().error("--processes goes with throughput alone")
+    if options.within and options.processes is None:
+        _parser().error("--within goes with --processes alone")
 
 
 def _sizes_of_find(options: argparse.Namespace) -> find.Sizes:
