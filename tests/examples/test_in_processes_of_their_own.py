@@ -15,6 +15,8 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+PATHS = [path for path in [os.environ.get("PYTHONPATH")] if path]
+"""Where the sources are, if they are not those that are installed."""
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
@@ -24,7 +26,7 @@ def test_cases(cases: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(cases)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "examples")},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "examples"), *PATHS])},
         capture_output=True,
         text=True,
         check=False,
