@@ -203,6 +203,27 @@ async def test_shards_of_a_host_that_was_killed_are_left_to_who_made_it_for_a_le
 
 
 @on
+async def test_what_a_host_had_of_a_silent_one_is_run_on_when_it_drains(url):
+    shards = Shards()
+    session, a = shards.new_host(url, "a", assigned=[0, 1])
+    await session.open()
+    await a.start()
+    async with (
+        shards.host(url, "b", assigned=[2, 3]) as b,
+        shards.host(url, "c", assigned=[4, 5]) as c,
+    ):
+        for number in (0, 1):
+            shards.stores[number]._is_open = False
+        hanging = hang(session)
+        await spread([b, c], [3, 3])
+        await b.drain()
+        await spread([c], [6])
+        wake(session, hanging)
+        await a.stop()
+    await session.close()
+
+
+@on
 async def test_a_runtime_that_stops_by_itself_is_noticed_and_its_shard_run_again(url):
     shards = Shards()
     async with shards.host(url, "a") as a:

@@ -52,7 +52,7 @@ class Cluster(Runtime):
 
     ``store``: the URL of a PostgreSQL database. ``name``: this process, for people; the machine's
     name and the pid by default. ``assigned``: these shards, taken by force at the start, and others
-    only while their process is silent, for an engine that places processes itself. All else is as
+    only while nobody runs them, for an engine that places processes itself. All else is as
     with ``Runtime``. Of the ``settings``, ``residents_max``, ``worker_threads_max`` and the
     ``concurrency`` of a work queue hold for the process; the others for the front and for each
     shard.

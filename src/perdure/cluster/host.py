@@ -56,7 +56,7 @@ class Host:
     """The shards of this process.
 
     ``blueprint_of(shard, epoch)`` says what the runtime of a shard is made of, its store included.
-    ``assigned``: takes these by force at the start, and others only while their host is silent for
+    ``assigned``: takes these by force at the start, and others only while nobody has run them for
     a lease; ``takes_shards=False`` of the settings: takes none. ``on_over`` is called when the
     whole process has to end: a saga escalates, or an assigned shard was taken away, since another
     host of it was made, or this one has stood still.

@@ -46,7 +46,7 @@ class Kind(StrEnum):
     HOST = "host"
     """Takes its fair share of what is free."""
     ASSIGNED = "assigned"
-    """Is told its shards from outside, and takes them; and those of who is silent for a lease."""
+    """Is told its shards from outside, and takes them; and those that nobody runs for a lease."""
     CLIENT = "client"
     """Takes none, ever: it sends, and looks."""
     ALONE = "alone"
@@ -219,6 +219,10 @@ class Ownership:
         """How many there are."""
         count: int = await connection.fetchval(self._sql.shards)
         return count
+
+    async def nobodys(self, connection: Connection) -> list[int]:
+        """The shards that had an owner, which has given them up, and have none."""
+        return [row["shard"] for row in await connection.fetch(self._sql.nobodys)]
 
     async def drain(self, connection: Connection, host: HostId, is_draining: bool = True) -> None:
         """The host wants no share any more; it still owns what it owns."""

@@ -27,6 +27,7 @@ class Statements:
     forget: str
     hosts: str
     shards: str
+    nobodys: str
 
 
 def quoted(name: str) -> str:
@@ -201,6 +202,11 @@ SELECT h.host, h.name, h.pid, h.version,
 FROM {hosts} h ORDER BY h.joined_at, h.host
 """
 
+_NOBODYS = """
+SELECT s.shard FROM {shards} s
+WHERE s.epoch > 0 AND NOT EXISTS (SELECT FROM {hosts} h WHERE h.host = s.host)
+"""
+
 
 def statements(schema: str) -> Statements:
     """The statements over the tables of this schema."""
@@ -224,4 +230,5 @@ def statements(schema: str) -> Statements:
         forget=_FORGET.format(**names),
         hosts=_HOSTS.format(**hosts_names),
         shards="SELECT count(*) FROM {shards}".format(**names),
+        nobodys=_NOBODYS.format(**names),
     )
