@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from perdure import SagaRef
-from perdure.errors import InstanceAlreadyExists
-from tests.cluster.pods import Pod, cluster, key_in
+from perdure import MemoryStore, SagaRef
+from perdure.codec.codec import Codec
+from perdure.errors import InstanceAlreadyExists, StoreUnavailable, UnknownType
+from tests.cluster.pods import Pod, PodMail, cluster, key_in
 from tests.runtime.support import quickly, state_of, until
 from tests.sagas import Added, Club, Founded, Ledger, Opened
 
@@ -59,6 +61,52 @@ async def test_so_is_the_turn_that_has_refused_it() -> None:
         with pytest.raises(InstanceAlreadyExists, match="starts strictly"):
             await a.runtime.send(club, Founded(club.correlation_id), message_id="m-1")
         assert [row.message_id for row in a.world.table.puts].count("m-1") == 1, "not put again"
+
+
+@quickly
+async def test_an_answer_that_was_lost_and_is_of_newer_code_is_told_as_one_that_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown(self: Codec, packed: bytes) -> Any:
+        raise UnknownType("nobody knows it")
+
+    async with cluster(2) as (a, b):
+        await b.own(1)
+        x = await opened(b)
+        deaf_to_answers(a)
+        monkeypatch.setattr(Codec, "decode_value", unknown)
+        with pytest.raises(UnknownType, match="was taken in turn 2, and the reply cannot be read"):
+            await a.runtime.send(x, Added(x.correlation_id, 1))
+        assert (await state_of(b.runtime, x)).items == (1,)
+
+
+@quickly
+async def test_an_answer_that_is_swept_before_it_is_read_is_not_that_of_another_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with cluster(2) as (a, b):
+        await b.own(1)
+        x = await opened(b)
+        deaf_to_answers(a)
+        journal = MemoryStore.journal
+
+        async def swept(self: MemoryStore, key: str, after: int = 0, limit: int = 1000) -> Any:
+            rows = await journal(self, key, after, limit + 1)
+            return [row for row in rows if row.sequence_nr != 2][:limit]
+
+        sent = asyncio.create_task(a.runtime.send(x, Added(x.correlation_id, 1)))
+        await until(lambda: bool(a.world.table.puts) and not a.world.table.rows)
+        await b.runtime.send(x, Added(x.correlation_id, 2))
+        found = PodMail.traces
+
+        async def traced(self: PodMail, letters: Any) -> Any:
+            traces = await found(self, letters)
+            monkeypatch.setattr(MemoryStore, "journal", swept)
+            return traces
+
+        monkeypatch.setattr(PodMail, "traces", traced)
+        with pytest.raises(StoreUnavailable, match="swept"):
+            await sent
 
 
 @quickly

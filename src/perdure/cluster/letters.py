@@ -181,12 +181,12 @@ class MessageLetter(Letter):
         """It was taken in this process."""
         self._answer(receipt.outcome, receipt.sequence_nr, receipt.reply, receipt.duplicate)
 
-    def recalled(self, outcome: Outcome, sequence_nr: int, is_refused: bool, reply: Any) -> None:
+    def recalled(self, answer: Taken, is_refused: bool) -> None:
         """Its answer was lost, and is in the journal."""
         if is_refused:
-            self.refused(refusal(self.delivery, outcome), True)
+            self.refused(refusal(self.delivery, Outcome(answer.outcome)), True)
         else:
-            self._answer(outcome, sequence_nr, reply)
+            self.answered(answer)
 
     def refused(self, error: BaseException, is_written: bool) -> None:
         """It was not applied. What was written of it there ends the job that has led to it."""

@@ -8,7 +8,8 @@ process that stands still on a node that is well it sees nothing; its beats stop
 what is silent for a lease is taken, whatever the reason. Whoever is known to be dead is left to who
 placed him for so long: that is sooner, as a rule, and the shards stay where they belong. So is what
 was given up: whoever drains comes anew, as a rule, but takes its own alone, and nothing that it had
-of others. A host that comes takes its own shards by force, also from here. Next to read: ``host.py``.
+of others.
+A host that comes takes its own shards by force, also from here. Next to read: ``host.py``.
 """
 
 from __future__ import annotations

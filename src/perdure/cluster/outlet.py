@@ -145,13 +145,17 @@ class Outlet:
     async def _recall(self, letter: MessageLetter, number: int) -> None:
         try:
             rows = await self._passage.store.journal(letter.key, number - 1, 1)
+            if not rows or rows[0].sequence_nr != number:
+                raise StoreUnavailable("the recorded answer was swept meanwhile")
             turn = self.journal.read_turn(rows[0].body)
-            outcome, reply = self.journal.outcome_of(turn), self.value(turn.reply)
+        except PerdureError as error:
+            letter.fail(error)
         except (Exception, asyncio.CancelledError) as error:
             letter.fail(StoreUnavailable(f"the recorded answer could not be read: {error}"))
             raise
         else:
-            letter.recalled(outcome, number, bool(turn.refused), reply)
+            outcome = self.journal.outcome_of(turn)
+            letter.recalled(Taken(letter.token, outcome, number, value=turn.reply), turn.refused)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Have it done, and held until it is."""
