@@ -4,10 +4,12 @@ know it. Real processes, and all else that may be unknown, are in ``test_deploys
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from perdure import Effects, ProcessManager, Rate, WorkQueue, message, starts
 from perdure.codec.codec import Codec
 from perdure.errors import UnknownType
 from perdure.store.shards import shard_of
@@ -91,3 +93,75 @@ async def test_a_command_whose_answer_is_unknown_does_not_fail(
         await all_done(newer)
         asker = await state_of(newer.runtime, newer.runtime.ref(Asker, id_))
         assert asker.heard == ("7",)
+
+
+@message(name="other-code.work")
+class Work:
+    id: str
+
+
+@message(name="other-code.do")
+class Do:
+    n: int
+
+
+@message(name="other-code.also")
+class Also:
+    n: int
+
+
+@dataclass(frozen=True)
+class Begun:
+    status: str = "begun"
+
+
+class Boss(ProcessManager[Begun]):
+    name = "other-code.Boss"
+
+    @starts(Work, by="id")
+    def begin(self, state: Begun, event: Work, do: Effects) -> None:
+        for n in range(3):
+            do.send(Do(n))
+        do.send(Also(3))
+
+
+def queue(*kinds: type, **policy: Any) -> tuple[WorkQueue, list[int]]:
+    """A queue that performs these, and what it has done."""
+    made, done = WorkQueue("other-code.queue", **policy), []
+
+    def work(command: Any) -> None:
+        done.append(command.n)
+
+    for kind in kinds:
+        work.__annotations__["command"] = kind
+        made.worker(work)
+    return made, done
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_jobs_that_nobody_here_knows_are_left_and_the_queue_settles(sequential: bool) -> None:
+    @quickly
+    async def check() -> None:
+        knows, done = queue(Do, Also, sequential=sequential)
+        knows_one, done_by_older = queue(Also, sequential=sequential, rate=Rate(1, per_s=3600))
+        async with cluster(2, [Boss, knows], older=[Boss, knows_one]) as (newer, older):
+            id_ = next(
+                id_ for id_ in map(str, range(99)) if shard_of(f"{Boss.name}/{id_}", SHARDS) == 0
+            )
+            await newer.own(0)
+            newer.running(0).dispatcher.runners[knows.name].state.pause("not yet")
+            await newer.runtime.publish(Work(id_))
+            await newer.leave(0)
+            await older.own(0)
+            await left(older, "other-code.do")
+            await older.runtimes[0].settled()
+            assert done_by_older == ([] if sequential else [3])
+            assert len(await older.world.stores[0].outbox()) == (4 if sequential else 3)
+            (trouble,) = older.running(0).services.troubles.present()
+            assert "dead letter" not in trouble.error, "there is none"
+            await older.leave(0)
+            await newer.own(0)
+            await all_done(newer)
+            assert sorted(done) == [0, 1, 2, 3][: 4 if sequential else 3]
+
+    check()

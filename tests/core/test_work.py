@@ -300,6 +300,15 @@ def test_a_job_that_is_left_to_another_owner_is_not_taken_in_again_and_holds_up_
     assert take(state) == 1
 
 
+def test_a_job_that_is_left_does_not_count_for_the_rate() -> None:
+    state = state_of(1, 2, 3, rate=Rate(1, per_s=10))
+    assert take(state, 0) == 1
+    state.leave(job(1))
+    assert take(state, 0) == 2
+    assert take(state, 9) is None
+    assert take(state, 10) == 3
+
+
 def test_a_job_that_is_left_holds_up_those_behind_it_in_a_sequential_queue() -> None:
     state = state_of(1, 2, sequential=True, concurrency=1)
     assert take(state) == 1

@@ -173,7 +173,10 @@ class QueueState:
             heapq.heappush(self._awaited_heap, position)
 
     def leave(self, row: OutboxRow) -> None:
-        """It stays in the store, for another owner; of a sequential queue, all behind it do."""
+        """It was just taken, and stays in the store, for another owner; of a sequential queue, all
+        behind it do."""
+        if self._starts:
+            self._starts.pop()  # its own: the rate is for those that are performed
         self.postponed(row)
         self._awaited[row.position] = row
 

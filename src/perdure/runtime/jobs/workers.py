@@ -121,7 +121,8 @@ class Workers:
 
     def _leave(self, row: OutboxRow) -> bool:
         """Leave what another release has queued; before an attempt of it is counted."""
-        if self._services.elsewhere is None or row.content is not None:
+        is_own = row.position > self._own_from and row.content is not None
+        if self._services.elsewhere is None or is_own:
             return False
         try:
             command = self._services.codec.decode(row.type, row.version, row.body)
@@ -130,13 +131,11 @@ class Workers:
         except CodecError:
             return False
         is_known = self._worker(row.kind, type(command)) is not None
-        return not is_known and self._settling.leave(row, self._nobody(row))
+        return not is_known and self._settling.leave(row, self._nobody(row, "declare one here"))
 
-    def _nobody(self, row: OutboxRow) -> JobError:
-        return JobError(
-            f"work queue {self._queue.name!r} has no worker for {row.type}",
-            remedy="declare one, then redrive this dead letter",
-        )
+    def _nobody(self, row: OutboxRow, remedy: str) -> JobError:
+        problem = f"work queue {self._queue.name!r} has no worker for {row.type}"
+        return JobError(problem, remedy=remedy)
 
     def _left_ms(self, row: OutboxRow) -> int:
         return row.expires_at_ms - self._services.clock.now_ms()
@@ -221,7 +220,8 @@ class Workers:
             return
         worker = self._worker(row.kind, type(command))
         if worker is None:
-            self._giving_up.now(row, number - 1, "unroutable", self._nobody(row))
+            nobody = self._nobody(row, "declare one, then redrive this dead letter")
+            self._giving_up.now(row, number - 1, "unroutable", nobody)
             return
         attempt = Attempt(
             row,
