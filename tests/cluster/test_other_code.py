@@ -9,11 +9,21 @@ from typing import Any
 
 import pytest
 
-from perdure import Effects, ProcessManager, Rate, WorkQueue, message, starts
+from perdure import (
+    Effects,
+    Park,
+    ProcessManager,
+    Rate,
+    WorkQueue,
+    applies,
+    continues,
+    message,
+    starts,
+)
 from perdure.codec.codec import Codec
 from perdure.errors import UnknownType
 from perdure.store.shards import shard_of
-from tests.cluster.pods import SHARDS, Pod, cluster
+from tests.cluster.pods import SHARDS, Pod, cluster, key_in
 from tests.runtime.support import quickly, state_of, until
 from tests.runtime.test_children import Begin, Child, Parent
 from tests.runtime.test_published import Asker, Bought, Quoter
@@ -93,6 +103,62 @@ async def test_a_command_whose_answer_is_unknown_does_not_fail(
         await all_done(newer)
         asker = await state_of(newer.runtime, newer.runtime.ref(Asker, id_))
         assert asker.heard == ("7",)
+
+
+@message(name="other-code.noted")
+class Noted:
+    id: str
+
+
+@dataclass(frozen=True)
+class Notes:
+    count: int = 0
+
+
+class TakesNotes(ProcessManager[Notes]):
+    name = "other-code.Order"
+    on_missing = Park()
+
+    @starts(Begin, by="id")
+    def begin(self, state: Notes, event: Begin, do: Effects) -> None: ...
+
+    @continues(Noted, by="id")
+    def note(self, state: Notes, event: Noted, do: Effects) -> None: ...
+
+    @applies(Noted)
+    def noted(self, state: Notes, event: Noted) -> Notes:
+        return Notes(state.count + 1)
+
+
+class TakesNone(ProcessManager[Notes]):
+    name = "other-code.Order"
+    on_missing = Park()
+
+    @starts(Begin, by="id")
+    def begin(self, state: Notes, event: Begin, do: Effects) -> None: ...
+
+
+@quickly
+async def test_what_waits_in_the_inbox_is_kept_for_code_that_has_a_handler_for_it() -> None:
+    async with cluster(2, [TakesNotes], older=[TakesNone]) as (newer, older):
+        id_ = key_in(0, TakesNotes.name)
+        ref = newer.runtime.ref(TakesNotes, id_)
+        await newer.own(0)
+        assert (await newer.runtime.send(ref, Noted(id_))).outcome == "parked"
+        await newer.leave(0)
+        await older.own(0)
+        held = await older.runtime.send(older.runtime.ref(TakesNone, id_), Begin(id_))
+        assert held.outcome == "held"
+        (aside,) = await older.world.stores[0].quarantines()
+        assert aside.reason == "undecodable"
+        assert "has no handler for other-code.noted here" in aside.error
+        await older.leave(0)
+        await newer.own(0)
+        while (  # noqa: ASYNC110 - what the store says
+            view := await newer.runtime.state(ref)
+        ) is None or not view.state.count:
+            await asyncio.sleep(0)
+        assert not await newer.world.stores[0].quarantines()
 
 
 @message(name="other-code.work")

@@ -22,7 +22,6 @@ from perdure.core.commit import OutboxRow
 from perdure.core.correlation import VerdictKind, split_key
 from perdure.core.described import described
 from perdure.core.outcome import Outcome
-from perdure.core.saga import Definition
 from perdure.errors import (
     CodecError,
     DecodeError,
@@ -33,11 +32,10 @@ from perdure.errors import (
     UnknownMessageType,
     UnknownSaga,
 )
-from perdure.messages import ExternalEvent, Message
-from perdure.queue import RESERVED
 from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.elsewhere import Errand
 from perdure.runtime.errands import run_errand
+from perdure.runtime.routing import is_taken
 from perdure.store.mail import MailKind, MailRow
 
 if TYPE_CHECKING:
@@ -106,7 +104,7 @@ def _bring_message(mailed: Mailed) -> None:
     definition = running.supervisor.definitions.get(name)
     if definition is None:
         raise UnknownSaga(f"this process does not run {name!r}", remedy=WAITS)
-    if not _takes(definition, waiting.message):  # the code of its sender does
+    if not is_taken(definition, waiting.message):  # the code of its sender does
         raise UnknownMessageType(
             f"the saga has no handler for {waiting.message.type} here",
             saga=name,
@@ -118,13 +116,6 @@ def _bring_message(mailed: Mailed) -> None:
     delivery.asks_again = carried.asks_again
     wishes = Wishes(not row.reply_to, carried.settles, AGAIN, insists=True)
     hand(running, delivery, mailed, wishes)
-
-
-def _takes(definition: Definition, message: Message) -> bool:
-    """Whether a handler is declared for it, as its sender has found in its own code."""
-    content = message.content
-    interest = content.type if type(content) is ExternalEvent else type(content)
-    return interest in definition.interests or message.type.startswith(RESERVED)
 
 
 async def _put_job(mailed: Mailed, job: OutboxRow, is_named: bool) -> None:

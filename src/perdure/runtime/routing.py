@@ -25,9 +25,10 @@ from perdure.core.described import shown
 from perdure.core.saga import Definition, is_immutable
 from perdure.errors import CorrelationFailed, PerdureError, UnknownMessageType, UnknownSaga
 from perdure.messages import ExternalEvent, Message, Metadata
+from perdure.queue import RESERVED
 from perdure.runtime.delivery import Delivery
 
-__all__ = ["Routing"]
+__all__ = ["Routing", "is_taken"]
 
 _KINDS = {
     Start: VerdictKind.START,
@@ -37,6 +38,13 @@ _KINDS = {
 
 TEXT_CHARS_MAX = 500
 HEADERS_MAX = 100
+
+
+def is_taken(definition: Definition, message: Message) -> bool:
+    """Whether a handler is declared for it, as whoever accepted it has found in its own code."""
+    content = message.content
+    interest = content.type if type(content) is ExternalEvent else type(content)
+    return interest in definition.interests or message.type.startswith(RESERVED)
 
 
 class Routing:

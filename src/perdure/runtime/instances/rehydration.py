@@ -33,6 +33,7 @@ from perdure.errors import (
 from perdure.runtime.delivery import Delivery
 from perdure.runtime.instances.saga_actor import SagaActor
 from perdure.runtime.looking.reading import Reading
+from perdure.runtime.routing import is_taken
 from perdure.runtime.services import Services
 from perdure.runtime.supervised import Background
 from perdure.runtime.watching.logs import about
@@ -139,13 +140,16 @@ def fold(
 
 
 def _check_inbox(services: Services, definition: Definition, loaded: LoadedInstance) -> None:
-    """Set the instance aside if other code has left it a message that this one does not know.
+    """Set the instance aside if other code has left it a message that this one does not know, or
+    has no handler for: it would have its turn, and come to nothing.
 
     In a cluster that code may be next door; without one, such a message is a dead letter.
     """
     for row in loaded.inbox:
         try:
-            services.journal.decode_waiting(row.message_id, row.body)
+            message = services.journal.decode_waiting(row.message_id, row.body).message
+            if not is_taken(definition, message):
+                raise UnknownType(f"the saga has no handler for {message.type} here")
         except (UnknownType, UnknownVersion) as error:
             raise quarantined(definition, loaded.instance, error) from error
         except DecodeError:
