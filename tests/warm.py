@@ -26,6 +26,7 @@ import types
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 __all__ = ["run"]
 
@@ -90,10 +91,10 @@ def _asked(line: str) -> int:
 # The process that forks
 
 
-def fork_all() -> dict[str, str] | None:
+def fork_all() -> dict[str, Any] | None:
     """Answer each line with the end of its program; in a fork, the program that it is to be."""
     for line in sys.stdin:
-        wanted: dict[str, str] = json.loads(line)
+        wanted: dict[str, Any] = json.loads(line)
         pid = os.fork()
         if not pid:
             return wanted
@@ -101,9 +102,9 @@ def fork_all() -> dict[str, str] | None:
     return None
 
 
-def become(wanted: Mapping[str, str], installed: list[str]) -> None:
+def become(wanted: Mapping[str, Any], installed: list[str]) -> None:
     """Be the program; whatever it raises ends this process as it would end its own."""
-    signal.alarm(int(wanted["limit_s"]))
+    signal.alarm(wanted["limit_s"])
     for number, path, flags in (
         (0, os.devnull, os.O_RDONLY),
         (1, wanted["out"], os.O_WRONLY | os.O_CREAT),
@@ -114,7 +115,7 @@ def become(wanted: Mapping[str, str], installed: list[str]) -> None:
         os.close(file)
     os.chdir(wanted["cwd"])
     os.environ.clear()
-    os.environ.update(wanted["env"])  # type: ignore[call-overload]
+    os.environ.update(wanted["env"])
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     kind, *rest = wanted["arguments"]
     match kind:

@@ -268,7 +268,8 @@ async def test_a_host_that_cannot_run_a_shard_leaves_it_to_another(url):
         tried.set()
         raise StoreUnavailable("the disk of this shard is not here")
 
-    broken.stores[0].open = fails  # of equal shards the first ones are given up
+    # Of equal shards the first ones are given up.
+    broken.stores[0].open = fails  # type: ignore[method-assign]
     async with shards.host(url, "good") as good:
         async with broken.host(url, "bad") as bad:
             await tried.wait()

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
@@ -15,11 +16,13 @@ import pytest
 
 from perdure import Runtime
 from perdure.cluster import ray, ray_hosted
+from perdure.cluster.ray_engine import to_its_end
 from perdure.cluster.ray_host import HostPlan
 from perdure.cluster.ray_versions import check_versions, versions
 from perdure.errors import DefinitionError
 from perdure.ops.cli import main
 from perdure.ops.cli.exits import Exit
+from tests.runtime.support import quickly, rounds
 from tests.sagas import Ledger
 
 APP = "shop.service:runtime"
@@ -146,6 +149,27 @@ def test_up_that_is_interrupted_can_end_what_it_has_made(
     assert main(["ray", "up", APP]) == Exit.INTERRUPTED
     assert ended == [name]
     assert "interrupted" in capsys.readouterr().err
+
+
+@quickly
+async def test_who_is_cancelled_while_ray_makes_a_host_waits_until_it_is_made() -> None:
+    """Else it would be there after all had been ended."""
+    begun, may_end, made = threading.Event(), threading.Event(), []
+
+    def make(host: int) -> None:
+        begun.set()
+        may_end.wait(5)
+        made.append(host)
+
+    making = asyncio.create_task(to_its_end(make, 3))
+    await asyncio.to_thread(begun.wait, 5)
+    making.cancel()
+    await rounds()
+    assert not making.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert made == [3]
 
 
 @needs_ray

@@ -36,8 +36,9 @@ from perdure.core.step_events import (
 from perdure.messages import CommandFailed
 from perdure.step_results import compensated, completed
 from tests.core.courses import NAMES, Outcome, Play, Status, Trip, plan_of, step
+from tests.effort import times
 
-EXAMPLES = 250
+EXAMPLES = times(250)
 REASONS = ("exhausted", "expired", "cancelled", "non-retryable")
 
 

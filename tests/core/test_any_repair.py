@@ -29,8 +29,9 @@ from perdure.errors import NotRepairable
 from perdure.messages import Message
 from tests.core.courses import NAMES, NOW_MS, PerformStep, Play, Status, Trip
 from tests.core.test_any_course import plans
+from tests.effort import times
 
-EXAMPLES = 120
+EXAMPLES = times(120)
 ACTIONS = ("skip", "mark_done", "compensate", "restart_from")
 
 

@@ -7,7 +7,7 @@ import traceback
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy.engine import URL
 
@@ -74,6 +74,7 @@ def test_every_schema_is_kept_as_it_is_named_or_refused(name):
 PARTS = ("Qx7v", "Zw9k", "Jj4h")
 
 
+@example(["Qx7v", "Qx7v"], ["@", ":", "/", "/", "/"], "u@h/s?password={}", "postgresql", False)
 @given(
     st.lists(st.sampled_from(PARTS), min_size=1, max_size=4),
     st.lists(st.text("@:/?#&=%[] \\é", min_size=1, max_size=3), min_size=5, max_size=5),

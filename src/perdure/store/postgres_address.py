@@ -49,6 +49,8 @@ def shown(url: str) -> str:
     """
     scheme, mark, rest = url.partition("://")
     login, at, place = rest.rpartition("@")
+    if "?" in login:  # a part of the password, or that '@' is one of the query: who knows
+        return f"{scheme}{mark}***"
     place, query, _ = place.partition("?")
     if mark and not at:
         place = _without_port(place)

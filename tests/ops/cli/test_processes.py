@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests import warm
 from tests.ops.cli.support import Live, filled
 from tests.sagas import Ledger, Opened
 
@@ -28,15 +29,7 @@ def runtime():
 
 def typed(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """A command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "perdure.ops.cli", *words],
-        cwd=directory,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return warm.run("-m", "perdure.ops.cli", *words, cwd=directory, env=environment())
 
 
 def environment() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -147,6 +148,20 @@ def test_a_database_without_our_tables_ends_all_at_once_with_what_to_do(
     assert said.count("error: ") == 1
     assert "perdure db upgrade" in said
     assert "the first process has not come up: it has ended with 5" in said
+
+
+def test_who_is_told_to_stop_while_the_server_says_nothing_does_so(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+asyncpg://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+        with running(tmp_path, url, "service:runtime") as run:
+            silent.settimeout(SOON_S)
+            taken, _ = silent.accept()
+            with taken:
+                run.process.send_signal(signal.SIGINT)
+                began_s = time.monotonic()
+                assert "stopped before it was up" in run.rest()
+            assert run.process.wait(SOON_S) == 0
+            assert time.monotonic() - began_s < 8  # and not the ten seconds of a connect
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

@@ -123,7 +123,7 @@ def test_a_swarm_of_faults_is_survived(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_a_swarm_of_faults_is_survived_at_length(name):
-    counts = EVERY[name].run(seeds=range(1_000, 1_000 + times(12)))
+    counts = EVERY[name].run(seeds=range(1_000, 1_000 + times(25)))
     assert counts.kills.total() > 10
     assert len(counts.faults) > 10
 

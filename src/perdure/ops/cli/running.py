@@ -13,6 +13,7 @@ import logging
 import signal
 import socket
 import sys
+from contextlib import AsyncExitStack
 from typing import Annotated
 
 import typer
@@ -137,21 +138,17 @@ async def _as_child(runtime: Runtime, parent: Parent, app: str, name: str | None
 
 async def _until_told(runtime: Runtime, parent: Parent | None = None) -> Exit:
     """Run it until a signal comes, the parent has gone, or it has stopped by itself."""
-    loop, told = asyncio.get_running_loop(), asyncio.Event()
-
-    def on_signal() -> None:
-        told.set()
-        if parent is None:
-            for one in SIGNALS:
-                loop.remove_signal_handler(one)
+    loop, told = asyncio.get_running_loop(), _told_by_signals(is_once=parent is None)
 
     def on_gone() -> None:
         logger.warning("the parent process is gone")
         told.set()
 
-    for one in SIGNALS:
-        loop.add_signal_handler(one, on_signal)
-    async with runtime:
+    if not await _has_started(runtime, told):
+        logger.info("stopped before it was up")
+        return Exit.OK
+    async with AsyncExitStack() as stopping:
+        stopping.push_async_exit(runtime)
         if parent is not None:
             parent.when_gone(on_gone)
             parent.tell_up()
@@ -167,3 +164,33 @@ async def _until_told(runtime: Runtime, parent: Parent | None = None) -> Exit:
         return Exit.OK
     logger.error("the runtime has stopped by itself")
     return Exit.FAILED
+
+
+def _told_by_signals(is_once: bool) -> asyncio.Event:
+    """Set by a signal; with ``is_once`` a second one ends the process."""
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+
+    def on_signal() -> None:
+        told.set()
+        if is_once:
+            for one in SIGNALS:
+                loop.remove_signal_handler(one)
+
+    for one in SIGNALS:
+        loop.add_signal_handler(one, on_signal)
+    return told
+
+
+async def _has_started(runtime: Runtime, told: asyncio.Event) -> bool:
+    """Start it, unless one is told to stop meanwhile: a server that says nothing takes long."""
+    starting = asyncio.ensure_future(runtime.start())
+    telling = asyncio.ensure_future(told.wait())
+    await asyncio.wait({starting, telling}, return_when=asyncio.FIRST_COMPLETED)
+    telling.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+    if starting.cancelled():
+        return False
+    starting.result()
+    return True
