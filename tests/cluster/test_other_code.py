@@ -27,6 +27,7 @@ from tests.cluster.pods import SHARDS, Pod, cluster, key_in
 from tests.runtime.support import quickly, state_of, until
 from tests.runtime.test_children import Begin, Child, Parent
 from tests.runtime.test_published import Asker, Bought, Quoter
+from tests.sagas import Added, Ledger, Opened
 
 
 def id_over(here: str, there: str, ending: str = "") -> str:
@@ -103,6 +104,26 @@ async def test_a_command_whose_answer_is_unknown_does_not_fail(
         await all_done(newer)
         asker = await state_of(newer.runtime, newer.runtime.ref(Asker, id_))
         assert asker.heard == ("7",)
+
+
+@quickly
+async def test_what_was_told_twice_is_no_dead_letter_though_its_reply_is_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown(self: Codec, packed: bytes) -> Any:
+        raise UnknownType("nobody knows it")
+
+    async with cluster(2) as (a, b):
+        await b.own(1)
+        ref = a.runtime.ref(Ledger, key_in(1))
+        await a.runtime.send(ref, Opened(ref.correlation_id))
+        await a.runtime.send(ref, Added(ref.correlation_id, 1), message_id="m-1")
+        monkeypatch.setattr(Codec, "decode_value", unknown)
+        again = {"id": ref.correlation_id, "n": 1}
+        ref.tell({"type": "runtime-test.added", "id": "m-1", "data": again})
+        await until(lambda: len(a.world.table.puts) == 3 and not a.world.table.rows)
+        assert not await a.world.stores[1].dead_letters()
+        assert (await state_of(b.runtime, ref)).items == (1,)
 
 
 @message(name="other-code.noted")
