@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from perdure import (
+    DeadLetter,
     Effects,
     Park,
     ProcessManager,
@@ -21,7 +22,7 @@ from perdure import (
     starts,
 )
 from perdure.codec.codec import Codec
-from perdure.errors import UnknownType
+from perdure.errors import UnknownMessageType, UnknownType
 from perdure.store.shards import shard_of
 from tests.cluster.pods import SHARDS, Pod, cluster, key_in
 from tests.runtime.support import quickly, state_of, until
@@ -180,6 +181,38 @@ async def test_what_waits_in_the_inbox_is_kept_for_code_that_has_a_handler_for_i
         ) is None or not view.state.count:
             await asyncio.sleep(0)
         assert not await newer.world.stores[0].quarantines()
+
+
+class TakesNotesSoon(ProcessManager[Notes]):
+    name = "other-code.Order"
+    on_missing = Park(for_s=0.01)
+
+    @starts(Begin, by="id")
+    def begin(self, state: Notes, event: Begin, do: Effects) -> None: ...
+
+    @continues(Noted, by="id")
+    def note(self, state: Notes, event: Noted, do: Effects) -> None: ...
+
+
+@quickly
+async def test_a_letter_is_redriven_by_code_that_has_a_handler_for_it() -> None:
+    """Else it would wait in the inbox, and its instance with it."""
+    async with cluster(2, [TakesNotesSoon], older=[TakesNone]) as (newer, older):
+        ref = newer.runtime.ref(TakesNotesSoon, key_in(0, TakesNone.name))
+        await newer.own(0)
+        assert (await newer.runtime.send(ref, Noted(ref.correlation_id))).outcome == "parked"
+        letters: list[DeadLetter] = []
+        while not letters:
+            letters = [letter async for letter in newer.runtime.dead_letters.list()]
+        await newer.leave(0)
+        await older.own(0)
+        with pytest.raises(UnknownMessageType, match="no handler for other-code"):
+            await older.runtime.dead_letters.redrive(letters[0].id)
+        assert await older.runtime.dead_letters.redrive_all() == 0
+        assert not await older.world.stores[0].quarantines()
+        await older.leave(0)
+        await newer.own(0)
+        assert await newer.runtime.dead_letters.redrive(letters[0].id)
 
 
 @message(name="other-code.work")

@@ -29,13 +29,12 @@ from perdure.errors import (
     PerdureError,
     SendError,
     StoreUnavailable,
-    UnknownMessageType,
     UnknownSaga,
 )
 from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.elsewhere import Errand
 from perdure.runtime.errands import run_errand
-from perdure.runtime.routing import is_taken
+from perdure.runtime.routing import is_taken, no_handler
 from perdure.store.mail import MailKind, MailRow
 
 if TYPE_CHECKING:
@@ -105,12 +104,7 @@ def _bring_message(mailed: Mailed) -> None:
     if definition is None:
         raise UnknownSaga(f"this process does not run {name!r}", remedy=WAITS)
     if not is_taken(definition, waiting.message):  # the code of its sender does
-        raise UnknownMessageType(
-            f"the saga has no handler for {waiting.message.type} here",
-            saga=name,
-            correlation_id=correlation_id,
-            remedy=WAITS,
-        )
+        raise no_handler(definition, correlation_id, waiting.message, WAITS)
     kind = VerdictKind(waiting.kind)
     delivery = Delivery(definition, row.instance, waiting.message, kind, waiting.strict)
     delivery.asks_again = carried.asks_again

@@ -28,13 +28,15 @@ from perdure.messages import ExternalEvent, Message, Metadata
 from perdure.queue import RESERVED
 from perdure.runtime.delivery import Delivery
 
-__all__ = ["Routing", "is_taken"]
+__all__ = ["Routing", "is_taken", "no_handler"]
 
 _KINDS = {
     Start: VerdictKind.START,
     Continue: VerdictKind.CONTINUE,
     Stop: VerdictKind.STOP,
 }
+
+_DECLARE = "declare one with @starts, @continues or @stops"
 
 TEXT_CHARS_MAX = 500
 HEADERS_MAX = 100
@@ -45,6 +47,18 @@ def is_taken(definition: Definition, message: Message) -> bool:
     content = message.content
     interest = content.type if type(content) is ExternalEvent else type(content)
     return interest in definition.interests or message.type.startswith(RESERVED)
+
+
+def no_handler(
+    definition: Definition, correlation_id: str, message: Message, remedy: str
+) -> UnknownMessageType:
+    """The error for a message that is not taken."""
+    return UnknownMessageType(
+        f"the saga has no handler for {message.type}",
+        saga=definition.name,
+        correlation_id=correlation_id,
+        remedy=remedy,
+    )
 
 
 class Routing:
@@ -140,12 +154,7 @@ class Routing:
         content = message.content
         interest = content.type if type(content) is ExternalEvent else type(content)
         if definition not in self._interested.get(interest, ()):
-            raise UnknownMessageType(
-                f"the saga has no handler for {message.type}",
-                saga=definition.name,
-                correlation_id=correlation_id,
-                remedy="declare one with @starts, @continues or @stops",
-            )
+            raise no_handler(definition, correlation_id, message, _DECLARE)
         key = instance_key(definition.name, correlation_id)
         if definition.kinds is not None:
             kind, strict = definition.kinds[interest]

@@ -45,7 +45,7 @@ from perdure.runtime.jobs.dispatcher import Dispatcher
 from perdure.runtime.jobs.job_tickets import Awaited, nothing
 from perdure.runtime.letters.letters import DeadLetter, Shown, Sought, owner_key
 from perdure.runtime.repair.awaited_steps import check_awaited, is_step
-from perdure.runtime.routing import Routing
+from perdure.runtime.routing import Routing, is_taken, no_handler
 from perdure.runtime.services import Services
 
 __all__ = ["DeadLetters"]
@@ -53,6 +53,8 @@ __all__ = ["DeadLetters"]
 logger = logging.getLogger("perdure.workers")
 
 PAGE = 100
+
+_NO_HANDLER = "in a cluster it would wait for code that has one: deploy that, or discard the letter"
 
 
 class DeadLetters:
@@ -132,6 +134,7 @@ class DeadLetters:
         instance after those that wait there; a deadline, whose failure is journaled, is not.
         Raises ``CodecError`` if it cannot be read, ``InstanceFinished`` if its failure has ended
         its instance, or if it is a step of one that has ended, which nobody waits for: it stays.
+        In a cluster also ``UnknownMessageType`` for a message that its saga has no handler for.
         """
         return await self.redrive_as(letter_id, None)
 
@@ -206,7 +209,7 @@ class DeadLetters:
         for letter_id in [letter.id async for letter in listed]:
             try:
                 count += await do(letter_id)
-            except (CodecError, InstanceFinished) as error:
+            except (CodecError, InstanceFinished, UnknownMessageType) as error:
                 logger.warning("dead letter %d stays: %s", letter_id, error)
         return count
 
@@ -263,17 +266,15 @@ class DeadLetters:
             )
             found = replace(found, message=edited)
             body = services.journal.encode_waiting(edited, found.kind, found.strict)
-        waiting = InboxRow(
-            row.instance,
-            row.message_id,
-            InboxReason.QUEUED,
-            body,
-            services.clock.now_ms(),
-        )
+        now_ms = services.clock.now_ms()
+        waiting = InboxRow(row.instance, row.message_id, InboxReason.QUEUED, body, now_ms)
         settlement = Settlement(row.instance, letter=row.position, inbox=waiting)
         delivery: Delivery | None = None
         definition = self._routing.definitions.get(split_key(row.instance)[0])
         if definition is not None:
+            if services.elsewhere is not None and not is_taken(definition, found.message):
+                correlation_id = split_key(row.instance)[1]
+                raise no_handler(definition, correlation_id, found.message, _NO_HANDLER)
             kind = VerdictKind(found.kind)
             delivery = Delivery(definition, row.instance, found.message, kind, found.strict)
             resident = self._supervisor.active.get(row.instance)
