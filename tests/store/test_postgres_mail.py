@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import asyncpg
+import pytest
 
+from perdure.store import postgres_mail
 from perdure.store.mail import MailKind, MailRow, Trace
 from perdure.store.migrations import upgrade
 from perdure.store.postgres_database import Database
@@ -173,3 +175,21 @@ async def test_a_message_is_traced_to_its_row_and_to_its_turn(postgres: str) -> 
             here: Trace(positions[0], 0),
             there: Trace(0, 7),
         }
+
+
+@quickly
+async def test_of_a_long_journal_the_last_turns_are_searched(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search of all would hold up the mail of the process for as long as the disk takes."""
+    monkeypatch.setattr(postgres_mail, "TURNS_SEARCHED", 3)
+    turns = (
+        "INSERT INTO perdure.journal (instance, sequence_nr, epoch, message_id, body, checksum) "
+        "SELECT 'Order/o-' || o, n, 1, 'm-' || n, '', 0 "
+        "FROM generate_series(1, 2) o, generate_series(1, 9) n"
+    )
+    await run_sql(postgres, turns)
+    async with opened(postgres) as mail:
+        asked = [(f"Order/o-{o}", f"m-{n}") for o in (1, 2) for n in range(1, 10)]
+        found = await mail.traces([*asked, *asked])
+        assert found == {one: Trace(0, int(one[1][2:])) for one in asked if one[1] > "m-6"}

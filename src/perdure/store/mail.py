@@ -101,7 +101,7 @@ class Mail(Protocol):
     async def traces(self, letters: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Trace]:
         """Where these messages are, (instance, message id): those that are anywhere.
 
-        Reads the journals of their instances as a whole: for letters that were lost sight of.
+        Searches the last turns of their instances, very many: for letters that were lost sight of.
         """
         ...
 

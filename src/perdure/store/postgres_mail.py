@@ -65,9 +65,16 @@ _WAITING = (
     "SELECT own.shard FROM unnest($1::smallint[]) AS own(shard) "
     "WHERE EXISTS (SELECT 1 FROM mail WHERE mail.shard = own.shard)"
 )
+TURNS_SEARCHED = 100_000
+"""So many of an instance's last turns are searched: the ids are in the table alone, one page each,
+and older pages are on disk. All the mail of the process waits meanwhile."""
+
 _TRACES = (  # one moment: a row is there until its turn is
-    "SELECT instance, message_id, 0, sequence_nr FROM journal "
-    "WHERE instance = ANY($1::text[]) AND message_id = ANY($2::text[]) "
+    "SELECT late.instance, late.message_id, 0, late.sequence_nr "
+    "FROM (SELECT DISTINCT unnest($1::text[]) AS instance) AS one CROSS JOIN LATERAL ("
+    "SELECT instance, message_id, sequence_nr FROM journal "
+    "WHERE journal.instance = one.instance ORDER BY sequence_nr DESC LIMIT $4) AS late "
+    "WHERE late.message_id = ANY($2::text[]) "
     "UNION ALL SELECT instance, message_id, position, 0 FROM mail "
     "WHERE shard = ANY($3::smallint[]) AND instance = ANY($1) AND message_id = ANY($2)"
 )
@@ -107,7 +114,7 @@ class PostgresMail:
 
     async def traces(self, letters: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Trace]:
         shards = {shard_of(instance, self._database.shards) for instance, _ in letters}
-        columns = [*map(list, zip(*letters, strict=True)), sorted(shards)]
+        columns = [*map(list, zip(*letters, strict=True)), sorted(shards), TURNS_SEARCHED]
         return await self._database.read(_traces, columns)
 
     async def present(self, positions: Sequence[int]) -> set[int]:
@@ -178,9 +185,7 @@ def _remove(connection: PostgresConnection, names: list[list[Any]], epoch: int) 
     connection.execute(_REMOVE, [*names, epoch])
 
 
-def _traces(
-    connection: PostgresConnection, columns: list[list[Any]]
-) -> dict[tuple[str, str], Trace]:
+def _traces(connection: PostgresConnection, columns: list[Any]) -> dict[tuple[str, str], Trace]:
     found: dict[tuple[str, str], Trace] = {}
     for instance, message_id, position, number in connection.execute(_TRACES, columns):
         if not position or (instance, message_id) not in found:  # its turn says more than its row
