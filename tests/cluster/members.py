@@ -1,4 +1,4 @@
-"""Processes of a cluster, started by a test, and what they say. Next to read: ``member.py``."""
+"""Processes of a cluster, started by a test: what they say and own. Next to read: ``member.py``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from perdure.cluster import ClusterSettings
+from perdure.cluster import Cluster, ClusterSettings
 
-__all__ = ["Member", "member"]
+__all__ = ["Member", "member", "owns"]
 
 ROOT = Path(__file__).parents[2]
+
+
+async def owns(runtime: Cluster, count: int) -> None:
+    """Wait until this process owns so many shards; the test's own limit ends it otherwise."""
+    while len(runtime.host.owned) != count:  # noqa: ASYNC110 - the state of another's task
+        await asyncio.sleep(0.01)
 
 
 class Member:

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from perdure import Job, OwnTransaction, Settings
 from perdure.cluster import Cluster, ClusterSettings
+from tests.cluster.members import owns
 from tests.runtime.payments import Charge, Charged, Order, Ordered, charge, charging, own_of
 
 QUICK = ClusterSettings(beat_s=0.1, lease_s=0.5, absent_s=0.4, poll_s=0.1)
@@ -59,8 +60,7 @@ async def run(url: str, when: str) -> None:
         return result
 
     async with pod(url, own_of(url), charge_and_stop) as cluster:
-        while len(cluster.host.owned) < 16:  # noqa: ASYNC110 - in real time
-            await asyncio.sleep(0.02)
+        await owns(cluster, 16)
         await cluster.send(cluster.ref(Order, "o"), Ordered("o"))
         await asyncio.sleep(3600)
 

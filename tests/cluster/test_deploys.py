@@ -20,7 +20,7 @@ from perdure.cluster import Cluster, ClusterSettings
 from perdure.ops.health import IssueKind, Thresholds, health
 from perdure.ops.inspection import Inspection
 from perdure.store.shards import shard_of
-from tests.cluster.members import Member, member
+from tests.cluster.members import Member, member, owns
 from tests.cluster.releases import two
 from tests.runtime.support import in_loop, state_of
 
@@ -45,11 +45,6 @@ def ids_in(shards: Sequence[int], count: int, saga: str = "release.Order") -> li
     """So many ids whose instances are all in one of these shards, and the same."""
     found = [n for n in range(2000) if shard_of(f"{saga}/o-{n}", SHARDS) == shards[0]]
     return [f"o-{n}" for n in found[:count]]
-
-
-async def owns(runtime: Cluster, count: int) -> None:
-    while len(runtime.host.owned) != count:  # noqa: ASYNC110 - the state of another's task
-        await asyncio.sleep(0.01)
 
 
 async def placed(runtime: Cluster, ids: Sequence[str]) -> list[SagaRef]:

@@ -30,6 +30,7 @@ from perdure.runtime.clock import SystemClock
 from perdure.runtime.watching.vitals import Phase
 from perdure.testing import SimulatedClock
 from tests.cluster.hosting import SOON
+from tests.cluster.members import owns
 from tests.cluster.support import session_of
 from tests.runtime.frail import TRIED, Escalating, born, fetching, hit, seen
 from tests.runtime.support import add, in_loop, items, open_ledger
@@ -121,8 +122,7 @@ async def test_messages_go_on_while_shards_change_hands(url):
     async with cluster(url, "a") as a:
         sending = [asyncio.create_task(sends(a, f"o-{n}")) for n in range(10)]
         async with cluster(url, "b") as b:
-            while len(b.host.owned) < 8:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            await owns(b, 8)
         await asyncio.gather(*sending)
         for n in range(10):
             assert await items(a, a.ref(Ledger, f"o-{n}")) == list(range(30))
@@ -354,8 +354,7 @@ async def test_what_workers_are_at_is_done_before_their_shard_goes_elsewhere(url
 
     async with process("a") as a, process("b") as b:
         await a.drain()
-        while len(b.host.owned) < 16:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await owns(b, 16)
         for number in range(8):
             await b.enqueue(Work(number))
         for _ in range(4):
@@ -368,8 +367,7 @@ async def test_what_workers_are_at_is_done_before_their_shard_goes_elsewhere(url
         async with process("c") as c:
             gate.set()
             await draining
-            while len(c.host.owned) < 16:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            await owns(c, 16)
             while len(done) < 8:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             await c.settled()

@@ -22,9 +22,9 @@ from perdure import (
     starts,
 )
 from perdure.codec.codec import Codec
-from perdure.errors import UnknownMessageType, UnknownType
+from perdure.errors import UnknownMessageType
 from perdure.store.shards import shard_of
-from tests.cluster.pods import SHARDS, Pod, cluster, key_in
+from tests.cluster.pods import SHARDS, Pod, cluster, key_in, nobody_knows
 from tests.runtime.support import quickly, state_of, until
 from tests.runtime.test_children import Begin, Child, Parent
 from tests.runtime.test_published import Asker, Bought, Quoter
@@ -89,15 +89,12 @@ async def test_a_command_for_an_unknown_saga_does_not_fail() -> None:
 async def test_a_command_whose_answer_is_unknown_does_not_fail(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def unknown(self: Codec, packed: bytes) -> Any:
-        raise UnknownType("nobody knows it")
-
     async with cluster(2, [Asker, Quoter]) as (older, newer):
         id_ = id_over(Asker.name, Quoter.name)
         await older.own(0)
         await newer.own(3)
         with monkeypatch.context() as patched:
-            patched.setattr(Codec, "decode_value", unknown)
+            patched.setattr(Codec, "decode_value", nobody_knows)
             await older.runtime.publish(Bought(id_))
             await left(older, "published-test.quote")
         await older.leave(0)
@@ -111,15 +108,12 @@ async def test_a_command_whose_answer_is_unknown_does_not_fail(
 async def test_what_was_told_twice_is_no_dead_letter_though_its_reply_is_unknown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def unknown(self: Codec, packed: bytes) -> Any:
-        raise UnknownType("nobody knows it")
-
     async with cluster(2) as (a, b):
         await b.own(1)
         ref = a.runtime.ref(Ledger, key_in(1))
         await a.runtime.send(ref, Opened(ref.correlation_id))
         await a.runtime.send(ref, Added(ref.correlation_id, 1), message_id="m-1")
-        monkeypatch.setattr(Codec, "decode_value", unknown)
+        monkeypatch.setattr(Codec, "decode_value", nobody_knows)
         again = {"id": ref.correlation_id, "n": 1}
         ref.tell({"type": "runtime-test.added", "id": "m-1", "data": again})
         await until(lambda: len(a.world.table.puts) == 3 and not a.world.table.rows)

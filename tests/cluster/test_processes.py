@@ -4,7 +4,7 @@ import asyncio
 import signal
 
 from perdure.cluster import Cluster, ClusterSettings
-from tests.cluster.members import member
+from tests.cluster.members import member, owns
 from tests.cluster.support import connected, judged
 from tests.runtime.support import add, in_loop, items, open_ledger
 from tests.sagas import Ledger
@@ -21,11 +21,6 @@ def on(test):
 
     run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run
-
-
-async def owns(runtime, count):
-    while len(runtime.host.owned) != count:  # noqa: ASYNC110 - the state of another's task
-        await asyncio.sleep(0.005)
 
 
 @on

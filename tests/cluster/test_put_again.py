@@ -10,7 +10,7 @@ import pytest
 from perdure import MemoryStore, SagaRef
 from perdure.codec.codec import Codec
 from perdure.errors import InstanceAlreadyExists, StoreUnavailable, UnknownType
-from tests.cluster.pods import Pod, PodMail, cluster, key_in
+from tests.cluster.pods import Pod, PodMail, cluster, key_in, nobody_knows
 from tests.runtime.support import quickly, state_of, until
 from tests.sagas import Added, Club, Founded, Ledger, Opened
 
@@ -67,14 +67,11 @@ async def test_so_is_the_turn_that_has_refused_it() -> None:
 async def test_an_answer_that_was_lost_and_is_of_newer_code_is_told_as_one_that_came(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def unknown(self: Codec, packed: bytes) -> Any:
-        raise UnknownType("nobody knows it")
-
     async with cluster(2) as (a, b):
         await b.own(1)
         x = await opened(b)
         deaf_to_answers(a)
-        monkeypatch.setattr(Codec, "decode_value", unknown)
+        monkeypatch.setattr(Codec, "decode_value", nobody_knows)
         with pytest.raises(UnknownType, match="was taken in turn 2, and the reply cannot be read"):
             await a.runtime.send(x, Added(x.correlation_id, 1))
         assert (await state_of(b.runtime, x)).items == (1,)
@@ -144,7 +141,7 @@ def test_nor_when_its_row_waits_for_an_owner(is_told: bool) -> None:
                 asyncio.create_task(b.runtime.send(x, Added(x.correlation_id, n))) for n in MANY
             ]
             await until(lambda: len(a.world.table.rows) == 1 + len(MANY))
-            await asyncio.sleep(0.1)  # it would have been put again by now
+            await until(lambda: a.mail.looks > 0)  # it would have been put again
             await b.own(1)
             await asyncio.gather(*sends)
             await until(lambda: not a.world.table.rows)

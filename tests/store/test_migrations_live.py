@@ -14,7 +14,7 @@ from perdure import Runtime, SagaRef
 from perdure.cluster import Cluster, ClusterSettings
 from perdure.errors import SchemaTooNew
 from perdure.store.migrations import current, upgrade
-from tests.cluster.members import member
+from tests.cluster.members import member, owns
 from tests.runtime.support import add, in_loop, items, open_ledger
 from tests.sagas import Ledger
 from tests.servers.databases import run_sql
@@ -72,11 +72,6 @@ async def said(process: asyncio.subprocess.Process) -> str:
     out, _ = await process.communicate()
     assert process.returncode == 0
     return out.decode().strip()
-
-
-async def owns(runtime: Cluster, count: int) -> None:
-    while len(runtime.host.owned) != count:  # noqa: ASYNC110 - the state of another's task
-        await asyncio.sleep(0.01)
 
 
 async def is_waiting(url: str) -> None:

@@ -18,7 +18,7 @@ from perdure.store.postgres_database import Database
 from perdure.store.postgres_errors import LostConnection
 from perdure.store.shards import shard_of
 from perdure.testing.sample_rows import outbox_row, turn
-from tests.servers.databases import run_sql
+from tests.servers.databases import run_sql, until_waiting
 from tests.store.proxies import line_to
 from tests.store.support_postgres import numbers, on_loop, opened
 from tests.store.test_postgres_writing import commits_held_up, until_held_up
@@ -104,7 +104,7 @@ async def test_a_takeover_waits_for_the_copies_under_way(postgres):
         writing = asyncio.create_task(before.write(group_of(epoch)))
         await until_held_up(postgres)
         taking = asyncio.create_task(after.open())
-        await asyncio.sleep(0.2)
+        await until_waiting(postgres, 2)
         assert not taking.done()
         goes_on.set()
         assert await writing == [None] * MANY
@@ -166,7 +166,7 @@ async def test_copies_of_which_nobody_knows_the_end_are_waited_for(postgres):
             with pytest.raises(LostConnection):
                 await writing
             reading = asyncio.create_task(numbers(store, "Order/1"))
-            await asyncio.sleep(0.3)
+            await until_waiting(postgres, 2)
             assert not reading.done()
             goes_on.set()
             assert await reading == [1]

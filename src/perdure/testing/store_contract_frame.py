@@ -6,6 +6,7 @@ Next to read: ``store_contract.py``, the suite.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,12 +73,12 @@ async def refusal(call: Awaitable[object]) -> type | None:
     return None
 
 
-class ContractFrame:
+class ContractFrame(ABC):
     """Makes stores and runs checks on them."""
 
+    @abstractmethod
     def make_store(self, tmp_path: Path) -> Store:
         """A new, empty store, not open. ``tmp_path`` is an empty directory."""
-        raise NotImplementedError
 
     def reopen(self, store: Store, tmp_path: Path) -> Store:
         """A store over the data of ``store``, which is closed. Override if it lives in memory."""
