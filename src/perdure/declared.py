@@ -31,7 +31,7 @@ from perdure.messages import (
     TimeoutReached,
 )
 
-__all__ = ["Declarations", "Handler", "Route", "declarations_of", "event_type", "folder_by_hand"]
+__all__ = ["Declarations", "Handler", "Route", "declarations_of", "folder_by_hand"]
 
 _ABOUT = {
     "on_timeout": "the timeout",
@@ -113,11 +113,6 @@ class Declarations:
             return state if applier is None else applier(state, event, metadata)
 
         return fold
-
-
-def event_type(event: Any) -> EventType:
-    """The key of an event in the tables: its class, or the name of an event from outside."""
-    return event.type if type(event) is ExternalEvent else type(event)
 
 
 def declarations_of(cls: type) -> Declarations:

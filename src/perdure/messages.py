@@ -43,6 +43,7 @@ __all__ = [
     "Upcaster",
     "catalogue",
     "datetime_of",
+    "kind_of",
     "message",
     "milliseconds_of",
     "type_info_of",
@@ -210,6 +211,11 @@ class ExternalEvent:
     type: str
     data: Mapping[str, Any]
     version: int = 1
+
+
+def kind_of(content: Any) -> type | str:
+    """What sagas are interested in: its class, or the name of an event from outside."""
+    return content.type if type(content) is ExternalEvent else type(content)
 
 
 class Metadata:

@@ -34,7 +34,7 @@ from perdure.core.retention import KEEP, Retention, checked_retention
 from perdure.core.retry import RetryPolicy
 from perdure.core.saga import Definition, Handling, MissingPolicy, Park, is_immutable
 from perdure.core.supervision import Supervision
-from perdure.declared import Declarations, Handler, declarations_of, event_type, folder_by_hand
+from perdure.declared import Declarations, Handler, declarations_of, folder_by_hand
 from perdure.effects import Effect, Effects, Fail
 from perdure.errors import DuplicateHandler
 from perdure.messages import (
@@ -42,6 +42,7 @@ from perdure.messages import (
     Metadata,
     TimeoutReached,
     TypeInfo,
+    kind_of,
     type_info_of,
 )
 from perdure.saga_checks import (
@@ -132,7 +133,7 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
 
     def correlate(self, event: Any, metadata: Metadata) -> Verdicts:
         """Which instance the event is for, and whether it starts, continues or stops it."""
-        route = self.declarations.routes.get(event_type(event))
+        route = self.declarations.routes.get(kind_of(event))
         if route is None:
             return Ignore
         found = route.key(event, metadata)
@@ -147,7 +148,7 @@ class ProcessManager(Generic[S], metaclass=_SagaClass):
 
     def apply(self, state: S, event: Any, metadata: Metadata | None = None) -> S | None:
         """Fold the event into the state; an event without an applier changes nothing."""
-        applier = self.declarations.appliers.get(event_type(event))
+        applier = self.declarations.appliers.get(kind_of(event))
         if applier is None:
             return state
         after: S | None = applier(self, state, event, metadata)

@@ -28,7 +28,7 @@ from perdure.core.workflow_events import PerformStep
 from perdure.correlating import name_of
 from perdure.effects import Effect, Send, SetDeadline, StartChild
 from perdure.errors import ChildFailed, StepFailed
-from perdure.messages import ExternalEvent, type_info_of
+from perdure.messages import kind_of, type_info_of
 from perdure.workflow_checks import Checks, Declared
 
 __all__ = ["Context", "message_or_value"]
@@ -200,8 +200,7 @@ class Context:
         self._checks.check_timeout(called, timeout)
 
         def is_wanted(heard: Any) -> bool:
-            kind = heard.type if type(heard) is ExternalEvent else type(heard)
-            return bool(kind == event)
+            return bool(kind_of(heard) == event)
 
         return self._reentry.take(
             called, is_wanted, lambda: _limit(called, timeout), _taken, str(default)

@@ -41,7 +41,7 @@ from perdure.correlating import By, EventType
 from perdure.effects import CancelChild, Effect, Fail
 from perdure.errors import InvalidResult, LimitExceeded, UnknownStep, UnknownType
 from perdure.member import Opening
-from perdure.messages import CommandFailed, ExternalEvent, Metadata, TypeInfo, type_info_of
+from perdure.messages import CommandFailed, ExternalEvent, Metadata, TypeInfo, kind_of, type_info_of
 from perdure.queue import WorkQueue
 from perdure.step_results import check_result
 from perdure.steps import StepSpec, step_queue
@@ -211,7 +211,7 @@ class CoroutineWorkflow:
     # What the kernel asks
 
     def _correlate(self, event: Any, metadata: Metadata) -> Verdicts:
-        kind = event.type if type(event) is ExternalEvent else type(event)
+        kind = kind_of(event)
         if kind not in self._routes:
             return Ignore
         verdict, key = self._routes[kind]

@@ -24,7 +24,7 @@ from perdure.core.correlation import (
 from perdure.core.described import shown
 from perdure.core.saga import Definition, is_immutable
 from perdure.errors import CorrelationFailed, PerdureError, UnknownMessageType, UnknownSaga
-from perdure.messages import ExternalEvent, Message, Metadata
+from perdure.messages import Message, Metadata, kind_of
 from perdure.queue import RESERVED
 from perdure.runtime.delivery import Delivery
 
@@ -44,9 +44,7 @@ HEADERS_MAX = 100
 
 def is_taken(definition: Definition, message: Message) -> bool:
     """Whether a handler is declared for it, as whoever accepted it has found in its own code."""
-    content = message.content
-    interest = content.type if type(content) is ExternalEvent else type(content)
-    return interest in definition.interests or message.type.startswith(RESERVED)
+    return kind_of(message.content) in definition.interests or message.type.startswith(RESERVED)
 
 
 def no_handler(
@@ -134,10 +132,8 @@ class Routing:
 
     def deliveries(self, message: Message) -> list[Delivery]:
         """One delivery per instance that the message is for, as the sagas correlate it."""
-        content = message.content
-        interest = content.type if type(content) is ExternalEvent else type(content)
         found: list[Delivery] = []
-        for definition in self._interested.get(interest, ()):
+        for definition in self._interested.get(kind_of(message.content), ()):
             for verdict in self.verdicts(definition, message):
                 kind, id_ = _KINDS[type(verdict)], _encoded(definition, verdict)
                 key = instance_key(definition.name, id_)
@@ -151,8 +147,7 @@ class Routing:
 
         Raises ``UnknownMessageType`` if the saga does not handle such messages.
         """
-        content = message.content
-        interest = content.type if type(content) is ExternalEvent else type(content)
+        interest = kind_of(message.content)
         if definition not in self._interested.get(interest, ()):
             raise no_handler(definition, correlation_id, message, _DECLARE)
         key = instance_key(definition.name, correlation_id)

@@ -12,7 +12,7 @@ from typing import Any
 from perdure.core.outgoing import SAGAS
 from perdure.core.saga import Definition
 from perdure.errors import DefinitionError, DuplicateWorker, Unroutable
-from perdure.messages import ExternalEvent, type_info_of
+from perdure.messages import ExternalEvent, kind_of, type_info_of
 from perdure.queue import WorkQueue
 from perdure.runtime.routing import Routing
 
@@ -93,7 +93,7 @@ class Outbound:
                     remedy=f"say which one, as queue={takers[0]!r}",
                 )
             return takers[0]
-        if self._routing.is_interesting(_kind_of(command)):
+        if self._routing.is_interesting(kind_of(command)):
             return SAGAS
         if self.queues:
             raise Unroutable(
@@ -129,7 +129,7 @@ class Outbound:
 
     def audience(self, event: Any) -> Sequence[str]:
         """Who hears of the event: the sagas if one is interested, and subscribers' queues."""
-        kind = _kind_of(event)
+        kind = kind_of(event)
         found = self._audiences.get(kind)
         if found is None:
             sagas = (SAGAS,) if self._routing.is_interesting(kind) else ()
@@ -140,10 +140,6 @@ class Outbound:
     def subscribers(self, event: Any) -> Sequence[str]:
         """The queues that subscribe to the event."""
         return self._subscribers.get(type(event), ())
-
-
-def _kind_of(content: Any) -> type | str:
-    return content.type if type(content) is ExternalEvent else type(content)
 
 
 def _name_of(command: Any) -> str:

@@ -27,7 +27,7 @@ from perdure.errors import (
     UnknownType,
     UnknownVersion,
 )
-from perdure.messages import ExternalEvent, Message
+from perdure.messages import Message, kind_of
 from perdure.runtime.delivery import Delivery, Receipt
 from perdure.runtime.jobs.directed_mail import DirectedMail
 from perdure.runtime.jobs.settling import Settling
@@ -100,8 +100,7 @@ class SagaMail:
             Round(self, row, deliveries).begin()
 
     def _check_taken(self, row: OutboxRow, command: Any) -> None:
-        kind = command.type if type(command) is ExternalEvent else type(command)
-        if not self._routing.is_interesting(kind):
+        if not self._routing.is_interesting(kind_of(command)):
             raise UnknownMessageType(
                 f"no saga of the runtime takes {row.type}, and no worker",
                 remedy="declare a handler or a worker for it",
